@@ -1,0 +1,3 @@
+"""Memory for reinforcement learning agents, in JAX."""
+
+__version__ = "0.1.0"

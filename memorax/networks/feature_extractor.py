@@ -1,0 +1,142 @@
+"""From what an environment shows to a feature vector."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
+
+from memorax.networks.sequence_models.base import check_callable, check_positive, checked_done
+
+
+class FeatureExtractor(nn.Module):
+    """Extract features from each part of a transition and concatenate them.
+
+    The previous action and reward count as zero where an episode starts, whatever is passed
+    there: they belong to the episode before, which is forgotten. A one-hot action is all zero
+    there, so that it cannot be taken for action 0. Because this happens here, acting and training
+    see the same.
+
+    Attributes:
+        observation_extractor: Maps the observation, any pytree with leading ``(batch, time)``, to
+            ``(batch, time, features)``. Any module or callable, as all extractors.
+        action_extractor: Maps the previous action: one-hot if it is discrete and ``action_dim``
+            is given, else as ``(batch, time, 1)`` float if discrete, else as it is.
+        reward_extractor: Maps the previous reward, as ``(batch, time, 1)`` float.
+        done_extractor: Maps ``done``, as ``(batch, time, 1)`` float.
+        action_dim: How many discrete actions there are.
+
+    Raises:
+        ValueError: At construction, if an extractor is not callable or ``action_dim`` is not
+            positive; at the call, if an input that an extractor asks for is missing or of a shape
+            that does not fit.
+
+    Source: the inputs of RL², Duan et al. 2016, arXiv 1611.02779, section 2.2.
+    """
+
+    observation_extractor: nn.Module | Callable[..., Any]
+    action_extractor: nn.Module | Callable[..., Any] | None = None
+    reward_extractor: nn.Module | Callable[..., Any] | None = None
+    done_extractor: nn.Module | Callable[..., Any] | None = None
+    action_dim: int | None = None
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_callable("FeatureExtractor.observation_extractor", self.observation_extractor)
+        for field in ("action_extractor", "reward_extractor", "done_extractor"):
+            if getattr(self, field) is not None:
+                check_callable(f"FeatureExtractor.{field}", getattr(self, field))
+        if self.action_dim is not None:
+            check_positive("FeatureExtractor.action_dim", self.action_dim)
+        super().__post_init__()
+
+    def __call__(
+        self,
+        observation: PyTree[Shaped[Array, "batch time ..."]],
+        done: Bool[Array, "batch time"] | None = None,
+        action: Shaped[Array, "batch time ..."] | None = None,
+        reward: Shaped[Array, "batch time"] | None = None,
+    ) -> Float[Array, "batch time features"]:
+        """Return the features of every step.
+
+        Args:
+            observation: What the environment shows, a pytree of arrays.
+            done: True where an observation is the first of a new episode; ``None``: none is.
+            action: The action before the observation, if an extractor asks for it.
+            reward: The reward before the observation, if an extractor asks for it.
+        """
+        shape = leading_shape(observation)
+        done = checked_done("FeatureExtractor", done, shape)
+        features = [("observation_extractor", self.observation_extractor(observation))]
+        if self.action_extractor is not None:
+            action = self._action_features(action, done)
+            features.append(("action_extractor", self.action_extractor(action)))
+        if self.reward_extractor is not None:
+            reward = self._reward_features(reward, done)
+            features.append(("reward_extractor", self.reward_extractor(reward)))
+        if self.done_extractor is not None:
+            features.append(("done_extractor", self.done_extractor(_feature_axis(done))))
+        for field, part in features:
+            if part.ndim != 3 or part.shape[:2] != shape:
+                raise ValueError(
+                    f"FeatureExtractor.{field} must return (batch, time, features) with "
+                    f"(batch, time) = {shape}, got {part.shape}"
+                )
+        return jnp.concatenate([part for _, part in features], axis=-1)
+
+    def _action_features(self, action, done):
+        if action is None:
+            raise ValueError("FeatureExtractor has an action_extractor: pass action=")
+        action = jnp.asarray(action)
+        if action.shape[:2] != done.shape:
+            raise ValueError(
+                f"FeatureExtractor: action must lead with (batch, time) = {done.shape}, "
+                f"got {action.shape}"
+            )
+        discrete = jnp.issubdtype(action.dtype, jnp.integer)
+        if self.action_dim is not None:
+            if not discrete or action.ndim != 2:
+                raise ValueError(
+                    "FeatureExtractor: with action_dim, action must be whole numbers of shape "
+                    f"(batch, time) = {done.shape}, got {action.dtype} of shape {action.shape}"
+                )
+            action = jax.nn.one_hot(action, self.action_dim)
+        elif action.ndim == 2:
+            action = _feature_axis(action)
+        elif discrete:
+            action = action.astype(float)
+        return _zero_where(done, action)
+
+    def _reward_features(self, reward, done):
+        if reward is None:
+            raise ValueError("FeatureExtractor has a reward_extractor: pass reward=")
+        reward = jnp.asarray(reward)
+        if reward.shape != done.shape:
+            raise ValueError(
+                f"FeatureExtractor: reward must have shape (batch, time) = {done.shape}, "
+                f"got {reward.shape}"
+            )
+        return _zero_where(done, _feature_axis(reward))
+
+
+def leading_shape(observation: PyTree) -> tuple[int, int]:
+    """Return the ``(batch, time)`` that every leaf of an observation leads with."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(observation)]
+    leading = {shape[:2] for shape in shapes}
+    if len(leading) != 1 or len(shape := leading.pop()) != 2:
+        raise ValueError(
+            f"every array of an observation must lead with the same (batch, time), got {shapes}"
+        )
+    return shape
+
+
+def _feature_axis(values):
+    values = values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
+    return values[..., None]
+
+
+def _zero_where(done, values):
+    done = done.reshape(done.shape + (1,) * (values.ndim - 2))
+    return jnp.where(done, jnp.zeros_like(values), values)

@@ -1,0 +1,83 @@
+"""The pipeline of a memory network."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Bool, PyTree, Shaped
+
+from memorax.networks.feature_extractor import leading_shape
+from memorax.networks.sequence_models.base import (
+    Carry,
+    apply_sequence_model,
+    check_callable,
+    check_sequence_model,
+    checked_done,
+    initialize_carry,
+)
+
+
+class Network(nn.Module):
+    """A feature extractor, a torso that remembers, and a head, one after the other.
+
+    Attributes:
+        feature_extractor: A ``FeatureExtractor``.
+        torso: A sequence model, or any plain module, which is one without memory.
+        head: Maps the torso's outputs to what the algorithm needs.
+
+    Raises:
+        ValueError: At construction, if a part is not a module or callable, or the torso is a bare
+            cell; at the call, if a shape, dtype or the carry does not fit.
+    """
+
+    feature_extractor: Any
+    torso: Any
+    head: Any
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_callable("Network.feature_extractor", self.feature_extractor)
+        check_sequence_model("Network.torso", self.torso)
+        check_callable("Network.head", self.head)
+        super().__post_init__()
+
+    def __call__(
+        self,
+        observation: PyTree[Shaped[Array, "batch time ..."]],
+        done: Bool[Array, "batch time"] | None = None,
+        action: Shaped[Array, "batch time ..."] | None = None,
+        reward: Shaped[Array, "batch time"] | None = None,
+        initial_carry: Carry | None = None,
+    ) -> tuple[Carry, Any]:
+        """Read a piece of a sequence: one step while acting, many while training.
+
+        Args:
+            observation: What the environment shows, a pytree of arrays.
+            done: True where an observation is the first of a new episode; ``None``: none is.
+            action: The action **before** the observation; only needed with an action extractor.
+            reward: The reward **before** the observation; only needed with a reward extractor.
+            initial_carry: The carry that the piece before returned; ``None`` is a fresh one.
+
+        Returns:
+            The carry for the next piece and the head's output.
+        """
+        done = checked_done("Network", done, leading_shape(observation))
+        features = self.feature_extractor(observation, done=done, action=action, reward=reward)
+        carry, features = apply_sequence_model(self.torso, features, done, initial_carry)
+        return carry, self.head(features)
+
+    @nn.nowrap
+    def initialize_carry(
+        self, input_shape: int | tuple[int, ...], key: Array | None = None
+    ) -> Carry:
+        """Return the torso's carry before anything was seen.
+
+        Args:
+            input_shape: The batch size, or ``(batch, features)``. Only the batch matters to the
+                memories of this package.
+            key: For torsos whose fresh carry is drawn; the default is what the network itself
+                starts from when it is called with no carry.
+        """
+        if isinstance(input_shape, int):
+            input_shape = (input_shape, 1)
+        return initialize_carry(self.torso, jax.random.key(0) if key is None else key, input_shape)

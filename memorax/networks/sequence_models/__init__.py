@@ -1,0 +1,7 @@
+"""Memories over time."""
+
+from memorax.networks.sequence_models.base import SequenceModel
+from memorax.networks.sequence_models.rnn import RNN
+from memorax.networks.sequence_models.wrappers import SequenceModelWrapper
+
+__all__ = ["RNN", "SequenceModel", "SequenceModelWrapper"]
