@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from memorax.networks.sequence_models.base import check_callable, check_positive, checked_done
+from memorax.networks.sequence_models.base import check_callable, checked_done
+from memorax.validation import check_positive
 
 
 class FeatureExtractor(nn.Module):

@@ -50,7 +50,7 @@ def gru(
 
     Source: Cho et al. 2014, arXiv 1406.1078; the candidate as in Flax, PyTorch and cuDNN.
     """
-    state, outputs = _gru(
+    state, outputs = _gru(  # pyright: ignore[reportGeneralTypeIssues]
         jnp.swapaxes(inputs, 0, 1),
         jnp.swapaxes(done, 0, 1),
         initial_state,
@@ -98,7 +98,7 @@ def lstm(
 
     Source: Hochreiter and Schmidhuber 1997; the forget gate of Gers et al. 2000.
     """
-    state, outputs = _lstm(
+    state, outputs = _lstm(  # pyright: ignore[reportGeneralTypeIssues]
         jnp.swapaxes(inputs, 0, 1),
         jnp.swapaxes(done, 0, 1),
         initial_state,
@@ -137,10 +137,9 @@ def _gru(
     candidate_bias,
     unroll,
 ):
-    def step(h, x_and_done):
-        h, _, _, _, _ = _gru_step(
-            h, *x_and_done, input_kernel, input_bias, recurrent_kernel, candidate_bias
-        )
+    def step(h, at_time):
+        x, done = at_time
+        h, *_ = _gru_step(h, x, done, input_kernel, input_bias, recurrent_kernel, candidate_bias)
         return h, h
 
     return jax.lax.scan(step, initial_state, (inputs, done), unroll=unroll)
@@ -161,7 +160,7 @@ def _gru_step(h, x, done, input_kernel, input_bias, recurrent_kernel, candidate_
     to_r = to_candidate * recalled * r * (1 - r)
     to_z = (h - n) * z * (1 - z)
     to_gates = jnp.concatenate([to_r, to_z.astype(z.dtype), to_candidate * r], axis=-1)
-    return next_h, h, to_gates, to_candidate, z
+    return next_h, to_gates, to_candidate, z
 
 
 def _gru_forward(
@@ -174,11 +173,12 @@ def _gru_forward(
     candidate_bias,
     unroll,
 ):
-    def step(h, x_and_done):
-        h, _, to_gates, to_candidate, z = _gru_step(
-            h, *x_and_done, input_kernel, input_bias, recurrent_kernel, candidate_bias
+    def step(h, at_time):
+        x, done = at_time
+        h, *factors = _gru_step(
+            h, x, done, input_kernel, input_bias, recurrent_kernel, candidate_bias
         )
-        return h, (h, to_gates, to_candidate, z)
+        return h, (h, *factors)
 
     state, (outputs, *factors) = jax.lax.scan(step, initial_state, (inputs, done), unroll=unroll)
     residuals = (inputs, done, initial_state, input_kernel, recurrent_kernel, outputs, *factors)
@@ -232,8 +232,9 @@ _gru.defvjp(_gru_forward, _gru_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _lstm(inputs, done, initial_state, input_kernel, recurrent_kernel, bias, unroll):
-    def step(state, x_and_done):
-        state, _, _, _, _ = _lstm_step(state, *x_and_done, input_kernel, recurrent_kernel, bias)
+    def step(state, at_time):
+        x, done = at_time
+        state, *_ = _lstm_step(state, x, done, input_kernel, recurrent_kernel, bias)
         return state, state[1]
 
     return jax.lax.scan(step, initial_state, (inputs, done), unroll=unroll)
@@ -257,8 +258,9 @@ def _lstm_step(state, x, done, input_kernel, recurrent_kernel, bias):
 
 
 def _lstm_forward(inputs, done, initial_state, input_kernel, recurrent_kernel, bias, unroll):
-    def step(state, x_and_done):
-        state, *factors = _lstm_step(state, *x_and_done, input_kernel, recurrent_kernel, bias)
+    def step(state, at_time):
+        x, done = at_time
+        state, *factors = _lstm_step(state, x, done, input_kernel, recurrent_kernel, bias)
         return state, (state[1], *factors)
 
     state, (outputs, *factors) = jax.lax.scan(step, initial_state, (inputs, done), unroll=unroll)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-from memorax.networks.sequence_models.base import check_positive
+from memorax.validation import check_positive
 
 
 class Categorical(nn.Module):

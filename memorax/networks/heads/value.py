@@ -1,6 +1,7 @@
 """Heads that say how good a state is."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 import rlax
 from flax.typing import Initializer
 from jaxtyping import Array, Float
@@ -28,4 +29,4 @@ class VNetwork(nn.Module):
         self, output: Float[Array, "batch time"], target: Float[Array, "batch time"]
     ) -> Float[Array, "batch time"]:
         """Return half the squared error at every step."""
-        return rlax.l2_loss(output, target)
+        return jnp.asarray(rlax.l2_loss(output, target))

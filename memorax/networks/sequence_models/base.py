@@ -111,12 +111,6 @@ def check_callable(field: str, model: Any) -> None:
         raise ValueError(f"{field} must be a Flax module or a callable, got {model!r}")
 
 
-def check_positive(field: str, value: Any) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} must be a whole number of at least 1, got {value!r}")
-
-
 def checked_inputs(model: Any, inputs: Array, done: Array | None) -> tuple[Array, Array]:
     """Return ``inputs`` and ``done`` as arrays, ``done`` filled in, or raise ``ValueError``."""
     name = type(model).__name__
@@ -132,7 +126,7 @@ def checked_inputs(model: Any, inputs: Array, done: Array | None) -> tuple[Array
     return inputs, checked_done(name, done, inputs.shape[:2])
 
 
-def checked_done(name: str, done: Array | None, shape: tuple[int, int]) -> Array:
+def checked_done(name: str, done: Array | None, shape: tuple[int, ...]) -> Array:
     """Return ``done`` as an array of the given shape, or raise ``ValueError``."""
     if done is None:
         return jnp.zeros(shape, bool)
@@ -158,6 +152,6 @@ def checked_carry(model: Any, carry: Carry | None, inputs: Array) -> Carry:
     return carry
 
 
-def _describe(carry: Carry) -> str:
+def _describe(carry: PyTree) -> str:
     """Write a carry as its structure with each array's dtype and shape in its place."""
     return str(jax.tree.map(lambda leaf: f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}", carry))

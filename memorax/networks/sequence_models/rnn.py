@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float
 from memorax.networks.sequence_models.base import (
     Carry,
     SequenceModel,
-    check_positive,
     checked_carry,
     checked_inputs,
     fresh_carry,
 )
 from memorax.ops import gru, lstm
+from memorax.validation import check_positive
 
 
 class RNN(SequenceModel):

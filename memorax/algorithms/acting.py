@@ -1,0 +1,144 @@
+"""What acting and training share: one timestep, and one way to show it to a network."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
+
+from memorax.environments import Discrete, Vectorize
+from memorax.networks import Network
+
+
+@struct.dataclass
+class Timestep:
+    """What a network reads at a step. All lead with the environments, or with (batch, time).
+
+    Attributes:
+        observation: What the environment shows.
+        done: True where the observation is the first of a new episode.
+        action: The action before the observation; at an episode's start it counts as zero.
+        reward: The reward before the observation; at an episode's start it counts as zero.
+    """
+
+    observation: PyTree[Shaped[Array, "..."]]
+    done: Bool[Array, "..."]
+    action: Shaped[Array, "..."]
+    reward: Float[Array, "..."]
+
+
+def first_timestep(env: Vectorize, params: Any, key: Array) -> tuple[Timestep, PyTree]:
+    """Reset the environments; return the first timestep and the environments' state."""
+    observation, env_state = env.reset(key, params)
+    space = env.action_space(params)
+    if isinstance(space, Discrete):
+        action = jnp.zeros(env.num_envs, jnp.int32)
+    else:
+        action = jnp.zeros((env.num_envs, *space.shape), space.dtype)
+    done, reward = jnp.ones(env.num_envs, bool), jnp.zeros(env.num_envs)
+    return Timestep(observation, done, action, reward), env_state
+
+
+def init_network(network: Network, key: Array, timestep: Timestep) -> PyTree:
+    """Return a network's initial parameters.
+
+    Under ``jax.vmap`` the rows are initialised one after the other: the batched QR decompositions
+    of many orthogonal initializers in one program can wait for each other forever on CPU (seen
+    with jaxlib 0.10.2 on two cores).
+    """
+
+    @jax.custom_batching.sequential_vmap
+    def init(key, timestep):
+        timestep = add_time(timestep)
+        return network.init(
+            key, timestep.observation, timestep.done, timestep.action, timestep.reward
+        )
+
+    return init(key, timestep)
+
+
+def apply_sequence(
+    network: Network, params: PyTree, timesteps: Timestep, carry: PyTree
+) -> tuple[PyTree, Any]:
+    """Apply a network to timesteps that lead with (batch, time)."""
+    return network.apply(
+        params,
+        timesteps.observation,
+        done=timesteps.done,
+        action=timesteps.action,
+        reward=timesteps.reward,
+        initial_carry=carry,
+    )
+
+
+def apply_step(
+    network: Network, params: PyTree, timestep: Timestep, carry: PyTree
+) -> tuple[PyTree, Any]:
+    """Apply a network to one timestep of each environment, as a sequence of time 1."""
+    return apply_sequence(network, params, add_time(timestep), carry)
+
+
+def add_time(tree: PyTree) -> PyTree:
+    """Give every array a time axis of length 1 after the batch."""
+    return jax.tree.map(lambda leaf: leaf[:, None], tree)
+
+
+def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> None:
+    """Raise ``ValueError`` if a network's actions do not fit the environment, without compiling.
+
+    Args:
+        field: What the network is called in the message, such as ``"PPO.actor"``.
+        network: A network whose head is to return a distribution over actions.
+        env: The environments.
+        params: Their parameters.
+    """
+    head = f"{field}.head"
+    got = type(network.head).__name__
+    space = env.action_space(params)
+
+    def check(key):
+        timestep, _ = first_timestep(env, params, key)
+        variables = init_network(network, key, timestep)
+        _, distribution = apply_step(
+            network, variables, timestep, network.initialize_carry(env.num_envs)
+        )
+        if not hasattr(distribution, "sample_and_log_prob"):
+            raise ValueError(
+                f"{head} must return a distribution over actions, got {got}, which returns "
+                f"{type(distribution).__name__}"
+            )
+        action = distribution.sample(seed=key)
+        if isinstance(space, Discrete):
+            _check_discrete(head, got, distribution, action, space)
+        else:
+            _check_continuous(head, got, action, space)
+
+    jax.eval_shape(check, jax.random.key(0))
+
+
+def _check_discrete(head, got, distribution, action, space):
+    if not jnp.issubdtype(action.dtype, jnp.integer):
+        raise ValueError(
+            f"{head} must be discrete, such as Categorical(action_dim={space.n}), for the action "
+            f"space Discrete(n={space.n}), got {got}"
+        )
+    action_dim = getattr(distribution, "num_categories", space.n)
+    if action_dim != space.n:
+        raise ValueError(
+            f"{head}.action_dim must be {space.n} for the action space Discrete(n={space.n}), "
+            f"got {action_dim}"
+        )
+
+
+def _check_continuous(head, got, action, space):
+    if jnp.issubdtype(action.dtype, jnp.integer):
+        raise ValueError(
+            f"{head} must be continuous, such as Gaussian, for an action space of shape "
+            f"{space.shape}, got {got}"
+        )
+    if action.shape[2:] != space.shape:
+        raise ValueError(
+            f"{head}: actions must have the action space's shape {space.shape}, got "
+            f"{action.shape[2:]}; set its action_dim"
+        )

@@ -1,0 +1,509 @@
+"""Proximal policy optimization of recurrent agents."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import rlax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+
+from memorax.algorithms.acting import (
+    Timestep,
+    apply_sequence,
+    apply_step,
+    check_policy,
+    first_timestep,
+    init_network,
+)
+from memorax.algorithms.evaluation import EvaluationReport, evaluate
+from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
+from memorax.networks import Network
+from memorax.validation import check_between, check_positive
+
+Metrics = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """What PPO does; defaults as in Schulman et al. 2017 and its common implementations.
+
+    Raises:
+        ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
+            ``num_minibatches``, or ``burn_in_length`` leaves nothing to learn from.
+    """
+
+    num_envs: int = 16
+    """Environments that run side by side."""
+    num_steps: int = 128
+    """Steps of each environment between updates: the length of the sequences learned from."""
+    num_minibatches: int = 4
+    """Parts that a rollout is split into; whole sequences, unless the networks hold no carry."""
+    update_epochs: int = 4
+    """Times that each rollout is learned from."""
+    gamma: float = 0.99
+    """Discount of a reward one step later."""
+    gae_lambda: float = 0.95
+    """Mix of generalised advantage estimation: 0 trusts the critic, 1 the returns."""
+    clip_coefficient: float = 0.2
+    """How far the importance ratio may leave 1 before its gradient is cut."""
+    value_clip_coefficient: float | None = 0.2
+    """How far a value may leave its old one before its gradient is cut; None: no clipping."""
+    value_coefficient: float = 0.5
+    """Weight of the value loss."""
+    entropy_coefficient: float = 0.01
+    """Weight of the policy's entropy."""
+    normalize_advantage: bool = True
+    """Bring the advantages of a minibatch to mean 0 and standard deviation 1."""
+    burn_in_length: int = 0
+    """First steps of each sequence that only refresh the carry and are not learned from."""
+    target_kl: float | None = None
+    """Skip the rest of an update once a minibatch's approximate KL exceeds this; None: never."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        for field in ("num_envs", "num_steps", "num_minibatches", "update_epochs"):
+            check_positive(f"PPOConfig.{field}", getattr(self, field))
+        for field in ("gamma", "gae_lambda"):
+            check_between(f"PPOConfig.{field}", getattr(self, field), 0.0, 1.0)
+        for field in ("clip_coefficient", "value_coefficient", "entropy_coefficient"):
+            check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
+        for field in ("value_clip_coefficient", "target_kl"):
+            if getattr(self, field) is not None:
+                check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
+        if self.num_envs * self.num_steps % self.num_minibatches:
+            raise ValueError(
+                "PPOConfig.num_envs * num_steps must be divisible by num_minibatches, got "
+                f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
+                f"num_minibatches={self.num_minibatches}"
+            )
+        if (
+            isinstance(self.burn_in_length, bool)
+            or not isinstance(self.burn_in_length, int)
+            or not 0 <= self.burn_in_length < self.num_steps
+        ):
+            raise ValueError(
+                "PPOConfig.burn_in_length must be a whole number from 0 to num_steps - 1 = "
+                f"{self.num_steps - 1}, got {self.burn_in_length!r}"
+            )
+
+
+@struct.dataclass
+class PPOState:
+    """Everything that training needs to go on.
+
+    Attributes:
+        num_updates: Rollouts learned from so far.
+        params: Parameters of the ``"actor"`` and the ``"critic"``.
+        optimizer_state: The optimizer's state for both.
+        env_state: The environments' state.
+        timestep: What the networks read next.
+        carry: The carries of the ``"actor"`` and the ``"critic"``, before they read it.
+    """
+
+    num_updates: Int[Array, "*seeds"]
+    params: dict[str, PyTree]
+    optimizer_state: PyTree
+    env_state: PyTree
+    timestep: Timestep
+    carry: dict[str, PyTree]
+
+
+@struct.dataclass
+class Rollout:
+    """What acting leaves to learn from. All lead with (time, envs), later with (batch, time).
+
+    Attributes:
+        timestep: What the networks read.
+        action: What the actor then did.
+        log_prob: How likely it was to.
+        value: What the critic expected.
+        reward: What came of it; at a time limit, with the discounted value of what was cut off.
+        ended: True where the action ended the episode.
+        episode_return: The return of the episode up to and with the action.
+        episode_length: The steps of the episode up to and with the action.
+    """
+
+    timestep: Timestep
+    action: Shaped[Array, "..."]
+    log_prob: Float[Array, "..."]
+    value: Float[Array, "..."]
+    reward: Float[Array, "..."]
+    ended: Bool[Array, "..."]
+    episode_return: Float[Array, "..."]
+    episode_length: Int[Array, "..."]
+
+
+@struct.dataclass
+class Sequences:
+    """What the loss reads. All lead with (batch, time) but the carry, which leads with batch.
+
+    Attributes:
+        timestep: What the networks read.
+        action: What the actor then did.
+        log_prob: How likely it was to.
+        value: What the critic expected.
+        advantage: How much better than expected it turned out.
+        target: What the critic should have expected.
+        carry: The carries of the ``"actor"`` and the ``"critic"`` before the first step.
+    """
+
+    timestep: Timestep
+    action: Shaped[Array, "batch time ..."]
+    log_prob: Float[Array, "batch time"]
+    value: Float[Array, "batch time"]
+    advantage: Float[Array, "batch time"]
+    target: Float[Array, "batch time"]
+    carry: dict[str, PyTree]
+
+
+class PPO:
+    """Proximal policy optimization, recurrent, for discrete and continuous actions.
+
+    A rollout keeps the carries it began with. Learning replays each environment's sequence from
+    there in one pass, in the order it happened, so that the networks compute what they computed
+    while acting: before the first update the importance ratio is 1 for every torso. Minibatches
+    are drawn over environments; only if neither network holds a carry over single steps.
+
+    A time limit bootstraps from the value of the true last observation; a termination is worth
+    nothing more. Actions go to the environment as they are drawn: wrap a bounded continuous one
+    in ``memorax.environments.ClipAction``.
+
+    Args:
+        config: What PPO does.
+        env: An ``Environment`` or a Gymnax environment, not vectorised.
+        env_params: Its parameters.
+        actor: A network whose head returns a distribution over actions.
+        critic: A network whose head has a ``loss``, such as ``heads.VNetwork``.
+        optimizer: Applied to both networks' parameters at once; gradient clipping and learning
+            rate schedules are its business, which counts minibatches.
+
+    Raises:
+        ValueError: If the networks do not fit the environment or the configuration. Nothing has
+            been compiled by then.
+
+    Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
+    implementation details of PPO".
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        env: Environment | Any,
+        env_params: Any,
+        actor: Network,
+        critic: Network,
+        optimizer: optax.GradientTransformation,
+    ):
+        self.config = config
+        self.env = adapt(env)
+        self.env_params = env_params
+        self.networks = {"actor": actor, "critic": critic}
+        self.optimizer = optimizer
+        self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
+        check_policy("PPO.actor", actor, self._envs, env_params)
+        if not hasattr(critic.head, "loss"):
+            raise ValueError(
+                "PPO.critic.head must have a loss, such as VNetwork(), got "
+                f"{type(critic.head).__name__}"
+            )
+        holds_carry = bool(jax.tree.leaves(jax.eval_shape(self._initial_carry)))
+        # Without a carry every step stands for itself, so steps may be shuffled as well.
+        self._sequence_length = config.num_steps if holds_carry or config.burn_in_length else 1
+        num_sequences = config.num_envs * config.num_steps // self._sequence_length
+        if num_sequences % config.num_minibatches:
+            raise ValueError(
+                "PPOConfig.num_envs must be divisible by num_minibatches, since sequences are "
+                f"never cut, got num_envs={config.num_envs}, "
+                f"num_minibatches={config.num_minibatches}"
+            )
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps between updates, over all environments."""
+        return self.config.num_envs * self.config.num_steps
+
+    @partial(jax.jit, static_argnames=("self",))
+    def init(self, key: Array) -> PPOState:
+        """Return the state before the first step."""
+        env_key, actor_key, critic_key = jax.random.split(key, 3)
+        timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
+        params = {
+            "actor": init_network(self.networks["actor"], actor_key, timestep),
+            "critic": init_network(self.networks["critic"], critic_key, timestep),
+        }
+        return PPOState(
+            num_updates=jnp.int32(0),
+            params=params,
+            optimizer_state=self.optimizer.init(params),
+            env_state=env_state,
+            timestep=timestep,
+            carry=self._initial_carry(),
+        )
+
+    @partial(jax.jit, static_argnames=("self", "num_steps"))
+    def train(self, key: Array, state: PPOState, num_steps: int) -> tuple[PPOState, Metrics]:
+        """Train for the fewest whole updates that make up ``num_steps`` environment steps.
+
+        Args:
+            key: A PRNG key.
+            state: Where to go on from.
+            num_steps: Environment steps, over all environments. Static under ``jax.jit``.
+
+        Returns:
+            The new state and metrics, one entry an update. The mean ``episode_return`` and
+            ``episode_length`` are over the ``num_episodes`` that ended in the rollout, NaN if none
+            did. ``initial_ratio_error`` is the largest distance of the importance ratio from 1
+            before the rollout's first update: rounding, if the networks keep the laws.
+
+        Raises:
+            ValueError: If ``num_steps`` is not positive.
+        """
+        check_positive("PPO.train: num_steps", num_steps)
+        num_updates = -(-num_steps // self.steps_per_update)
+        return jax.lax.scan(self._update, state, jax.random.split(key, num_updates))
+
+    @partial(jax.jit, static_argnames=("self", "num_episodes", "deterministic", "max_steps"))
+    def evaluate(
+        self,
+        key: Array,
+        state: PPOState,
+        num_episodes: int,
+        deterministic: bool = True,
+        max_steps: int = 100_000,
+    ) -> EvaluationReport:
+        """Play fresh episodes; the training state is only read.
+
+        Args:
+            key: A PRNG key.
+            state: Whose parameters to play with.
+            num_episodes: How many episodes, each in an environment of its own. Static.
+            deterministic: Take the distribution's mode instead of drawing from it.
+            max_steps: Where an episode without end is given up, which the report says.
+
+        Raises:
+            ValueError: If ``num_episodes`` or ``max_steps`` is not positive.
+        """
+        check_positive("PPO.evaluate: num_episodes", num_episodes)
+        check_positive("PPO.evaluate: max_steps", max_steps)
+        actor = self.networks["actor"]
+
+        def act(key, timestep, carry):
+            carry, distribution = apply_step(actor, state.params["actor"], timestep, carry)
+            action = distribution.mode() if deterministic else distribution.sample(seed=key)
+            return carry, action[:, 0]
+
+        carry = actor.initialize_carry(num_episodes)
+        return evaluate(act, carry, self.env, self.env_params, key, num_episodes, max_steps)
+
+    def _initial_carry(self):
+        return {
+            name: network.initialize_carry(self.config.num_envs)
+            for name, network in self.networks.items()
+        }
+
+    def _update(self, state: PPOState, key: Array) -> tuple[PPOState, Metrics]:
+        """Act, then learn."""
+        act_key, learn_key = jax.random.split(key)
+        next_state, rollout = self._rollout(state, act_key)
+        sequences = self._sequences(state, next_state, rollout)
+        params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
+        next_state = replace(
+            next_state,
+            num_updates=state.num_updates + 1,
+            params=params,
+            optimizer_state=optimizer_state,
+        )
+        return next_state, metrics | _episode_metrics(rollout)
+
+    def _rollout(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
+        """Act for ``num_steps`` steps in every environment."""
+        return jax.lax.scan(self._act, state, jax.random.split(key, self.config.num_steps))
+
+    def _act(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
+        """Act once in every environment."""
+        action_key, env_key = jax.random.split(key)
+        actor_carry, distribution = self._apply_step("actor", state, state.timestep)
+        critic_carry, value = self._apply_step("critic", state, state.timestep)
+        action, log_prob = distribution.sample_and_log_prob(seed=action_key)
+        action = action[:, 0]
+        observation, env_state, reward, terminated, truncated, info = self._envs.step(
+            env_key, state.env_state, action, self.env_params
+        )
+        ended = terminated | truncated
+        carry = {"actor": actor_carry, "critic": critic_carry}
+        next_state = replace(
+            state,
+            env_state=env_state,
+            timestep=Timestep(observation, ended, action, reward),
+            carry=carry,
+        )
+        # What the critic would have read next had the time limit not struck.
+        cut_off = Timestep(info["final_observation"], jnp.zeros_like(ended), action, reward)
+        limited = truncated & ~terminated
+        value_cut_off = jax.lax.cond(
+            jnp.any(limited),
+            lambda: self._apply_step("critic", next_state, cut_off)[1],
+            lambda: jnp.zeros_like(value),
+        )
+        rollout = Rollout(
+            timestep=state.timestep,
+            action=action,
+            log_prob=log_prob[:, 0],
+            value=value[:, 0],
+            reward=reward + self.config.gamma * jnp.where(limited, value_cut_off[:, 0], 0),
+            ended=ended,
+            episode_return=info["episode_return"],
+            episode_length=info["episode_length"],
+        )
+        return next_state, rollout
+
+    def _apply_step(self, name, state, timestep):
+        return apply_step(self.networks[name], state.params[name], timestep, state.carry[name])
+
+    def _sequences(self, state: PPOState, next_state: PPOState, rollout: Rollout) -> Sequences:
+        """Add advantages and the carries that acting began with; bring the batch to the front."""
+        _, last_value = self._apply_step("critic", next_state, next_state.timestep)
+        values = jnp.concatenate([rollout.value, last_value.T])
+        discount = self.config.gamma * (1.0 - rollout.ended)
+        advantage = jax.vmap(
+            rlax.truncated_generalized_advantage_estimation, in_axes=(1, 1, None, 1), out_axes=1
+        )(rollout.reward, discount, self.config.gae_lambda, values)
+        batch_first = jax.tree.map(
+            lambda leaf: jnp.swapaxes(leaf, 0, 1),
+            (
+                rollout.timestep,
+                rollout.action,
+                rollout.log_prob,
+                rollout.value,
+                advantage,
+                advantage + rollout.value,
+            ),
+        )
+        # Cut to sequences: whole ones, or single steps.
+        length = self._sequence_length
+        return Sequences(
+            *jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[2:]), batch_first),
+            carry=state.carry,
+        )
+
+    def _learn(self, state: PPOState, sequences: Sequences, key: Array):
+        """Run the epochs; return parameters, the optimizer's state and metrics."""
+        config = self.config
+
+        def minibatch_step(learner, indices):
+            params, optimizer_state, stopped = learner
+            minibatch = jax.tree.map(lambda leaf: leaf[indices], sequences)
+            (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+                params, minibatch
+            )
+            metrics["gradient_norm"] = optax.tree.norm(gradients)
+            updates, next_optimizer_state = self.optimizer.update(
+                gradients, optimizer_state, params
+            )
+            next_params = optax.apply_updates(params, updates)
+            if config.target_kl is not None:
+                stopped = metrics["approximate_kl"] > config.target_kl
+                next_params, next_optimizer_state = jax.tree.map(
+                    lambda old, new: jnp.where(stopped, old, new),
+                    (params, optimizer_state),
+                    (next_params, next_optimizer_state),
+                )
+            return (next_params, next_optimizer_state, stopped), metrics
+
+        def unless_stopped(learner, indices):
+            if config.target_kl is None:
+                learner, metrics = minibatch_step(learner, indices)
+                return learner, (metrics, 1.0)
+            _, empty = jax.eval_shape(minibatch_step, learner, indices)
+            stopped = learner[-1]
+            learner, metrics = jax.lax.cond(
+                stopped,
+                lambda: (learner, jax.tree.map(jnp.zeros_like, empty)),
+                lambda: minibatch_step(learner, indices),
+            )
+            return learner, (metrics, 1.0 - stopped)
+
+        num_sequences = sequences.log_prob.shape[0]
+        indices = jax.vmap(lambda key: jax.random.permutation(key, num_sequences))(
+            jax.random.split(key, config.update_epochs)
+        ).reshape(config.update_epochs * config.num_minibatches, -1)
+        (params, optimizer_state, _), (metrics, counted) = jax.lax.scan(
+            unless_stopped, (state.params, state.optimizer_state, jnp.bool_(False)), indices
+        )
+        initial_ratio_error = metrics.pop("ratio_error")[0]
+        metrics = jax.tree.map(lambda leaf: jnp.sum(leaf * counted) / jnp.sum(counted), metrics)
+        metrics["initial_ratio_error"] = initial_ratio_error
+        return params, optimizer_state, metrics
+
+    def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
+        """Return the objective to minimise, and metrics."""
+        config = self.config
+        distribution = self._replay("actor", params, sequences)
+        value = self._replay("critic", params, sequences)
+        learned = jax.tree.map(
+            lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
+        )
+        log_ratio = distribution.log_prob(learned.action) - learned.log_prob
+        ratio = jnp.exp(log_ratio)
+        advantage = learned.advantage
+        if config.normalize_advantage:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        policy_loss = jnp.asarray(
+            rlax.clipped_surrogate_pg_loss(
+                ratio.reshape(-1), advantage.reshape(-1), config.clip_coefficient
+            )
+        )
+        value_loss = self._value_loss(value, learned).mean()
+        entropy = distribution.entropy().mean()
+        loss = (
+            policy_loss
+            + config.value_coefficient * value_loss
+            - config.entropy_coefficient * entropy
+        )
+        return loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approximate_kl": (ratio - 1 - log_ratio).mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > config.clip_coefficient).mean(),
+            "ratio_error": jnp.abs(ratio - 1).max(),
+        }
+
+    def _replay(self, name: str, params: dict[str, PyTree], sequences: Sequences) -> Any:
+        """Apply a network to whole sequences; the burn-in only brings its carry up to date."""
+        network, params = self.networks[name], params[name]
+        carry, timestep = sequences.carry[name], sequences.timestep
+        burn_in_length = self.config.burn_in_length
+        if burn_in_length:
+            burn_in = jax.tree.map(lambda leaf: leaf[:, :burn_in_length], timestep)
+            carry, _ = apply_sequence(network, params, burn_in, carry)
+            carry = jax.lax.stop_gradient(carry)
+            timestep = jax.tree.map(lambda leaf: leaf[:, burn_in_length:], timestep)
+        return apply_sequence(network, params, timestep, carry)[1]
+
+    def _value_loss(self, value, learned):
+        loss = self.networks["critic"].head.loss
+        unclipped = loss(value, learned.target)
+        if self.config.value_clip_coefficient is None:
+            return unclipped
+        limit = self.config.value_clip_coefficient
+        clipped = learned.value + jnp.clip(value - learned.value, -limit, limit)
+        return jnp.maximum(unclipped, loss(clipped, learned.target))
+
+
+def _episode_metrics(rollout: Rollout) -> Metrics:
+    num_episodes = rollout.ended.sum()
+
+    def mean(values):
+        total = jnp.sum(jnp.where(rollout.ended, values, 0))
+        return jnp.where(num_episodes > 0, total / jnp.maximum(num_episodes, 1), jnp.nan)
+
+    return {
+        "episode_return": mean(rollout.episode_return),
+        "episode_length": mean(rollout.episode_length),
+        "num_episodes": num_episodes,
+    }

@@ -1,0 +1,26 @@
+"""Tasks by name, and what can be put around them."""
+
+from memorax.environments.environment import Environment
+from memorax.environments.registration import adapt, make
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.wrappers import (
+    ClipAction,
+    FlattenObservation,
+    RecordEpisodeStatistics,
+    Vectorize,
+    Wrapper,
+)
+
+__all__ = [
+    "Box",
+    "ClipAction",
+    "Discrete",
+    "Environment",
+    "FlattenObservation",
+    "RecordEpisodeStatistics",
+    "Space",
+    "Vectorize",
+    "Wrapper",
+    "adapt",
+    "make",
+]

@@ -1,0 +1,52 @@
+"""What an environment is."""
+
+from typing import Any
+
+from jaxtyping import Array, Bool, Float, PyTree
+
+from memorax.environments.spaces import Space
+
+Step = tuple[
+    PyTree,
+    PyTree,
+    Float[Array, "*copies"],
+    Bool[Array, "*copies"],
+    Bool[Array, "*copies"],
+    dict[str, Any],
+]
+
+
+class Environment:
+    """A task in pure JAX, in Gymnax's manner: state in, state out, reset by itself.
+
+    ``step`` begins a new episode by itself when one ends. The observation it returns is then the
+    new episode's first, and ``info["final_observation"]`` is the true last one of the episode
+    that ended, which is what a value after a time limit has to be computed from. In every other
+    step the two are the same.
+    """
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return type(self).__name__
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        raise NotImplementedError(f"{type(self).__name__} must implement reset")
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once.
+
+        Returns:
+            Observation, state, reward, terminated (the task is over: nothing comes after),
+            truncated (a time limit: something would have come) and info.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement step")
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations."""
+        raise NotImplementedError(f"{type(self).__name__} must implement observation_space")
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        raise NotImplementedError(f"{type(self).__name__} must implement action_space")

@@ -1,0 +1,110 @@
+"""Gymnax's environments; the only file that imports gymnax."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from memorax.environments.environment import Environment, Step
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import unknown_name
+
+try:
+    import gymnax
+    from gymnax import registration
+    from gymnax.environments import spaces as gymnax_spaces
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "environments 'gymnax::...' need gymnax: pip install 'memorax[envs]'"
+    ) from error
+
+
+class GymnaxEnvironment(Environment):
+    """A Gymnax environment, with dtypes that do not change from step to step.
+
+    Args:
+        env: What ``gymnax.make`` returns first.
+    """
+
+    def __init__(self, env: Any):
+        self._env = env
+
+    @property
+    def name(self) -> str:
+        """The name that Gymnax gives it."""
+        return self._env.name
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        return self._env.reset(key, params)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once; Gymnax itself resets at an episode's end and keeps the last observation."""
+        observation, state, reward, terminated, truncated, info = self._env.step(
+            key, state, action, params
+        )
+        reward = jnp.asarray(reward, jnp.float32)
+        return observation, state, reward, jnp.asarray(terminated), jnp.asarray(truncated), info
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations."""
+        return _space(self._env.observation_space(params))
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        return _space(self._env.action_space(params))
+
+
+def names() -> list[str]:
+    """Return the names of Gymnax's environments."""
+    return list(registration.registered_envs)
+
+
+def make(name: str, **params: Any) -> tuple[Environment, Any]:
+    """Return Gymnax's environment and its parameters, each set as asked.
+
+    Args:
+        name: Gymnax's name, such as ``"MemoryChain-bsuite"``.
+        **params: Fields of the environment's parameters (``memory_length=20``) or arguments of
+            its constructor (``num_bits=3``).
+
+    Raises:
+        ValueError: If there is no such environment, it has no such parameter, or a number is of
+            another kind than the default.
+    """
+    if name not in registration.registered_envs:
+        raise ValueError(unknown_name("gymnax environment", name, names()))
+    accepted = inspect.signature(registration._registry[name]).parameters
+    constructor = {key: params.pop(key) for key in list(params) if key in accepted}
+    env, defaults = gymnax.make(name, **constructor)
+    fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    for field, value in params.items():
+        if field not in fields:
+            choices = [*fields, *accepted]
+            raise ValueError(unknown_name(f"parameter of gymnax::{name},", field, choices))
+        _check_kind(f"gymnax::{name}: {field}", value, fields[field])
+    return GymnaxEnvironment(env), dataclasses.replace(defaults, **params)
+
+
+def _check_kind(field, value, default):
+    if isinstance(default, bool):
+        allowed, kind = (bool,), "true or false"
+    elif isinstance(default, int):
+        allowed, kind = (int,), "a whole number"
+    elif isinstance(default, float):
+        allowed, kind = (int, float), "a number"
+    else:
+        return
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ValueError(f"{field} must be {kind}, got {value!r}")
+
+
+def _space(space: Any) -> Space:
+    if isinstance(space, gymnax_spaces.Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, gymnax_spaces.Box):
+        shape = tuple(int(size) for size in space.shape)
+        return Box(space.low, space.high, shape, space.dtype)
+    raise ValueError(f"a gymnax space must be Discrete or Box, got {space!r}")

@@ -1,0 +1,159 @@
+"""Environments around environments, each pure and of one purpose."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, PyTree
+
+from memorax.environments.environment import Environment, Step
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import check_positive
+
+
+class Wrapper(Environment):
+    """Passes everything on; a wrapper overrides what it changes.
+
+    Args:
+        env: The environment to wrap.
+    """
+
+    def __init__(self, env: Environment):
+        self.env = env
+
+    @property
+    def name(self) -> str:
+        """The wrapped environment's name."""
+        return self.env.name
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        return self.env.reset(key, params)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        return self.env.step(key, state, action, params)
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations."""
+        return self.env.observation_space(params)
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        return self.env.action_space(params)
+
+
+class FlattenObservation(Wrapper):
+    """Show every observation as a vector: arrays flattened, whole numbers one-hot."""
+
+    def _flatten(self, observation, params):
+        space = self.env.observation_space(params)
+        if isinstance(space, Discrete):
+            return jax.nn.one_hot(observation, space.n)
+        return jnp.reshape(observation, -1)
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, state = self.env.reset(key, params)
+        return self._flatten(observation, params), state
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        final_observation = self._flatten(info["final_observation"], params)
+        info = {**info, "final_observation": final_observation}
+        return self._flatten(observation, params), state, reward, terminated, truncated, info
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of flat observations."""
+        space = self.env.observation_space(params)
+        if isinstance(space, Discrete):
+            return Box(0.0, 1.0, (space.n,))
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound), space.shape).reshape(-1)
+            for bound in (space.low, space.high)
+        )
+        return Box(low, high, (math.prod(space.shape),), space.dtype)
+
+
+class ClipAction(Wrapper):
+    """Clip continuous actions to the action space's bounds; discrete ones pass as they are.
+
+    A normal policy reaches outside of any bounds. The agent still learns from the action it
+    drew: only what the environment receives is clipped.
+    """
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once, within the bounds."""
+        space = self.env.action_space(params)
+        if isinstance(space, Box):
+            action = jnp.clip(action, space.low, space.high)
+        return self.env.step(key, state, action, params)
+
+
+@struct.dataclass
+class EpisodeStatistics:
+    """The state of ``RecordEpisodeStatistics``: the wrapped state and what the episode has so far.
+
+    Attributes:
+        env_state: The wrapped environment's state.
+        episode_return: The sum of the episode's rewards, undiscounted.
+        episode_length: The number of the episode's steps.
+    """
+
+    env_state: PyTree
+    episode_return: Float[Array, "..."]
+    episode_length: Int[Array, "..."]
+
+
+class RecordEpisodeStatistics(Wrapper):
+    """Add ``episode_return`` and ``episode_length``, up to and with each step, to ``info``."""
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, env_state = self.env.reset(key, params)
+        return observation, EpisodeStatistics(env_state, jnp.float32(0), jnp.int32(0))
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, env_state, reward, terminated, truncated, info = self.env.step(
+            key, state.env_state, action, params
+        )
+        episode_return = state.episode_return + reward
+        episode_length = state.episode_length + 1
+        info = {**info, "episode_return": episode_return, "episode_length": episode_length}
+        ended = terminated | truncated
+        state = EpisodeStatistics(
+            env_state,
+            jnp.where(ended, 0, episode_return),
+            jnp.where(ended, 0, episode_length),
+        )
+        return observation, state, reward, terminated, truncated, info
+
+
+class Vectorize(Wrapper):
+    """Run independent copies side by side; every array gets a leading axis of ``num_envs``.
+
+    Args:
+        env: The environment to copy.
+        num_envs: How many copies.
+    """
+
+    def __init__(self, env: Environment, num_envs: int):
+        check_positive("Vectorize.num_envs", num_envs)
+        super().__init__(env)
+        self.num_envs = num_envs
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return every copy's first observation and state."""
+        keys = jax.random.split(key, self.num_envs)
+        return jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once in every copy."""
+        keys = jax.random.split(key, self.num_envs)
+        return jax.vmap(self.env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
