@@ -1,0 +1,30 @@
+# Each target makes what it needs: .venv is created and filled when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint bench install
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memorax needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[envs,dev]'
+	@touch $@
+
+# Train a GRU on a task that needs memory, beside the same network without memory.
+demo: $(INSTALLED)
+	@$(BIN)/memorax train
+
+test: $(INSTALLED)
+	@$(BIN)/pytest -n auto
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/training.py

@@ -1,0 +1,24 @@
+"""Timing of alternatives, interleaved in one process."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def medians(alternatives: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Return each alternative's median seconds, after one call each that may compile.
+
+    The alternatives take turns, so that a machine that slows down slows all of them.
+    """
+    for call in alternatives.values():
+        jax.block_until_ready(call())
+    seconds = {name: [] for name in alternatives}
+    for _ in range(repeats):
+        for name, call in alternatives.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) for name, times in seconds.items()}

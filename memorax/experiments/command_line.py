@@ -1,0 +1,184 @@
+"""The command ``memorax``."""
+
+import contextlib
+import io
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jax
+import tyro
+from rich.console import Console
+
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.evaluation import evaluate_model, table
+from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.training import make_agents, restore, run
+from memorax.validation import unknown_name
+
+Options = TypeVar("Options")
+
+_OVERVIEW = """usage: memorax COMMAND [OPTIONS]
+
+Memory for reinforcement learning agents, in JAX.
+
+commands:
+  train      train a memory on a task, beside its memoryless twin
+  evaluate   repeat the evaluation of a finished run
+
+'memorax COMMAND --help' lists the options of a command."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a memory network with PPO, and its twin without memory, and compare them."""
+
+    config: TrainConfig
+    run_folder: Path | None = None
+    """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Go on with the run in --run-folder where it stopped, with the configuration it has."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Load a run's last checkpoint and let every seed play the run's evaluation episodes."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+    evaluation_episodes: int | None = None
+    """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 for bad input, 130 after Ctrl-C.
+
+    Args:
+        arguments: What follows ``memorax``; None: those of the process.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], int]] = {"train": _train, "evaluate": _evaluate}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_OVERVIEW)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    try:
+        if name not in commands:
+            raise BadInputError(unknown_name("command", name, commands))
+        return commands[name](rest)
+    except BadInputError as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("memorax: stopped at once; the last checkpoint is kept", file=sys.stderr)
+        return 130
+
+
+class BadInputError(Exception):
+    """Something that the user can put right, told in one line."""
+
+
+def _train(arguments: list[str]) -> int:
+    options = _parse(Train, "memorax train", arguments, Train(TrainConfig()))
+    if options.resume:
+        options = _resume(options, arguments)
+    _enable_compilation_cache()
+    try:
+        agents = make_agents(options.config)
+        if options.resume and options.run_folder:
+            folder = RunFolder.open(options.run_folder)
+        else:
+            folder = RunFolder.create(options.run_folder, options.config)
+    except ValueError as error:
+        raise BadInputError(error) from error
+    console = Console()
+    console.print(
+        f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
+        f"torso {' and twin '.join(options.config.models)}"
+    )
+    return 0 if run(options.config, agents, folder, console) else 130
+
+
+def _resume(options: Train, arguments: list[str]) -> Train:
+    """Take the configuration of the run; options that contradict it are refused."""
+    if options.run_folder is None:
+        raise BadInputError("--resume needs --run-folder, the run to go on with")
+    try:
+        stored = RunFolder.open(options.run_folder).config()
+    except ValueError as error:
+        raise BadInputError(error) from error
+    resumed = _parse(Train, "memorax train", arguments, Train(stored))
+    if resumed.config != stored:
+        raise BadInputError(
+            f"the options given differ from {options.run_folder / 'config.json'}: a run goes on "
+            "with the configuration it has"
+        )
+    return resumed
+
+
+def _evaluate(arguments: list[str]) -> int:
+    options = _parse(Evaluate, "memorax evaluate", arguments)
+    _enable_compilation_cache()
+    try:
+        folder = RunFolder.open(options.run)
+        config = folder.config()
+        num_episodes = options.evaluation_episodes or config.evaluation_episodes
+        agents = make_agents(config)
+        states = {name: restore(config, name, agent, folder) for name, agent in agents.items()}
+    except ValueError as error:
+        raise BadInputError(error) from error
+    evaluations = [
+        evaluate_model(config, name, agent, states[name], num_episodes)
+        for name, agent in agents.items()
+    ]
+    Console().print(table(config, evaluations))
+    return 0
+
+
+def _parse(
+    kind: type[Options], program: str, arguments: list[str], default: Options | None = None
+) -> Options:
+    """Parse the options of a command; the first unknown one is refused in one line."""
+    call: dict[str, Any] = {"prog": program, "config": (tyro.conf.OmitArgPrefixes,)}
+    if default is not None:
+        call["default"] = default
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            options, unknown = tyro.cli(kind, args=arguments, return_unknown_args=True, **call)
+    except SystemExit as stop:
+        if stop.code == 2:
+            raise BadInputError(_unboxed(told.getvalue())) from stop
+        raise
+    if unknown:
+        flags = [
+            flag
+            for action in tyro.extras.get_parser(kind, **call)._actions
+            for flag in action.option_strings
+        ]
+        raise BadInputError(unknown_name("option", unknown[0], flags))
+    return options
+
+
+def _unboxed(box: str) -> str:
+    """Return the first paragraph of an error that tyro has drawn a box around, as one line."""
+    lines = [line.strip(" │") for line in box.splitlines()]
+    lines = [line for line in lines if not line.startswith(("╭", "╰"))]
+    paragraph = itertools.takewhile(lambda line: line.strip("─"), lines)
+    return " ".join(paragraph)
+
+
+def _enable_compilation_cache() -> None:
+    """Keep compiled programs for the next process, unless the user has said where already."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(caches / "memorax" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a run is made of."""
+
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memorax.algorithms import PPOConfig
+from memorax.experiments.torsos import TORSOS
+from memorax.validation import check_between, check_positive, unknown_name
+
+DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
+DEMO_PARAMETERS = ("memory_length=32",)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train, on what, and for how long. The defaults are the demo.
+
+    Raises:
+        ValueError: If a value is out of its range or the torso is unknown.
+    """
+
+    environment: str = DEMO_ENVIRONMENT
+    """The task, as suite::name."""
+    environment_parameters: tuple[str, ...] | None = None
+    """The task's own parameters, as name=value name=value ...; None: memory_length=32 for the
+    demo's task, nothing for others."""
+    torso: str = "gru"
+    """The memory: gru, lstm or simple; mlp has none."""
+    features: int = 64
+    """Width of the feature extractor and the torso."""
+    algorithm: PPOConfig = field(default_factory=PPOConfig)
+    """The algorithm's own configuration."""
+    learning_rate: float = 2e-3
+    """Adam's step size, at the beginning if it is annealed."""
+    anneal_learning_rate: bool = True
+    """Bring the learning rate to zero, linearly, over the run."""
+    max_gradient_norm: float = 0.5
+    """Scale gradients down to this norm, over all parameters together."""
+    total_steps: int = 409_600
+    """Environment steps of each seed, rounded up to whole updates."""
+    num_seeds: int = 3
+    """Agents trained at once, equal but for their random numbers."""
+    seed: int = 0
+    """Where all random numbers come from."""
+    memoryless_twin: bool = True
+    """Also train the same network with an MLP for its torso, to see what memory is worth."""
+    evaluation_episodes: int = 256
+    """Fresh episodes that each seed plays at the end, with its most likely actions."""
+    checkpoint_every: int = 100_000
+    """Environment steps between checkpoints."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        if self.torso not in TORSOS:
+            raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        for name in (
+            "features",
+            "total_steps",
+            "num_seeds",
+            "evaluation_episodes",
+            "checkpoint_every",
+        ):
+            check_positive(name, getattr(self, name))
+        for name in ("learning_rate", "max_gradient_norm"):
+            check_between(name, getattr(self, name), 0.0)
+        check_between("seed", self.seed, 0, 2**32 - 1)
+        for assignment in self.environment_parameters or ():
+            if not all(assignment.partition("=")):
+                raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")
+
+    @property
+    def parsed_environment_parameters(self) -> dict[str, int | float | bool | str]:
+        """The task's parameters by name, numbers as numbers, true and false as what they are."""
+        assignments = self.environment_parameters
+        if assignments is None:
+            assignments = DEMO_PARAMETERS if self.environment == DEMO_ENVIRONMENT else ()
+        pairs = (assignment.partition("=") for assignment in assignments)
+        return {name: _parse_value(value) for name, _, value in pairs}
+
+    @property
+    def task(self) -> str:
+        """The environment with its parameters, for titles."""
+        parameters = self.parsed_environment_parameters.items()
+        return " ".join([self.environment, *(f"{name}={value}" for name, value in parameters)])
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The torsos that the run trains, the memoryless twin last."""
+        if self.memoryless_twin and self.torso != "mlp":
+            return (self.torso, "mlp")
+        return (self.torso,)
+
+
+def _parse_value(text: str) -> int | float | bool | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
+
+
+def to_json(config: TrainConfig) -> str:
+    """Write a configuration down."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(path: Path) -> TrainConfig:
+    """Read a configuration back.
+
+    Raises:
+        ValueError: If the file does not hold one; what is wrong is named.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields["algorithm"] = PPOConfig(**fields["algorithm"])
+        if fields["environment_parameters"] is not None:
+            fields["environment_parameters"] = tuple(fields["environment_parameters"])
+        return TrainConfig(**fields)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no configuration of a run: {error}") from error

@@ -1,0 +1,167 @@
+"""The folder that a run leaves."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from tensorboardX import SummaryWriter
+
+from memorax.experiments.config import TrainConfig, from_json, to_json
+
+
+class RunFolder:
+    """Where a run keeps its configuration, metrics and checkpoints.
+
+    ``config.json``, ``metrics.csv`` (a row for each model, seed and update), ``tensorboard/``
+    (means over seeds), ``checkpoints/MODEL/STEP/``, ``learning_curve.png``, ``evaluation.json``.
+    Files are written beside their place and moved there, so that none is ever half written.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path | None, config: TrainConfig) -> "RunFolder":
+        """Make a new folder; without a path, ``runs/TASK-TORSO-TIME``.
+
+        Raises:
+            ValueError: If the path exists: a run is never overwritten.
+        """
+        if path is None:
+            task = config.environment.rpartition("::")[2]
+            path = Path("runs") / f"{task}-{config.torso}-{datetime.now():%Y%m%d-%H%M%S}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise ValueError(
+                f"run folder {path} exists and is not overwritten: choose another, or go on with "
+                "it by --resume"
+            ) from None
+        folder = cls(path)
+        folder.write("config.json", to_json(config))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open a folder that a run left.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path} is not a run folder: it has no config.json")
+        return cls(path)
+
+    def config(self) -> TrainConfig:
+        """Return the run's configuration."""
+        return from_json(self.path / "config.json")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file at once."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text)
+        os.replace(partial, self.path / name)
+
+
+class Checkpoints:
+    """The checkpoints of one model of a run, the last two of them.
+
+    Args:
+        folder: The run's folder.
+        model: The model's name.
+    """
+
+    def __init__(self, folder: RunFolder, model: str):
+        self._manager = ocp.CheckpointManager(
+            (folder.path / "checkpoints" / model).absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=2),
+        )
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Save a state; returns when it is safe."""
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.wait_until_finished()
+
+    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
+        """Return the last step and its state, or None if nothing was saved.
+
+        Args:
+            like: A state, concrete or abstract, of the same structure, shapes and dtypes.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._manager.close()
+
+
+class MetricsLog:
+    """The metrics of one model of a run, as CSV rows and TensorBoard events.
+
+    Args:
+        folder: The run's folder.
+        model: The model's name.
+        step: Where the model goes on from; what was logged after it is dropped.
+    """
+
+    def __init__(self, folder: RunFolder, model: str, step: int):
+        self._folder = folder
+        self._model = model
+        self._rows = [
+            row for row in read_metrics(folder) if row["model"] != model or int(row["step"]) <= step
+        ]
+        self._writer = SummaryWriter(
+            str(folder.path / "tensorboard" / model), purge_step=step + 1 if step else None
+        )
+
+    def append(self, steps: Iterable[int], metrics: Mapping[str, Any]) -> None:
+        """Add the metrics of some updates, arrays of shape (seeds, updates)."""
+        arrays = {name: np.asarray(values) for name, values in metrics.items()}
+        for update, step in enumerate(steps):
+            for name, values in arrays.items():
+                if not np.all(np.isnan(values[:, update])):
+                    self._writer.add_scalar(name, np.nanmean(values[:, update]), step)
+            for seed in range(len(next(iter(arrays.values())))):
+                values = {name: array[seed, update] for name, array in arrays.items()}
+                self._rows.append({"model": self._model, "seed": seed, "step": step} | values)
+
+    def flush(self) -> None:
+        """Write everything down, before the checkpoint that it belongs to."""
+        self._writer.flush()
+        if not self._rows:
+            return
+        partial = self._folder.path / ".metrics.csv.partial"
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(partial, self._folder.path / "metrics.csv")
+
+    def close(self) -> None:
+        """Write everything down and let go of the files."""
+        self.flush()
+        self._writer.close()
+
+
+def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
+    """Return the rows of ``metrics.csv``, none if there is no such file yet."""
+    path = folder.path / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

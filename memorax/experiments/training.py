@@ -1,0 +1,188 @@
+"""Training a run: every model, every seed, with what it leaves on disk."""
+
+import signal
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+import jax
+import numpy as np
+from jaxtyping import Array, PyTree
+from rich.console import Console
+
+from memorax.algorithms import PPO
+from memorax.experiments.agents import make_agent, num_updates
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
+from memorax.experiments.plotting import plot_learning_curve
+from memorax.experiments.progress import TrainingProgress
+from memorax.experiments.run_folder import Checkpoints, MetricsLog, RunFolder
+
+
+class Interrupt:
+    """Turns the first Ctrl-C into a wish to stop; the second one stops at once."""
+
+    def __init__(self, console: Console):
+        self.wanted = False
+        self._console = console
+
+    def __enter__(self) -> "Interrupt":
+        """Begin to listen."""
+        self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave Ctrl-C as it was."""
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        self._console.print("stopping after this piece; Ctrl-C again stops at once")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where the training of one model ended.
+
+    Attributes:
+        step: Environment steps of each seed.
+        state: The state of all seeds.
+        finished: False if it was interrupted before its last step.
+    """
+
+    step: int
+    state: PyTree
+    finished: bool
+
+
+def run(
+    config: TrainConfig, agents: dict[str, PPO], folder: RunFolder, console: Console
+) -> list[Evaluation] | None:
+    """Train every model of a run, or go on where it stopped, and evaluate them.
+
+    Args:
+        config: The run's configuration.
+        agents: The agent of each of its models, from ``make_agents``.
+        folder: Its folder.
+        console: Where to show how it goes.
+
+    Returns:
+        The evaluations, or None if the run was interrupted; what was reached is kept either way.
+    """
+    console.print(f"run folder: {folder.path}")
+    evaluations = []
+    with Interrupt(console) as interrupt:
+        for model, agent in agents.items():
+            trained = _train_model(config, model, agent, folder, console, interrupt)
+            plot_learning_curve(folder, config)
+            if not trained.finished:
+                console.print(
+                    f"interrupted: {model} at {trained.step:,} of {_total_steps(config):,} steps "
+                    f"is kept in {folder.path}; go on with "
+                    f"'memorax train --run-folder {folder.path} --resume'"
+                )
+                return None
+            evaluations.append(
+                evaluate_model(config, model, agent, trained.state, config.evaluation_episodes)
+            )
+    folder.write("evaluation.json", to_json(evaluations))
+    console.print(table(config, evaluations))
+    console.print(f"learning curve: {folder.path / 'learning_curve.png'}")
+    return evaluations
+
+
+def make_agents(config: TrainConfig) -> dict[str, PPO]:
+    """Return the agent of each model of a run.
+
+    Raises:
+        ValueError: If parts do not fit each other; nothing is compiled or written by then.
+    """
+    return {model: make_agent(config, model) for model in config.models}
+
+
+def restore(config: TrainConfig, model: str, agent: PPO, folder: RunFolder) -> PyTree:
+    """Return the last state of a run's model.
+
+    Raises:
+        ValueError: If there is no checkpoint.
+    """
+    checkpoints = Checkpoints(folder, model)
+    restored = checkpoints.restore(jax.eval_shape(jax.vmap(agent.init), _init_keys(config)))
+    checkpoints.close()
+    if restored is None:
+        raise ValueError(f"{folder.path} holds no checkpoint of {model}")
+    return restored[1]
+
+
+def _train_model(
+    config: TrainConfig,
+    model: str,
+    agent: PPO,
+    folder: RunFolder,
+    console: Console,
+    interrupt: Interrupt,
+) -> Trained:
+    started = time.perf_counter()
+    init = jax.jit(jax.vmap(agent.init))
+    checkpoints = Checkpoints(folder, model)
+    restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
+    step, state = restored or (0, init(_init_keys(config)))
+    log = MetricsLog(folder, model, step)
+    total_steps = _total_steps(config)
+    chunk_steps = _chunk_updates(num_updates(config)) * agent.steps_per_update
+    saved_step = step
+    with TrainingProgress(console, model, total_steps, step, config.num_seeds) as progress:
+        train = (
+            jax.jit(jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1)
+            .lower(_train_keys(config, step), state, chunk_steps)
+            .compile()
+        )
+        compile_seconds = time.perf_counter() - started
+        progress.compiled()
+        while step < total_steps and not interrupt.wanted:
+            chunk_started = time.perf_counter()
+            state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
+            seconds = time.perf_counter() - chunk_started
+            steps = range(
+                step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
+            )
+            step += chunk_steps
+            log.append(steps, metrics)
+            progress.advance(chunk_steps, seconds, np.asarray(metrics["episode_return"]))
+            if step - saved_step >= config.checkpoint_every:
+                log.flush()
+                checkpoints.save(step, state)
+                saved_step = step
+    log.close()
+    checkpoints.save(step, state)
+    checkpoints.close()
+    console.print(
+        f"{model}: compiled in {compile_seconds:.1f} s, {step:,} steps of "
+        f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
+    )
+    return Trained(step, state, finished=step >= total_steps)
+
+
+def _total_steps(config: TrainConfig) -> int:
+    return num_updates(config) * config.algorithm.num_envs * config.algorithm.num_steps
+
+
+def _chunk_updates(updates: int, most_chunks: int = 50) -> int:
+    """Return the updates of a piece: the most that divide the run and give it that many pieces.
+
+    Pieces of one length are compiled once; between pieces a run shows how it goes, saves and can
+    be stopped.
+    """
+    most = max(1, updates // most_chunks)
+    return max(size for size in range(1, most + 1) if updates % size == 0)
+
+
+def _init_keys(config: TrainConfig) -> Array:
+    return jax.random.split(jax.random.key(config.seed), config.num_seeds)
+
+
+def _train_keys(config: TrainConfig, step: int) -> Array:
+    """Return the keys of the piece that begins at a step, so that a resumed run draws the same."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, step))(_init_keys(config))

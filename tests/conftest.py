@@ -1,0 +1,38 @@
+import os
+from pathlib import Path
+
+# Sharding along the batch needs a second device, and how many there are is fixed at import.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+).strip()
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+# Nearly all the time goes into compiling small programs, so even the smallest are kept.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# The same cases in every run: a failure is a change of the code, never the luck of the draw. The
+# first case of a test compiles, which no deadline could allow for.
+hypothesis.settings.register_profile(
+    "memorax",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=10,
+    report_multiple_bugs=False,
+)
+hypothesis.settings.load_profile("memorax")
+
+
+@pytest.fixture
+def as_a_user():
+    """Turn off the type checks that only tests run with, so that users' own errors are met."""
+    disabled = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", disabled)
