@@ -79,9 +79,7 @@ def cut(model: Any, precision: Precision = FLOAT32) -> None:
         carry, outputs = memory.read(inputs, done, start)
         _assert_alike(carry, start, "the carry after a call")
         for lengths in ([1] * TIME, pieces):
-            piecewise_carry, piecewise_outputs = memory.read_in_pieces(
-                inputs, done, start, lengths
-            )
+            piecewise_carry, piecewise_outputs = memory.read_in_pieces(inputs, done, start, lengths)
             _assert_close(piecewise_outputs, outputs, memory, f"outputs in pieces of {lengths}")
             _assert_close(piecewise_carry, carry, memory, f"final carry in pieces of {lengths}")
 

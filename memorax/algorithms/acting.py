@@ -47,15 +47,16 @@ def init_network(network: Network, key: Array, timestep: Timestep) -> PyTree:
     of many orthogonal initializers in one program can wait for each other forever on CPU (seen
     with jaxlib 0.10.2 on two cores).
     """
+    leaves, structure = jax.tree.flatten(add_time(timestep))
 
     @jax.custom_batching.sequential_vmap
-    def init(key, timestep):
-        timestep = add_time(timestep)
+    def init(key, *leaves):
+        timestep = jax.tree.unflatten(structure, leaves)
         return network.init(
             key, timestep.observation, timestep.done, timestep.action, timestep.reward
         )
 
-    return init(key, timestep)
+    return init(key, *leaves)
 
 
 def apply_sequence(

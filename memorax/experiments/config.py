@@ -12,7 +12,7 @@ from memorax.experiments.torsos import TORSOS
 from memorax.validation import check_between, check_positive, unknown_name
 
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
-DEMO_PARAMETERS = ("memory_length=32",)
+DEMO_PARAMETERS = ("memory_length=24",)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrainConfig:
     environment: str = DEMO_ENVIRONMENT
     """The task, as suite::name."""
     environment_parameters: tuple[str, ...] | None = None
-    """The task's own parameters, as name=value name=value ...; None: memory_length=32 for the
+    """The task's own parameters, as name=value name=value ...; None: memory_length=24 for the
     demo's task, nothing for others."""
     torso: str = "gru"
     """The memory: gru, lstm or simple; mlp has none."""
@@ -40,7 +40,7 @@ class TrainConfig:
     """Bring the learning rate to zero, linearly, over the run."""
     max_gradient_norm: float = 0.5
     """Scale gradients down to this norm, over all parameters together."""
-    total_steps: int = 409_600
+    total_steps: int = 307_200
     """Environment steps of each seed, rounded up to whole updates."""
     num_seeds: int = 3
     """Agents trained at once, equal but for their random numbers."""

@@ -1,0 +1,383 @@
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from memorax import environments
+from memorax.algorithms import PPO, PPOConfig
+from memorax.algorithms.acting import Timestep, apply_sequence
+from memorax.environments import Box, Discrete, Environment
+from memorax.networks import RNN, Network, heads
+from memorax.networks.sequence_models.base import SequenceModel, checked_carry
+from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
+from tests.registry import REGISTRY
+
+
+def ratio_error(agent):
+    """Return the largest distance of the ratio from 1 after two rollouts without an update."""
+
+    @jax.jit
+    def measure(key):
+        init_key, first_key, second_key = jax.random.split(key, 3)
+        state, _ = agent._rollout(agent.init(init_key), first_key)
+        next_state, rollout = agent._rollout(state, second_key)
+        sequences = agent._sequences(state, next_state, rollout)
+        _, metrics = agent._loss(state.params, sequences)
+        return metrics["ratio_error"], rollout.ended
+
+    error, ended = measure(jax.random.key(0))
+    inside = ended[:-1].any(axis=0)
+    assert inside.all(), "every environment must end an episode inside the rollout"
+    return float(error)
+
+
+@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
+def test_the_importance_ratio_is_1_before_the_first_update(entry):
+    torso = entry.build(None, jnp.float32)
+    assert ratio_error(make_agent(torso, all_extractors=True)) < 1e-5
+
+
+@pytest.mark.parametrize("config", [{}, {"burn_in_length": 5}])
+def test_the_importance_ratio_is_1_for_continuous_actions_too(config):
+    env, env_params = environments.make("gymnax::Pendulum-v1", max_steps_in_episode=6)
+    agent = make_agent(gru_torso(), env, env_params, all_extractors=True, **config)
+    assert ratio_error(agent) < 1e-5
+
+
+class RestartingCounter(SequenceModel):
+    """A torso that breaks the cut law: it counts the steps of each call, not of the episode."""
+
+    def __call__(self, inputs, done=None, initial_carry=None):
+        steps = jnp.arange(inputs.shape[1], dtype=inputs.dtype)
+        return checked_carry(self, initial_carry, inputs), inputs + steps[:, None]
+
+    @nn.nowrap
+    def initialize_carry(self, key, input_shape):
+        return jnp.zeros((input_shape[0], 1))
+
+
+def test_a_torso_that_breaks_the_cut_law_shows_in_the_ratio():
+    assert ratio_error(make_agent(RestartingCounter())) > 0.01
+
+
+class Counting(Environment):
+    """Counts up; row 0's like an episode that terminates at 5, if odd, else a time limit strikes.
+
+    The reward is 1 a step. Whether an episode terminates or is cut off is drawn at its start and
+    shown, so that the critic's values differ.
+    """
+
+    def _observe(self, state):
+        count, limited = state
+        return jnp.stack([count / 5.0, limited.astype(jnp.float32)])
+
+    def reset(self, key, params):
+        state = jnp.float32(0), jax.random.bernoulli(key)
+        return self._observe(state), state
+
+    def step(self, key, state, action, params):
+        count, limited = state
+        count = count + 1
+        final_observation = self._observe((count, limited))
+        ended = count >= 5
+        first, fresh = self.reset(key, params)
+        state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (count, limited))
+        observation = jnp.where(ended, first, final_observation)
+        info = {"final_observation": final_observation}
+        return observation, state, jnp.float32(1), ended & ~limited, ended & limited, info
+
+    def observation_space(self, params):
+        return Box(0.0, 1.0, (2,))
+
+    def action_space(self, params):
+        return Discrete(2)
+
+
+def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_do_not():
+    agent = make_agent(gru_torso(), Counting(), gamma=0.9, gae_lambda=0.8, num_steps=13)
+    init_key, rollout_key = jax.random.split(jax.random.key(1))
+    state = agent.init(init_key)
+    next_state, rollout = jax.jit(agent._rollout)(state, rollout_key)
+    sequences = jax.jit(agent._sequences)(state, next_state, rollout)
+    critic, params = agent.networks["critic"], state.params["critic"]
+
+    def value_of(timestep):
+        carry = critic.initialize_carry(4)
+        _, value = apply_sequence(critic, params, timestep, carry)
+        return np.asarray(value, np.float64)
+
+    timestep = sequences.timestep
+    limited = np.asarray(timestep.observation[..., 1]) == 1
+    ended = np.asarray(rollout.ended.T)
+    assert (ended & limited).any()
+    assert (ended & ~limited).any()
+    value = value_of(timestep)
+    advantage = np.zeros((4, 14))
+    for row in range(4):
+        for t in reversed(range(13)):
+            if not ended[row, t] and t < 12:
+                next_value, more = value[row, t + 1], advantage[row, t + 1]
+            elif ended[row, t] and not limited[row, t]:
+                next_value, more = 0.0, 0.0
+            else:
+                # The sequence as it would have gone on: with the episode's own last observation.
+                last = (
+                    jnp.array([1.0, 1.0]) if ended[row, t] else next_state.timestep.observation[row]
+                )
+                longer = Timestep(
+                    observation=jnp.concatenate(
+                        [timestep.observation[:, : t + 1], jnp.broadcast_to(last, (4, 1, 2))], 1
+                    ),
+                    done=jnp.concatenate([timestep.done[:, : t + 1], jnp.zeros((4, 1), bool)], 1),
+                    action=jnp.zeros((4, t + 2), jnp.int32),
+                    reward=jnp.zeros((4, t + 2)),
+                )
+                next_value, more = value_of(longer)[row, -1], 0.0
+            delta = 1.0 + 0.9 * next_value - value[row, t]
+            advantage[row, t] = delta + 0.9 * 0.8 * more
+    np.testing.assert_allclose(sequences.advantage, advantage[:, :13], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sequences.target, advantage[:, :13] + value, rtol=1e-4, atol=1e-5)
+
+
+def test_training_many_seeds_at_once_is_training_each():
+    agent = make_agent(gru_torso())
+    keys = jax.random.split(jax.random.key(3), 2)
+    states = jax.vmap(agent.init)(keys)
+    num_steps = 2 * agent.steps_per_update
+    together, metrics = jax.vmap(agent.train, in_axes=(0, 0, None))(keys, states, num_steps)
+    assert metrics["policy_loss"].shape == (2, 2)
+    for row in range(2):
+        alone, _ = agent.train(keys[row], agent.init(keys[row]), num_steps)
+        for one, many in zip(
+            jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True
+        ):
+            np.testing.assert_allclose(one, many[row], rtol=1e-4, atol=1e-5)
+
+
+def test_training_rounds_up_to_whole_updates_and_reports_each():
+    agent = make_agent(mlp_torso())
+    state = agent.init(jax.random.key(0))
+    state, metrics = agent.train(jax.random.key(1), state, agent.steps_per_update + 1)
+    assert state.num_updates == 2
+    assert metrics["policy_loss"].shape == (2,)
+    assert all(np.isfinite(values).all() for values in metrics.values())
+    assert metrics["initial_ratio_error"].max() < 1e-5
+
+
+def learned_steps(agent):
+    """Return for each step whether the loss depends on what the actor did there."""
+    state = agent.init(jax.random.key(0))
+    next_state, rollout = agent._rollout(state, jax.random.key(1))
+    sequences = agent._sequences(state, next_state, rollout)
+
+    def loss(log_prob):
+        return agent._loss(state.params, replace(sequences, log_prob=log_prob))[0]
+
+    return np.asarray(jax.jit(jax.grad(loss))(sequences.log_prob) != 0)
+
+
+def test_burn_in_only_refreshes_the_carry():
+    agent = make_agent(gru_torso(), burn_in_length=6, normalize_advantage=False)
+    learned = learned_steps(agent)
+    assert not learned[:, :6].any()
+    assert learned[:, 6:].all()
+
+
+def test_no_gradient_reaches_into_the_burn_in():
+    agent = make_agent(gru_torso(), burn_in_length=6)
+    state = agent.init(jax.random.key(0))
+    next_state, rollout = agent._rollout(state, jax.random.key(1))
+    sequences = agent._sequences(state, next_state, rollout)
+
+    def loss(observation):
+        timestep = replace(sequences.timestep, observation=observation)
+        return agent._loss(state.params, replace(sequences, timestep=timestep))[0]
+
+    gradient = jax.jit(jax.grad(loss))(sequences.timestep.observation)
+    assert not gradient[:, :6].any()
+    assert gradient[:, 6:].any()
+
+
+def minibatches_learned_from(**config):
+    """Return how many gradient steps one update took."""
+    agent = make_agent(gru_torso(), optimizer=optax.adam(0.05), **config)
+    state, metrics = agent.train(
+        jax.random.key(0), agent.init(jax.random.key(1)), agent.steps_per_update
+    )
+    assert all(np.isfinite(metrics[name]).all() for name in ("policy_loss", "approximate_kl"))
+    return int(optax.tree.get(state.optimizer_state, "count"))
+
+
+def test_target_kl_stops_an_update_early():
+    assert minibatches_learned_from() == 8
+    assert 1 <= minibatches_learned_from(target_kl=1e-3) < 8
+    assert minibatches_learned_from(target_kl=1e6) == 8
+
+
+def test_sequences_are_never_cut_unless_no_network_holds_a_carry():
+    def shape(torso):
+        agent = make_agent(torso)
+        state = agent.init(jax.random.key(0))
+        next_state, rollout = agent._rollout(state, jax.random.key(1))
+        return agent._sequences(state, next_state, rollout).log_prob.shape
+
+    assert shape(gru_torso()) == (4, 16)
+    assert shape(mlp_torso()) == (64, 1)
+
+
+@pytest.mark.parametrize(
+    ("normalize_advantage", "value_clip_coefficient"), [(True, 0.2), (False, None)]
+)
+def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficient):
+    agent = make_agent(
+        gru_torso(),
+        normalize_advantage=normalize_advantage,
+        value_clip_coefficient=value_clip_coefficient,
+        clip_coefficient=0.1,
+        entropy_coefficient=0.3,
+        value_coefficient=0.7,
+    )
+    state = agent.init(jax.random.key(0))
+    next_state, rollout = agent._rollout(state, jax.random.key(1))
+    sequences = agent._sequences(state, next_state, rollout)
+    noise = iter(jax.random.split(jax.random.key(2), 3))
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        state.params,
+    )
+    sequences = replace(
+        sequences, target=sequences.target + jax.random.normal(next(noise), (4, 16))
+    )
+    loss, _ = agent._loss(params, sequences)
+
+    def outputs(name):
+        carry = sequences.carry[name]
+        return apply_sequence(agent.networks[name], params[name], sequences.timestep, carry)[1]
+
+    logits = np.asarray(outputs("actor").logits, np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    chosen = np.take_along_axis(log_probs, np.asarray(sequences.action)[..., None], -1)[..., 0]
+    ratio = np.exp(chosen - np.asarray(sequences.log_prob))
+    assert (np.abs(ratio - 1) > 0.1).any()
+    advantage = np.asarray(sequences.advantage, np.float64)
+    if normalize_advantage:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    policy_loss = -np.minimum(ratio * advantage, np.clip(ratio, 0.9, 1.1) * advantage).mean()
+    value, old = np.asarray(outputs("critic"), np.float64), np.asarray(sequences.value)
+    squared = (value - np.asarray(sequences.target)) ** 2
+    if value_clip_coefficient is not None:
+        clipped = old + np.clip(value - old, -0.2, 0.2)
+        squared = np.maximum(squared, (clipped - np.asarray(sequences.target)) ** 2)
+    entropy = -(np.exp(log_probs) * log_probs).sum(-1).mean()
+    expected = policy_loss + 0.7 * 0.5 * squared.mean() - 0.3 * entropy
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_evaluation_counts_each_environments_first_episode_and_repeats():
+    agent = make_agent(gru_torso())
+    state = agent.init(jax.random.key(0))
+    report = agent.evaluate(jax.random.key(1), state, 32)
+    assert report.episode_returns.shape == (32,)
+    assert set(np.unique(report.episode_returns)) <= {-1.0, 1.0}
+    np.testing.assert_array_equal(report.episode_lengths, 5)
+    assert report.completed.all()
+    again = agent.evaluate(jax.random.key(1), state, 32)
+    np.testing.assert_array_equal(report.episode_returns, again.episode_returns)
+    drawn = agent.evaluate(jax.random.key(1), state, 32, deterministic=False)
+    assert drawn.completed.all()
+
+
+def test_evaluation_says_which_episodes_it_gave_up():
+    agent = make_agent(gru_torso())
+    report = agent.evaluate(jax.random.key(1), agent.init(jax.random.key(0)), 4, max_steps=3)
+    assert not report.completed.any()
+    np.testing.assert_array_equal(report.episode_lengths, 3)
+
+
+def test_memory_solves_what_no_memoryless_agent_can():
+    env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=5)
+
+    def mean_return(torso):
+        agent = make_agent(
+            torso,
+            env,
+            env_params,
+            optimizer=optax.chain(optax.clip_by_global_norm(0.5), optax.adam(5e-3)),
+            num_envs=16,
+            num_steps=32,
+            num_minibatches=4,
+        )
+        state = agent.init(jax.random.key(0))
+        state, _ = agent.train(jax.random.key(1), state, 30_000)
+        return agent.evaluate(jax.random.key(2), state, 200).episode_returns.mean()
+
+    assert mean_return(gru_torso()) > 0.95
+    assert abs(mean_return(mlp_torso())) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"num_envs": 0}, "num_envs must be a whole number of at least 1, got 0"),
+        ({"num_steps": -3}, "num_steps must be a whole number of at least 1, got -3"),
+        ({"num_minibatches": 2.0}, "num_minibatches must be a whole number"),
+        ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
+        ({"gamma": 1.5}, "gamma must be a number from 0 to 1, got 1.5"),
+        ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
+        ({"burn_in_length": 128}, "burn_in_length must be a whole number from 0 to num_steps"),
+        ({"gae_lambda": float("nan")}, "gae_lambda must be a number from 0 to 1, got nan"),
+    ],
+)
+def test_a_configuration_out_of_range_is_refused(config, words, as_a_user):
+    with pytest.raises(ValueError, match=f"PPOConfig.*{words}"):
+        PPOConfig(**config)
+
+
+def make_ppo(env_name, actor_head, critic_head=None, torso=None, **config):
+    env, env_params = environments.make(env_name)
+    torso = torso or gru_torso()
+    extractor = make_networks(torso, Discrete(2))[0].feature_extractor
+    actor, critic = (
+        Network(feature_extractor=extractor, torso=torso, head=head)
+        for head in (actor_head, critic_head or heads.VNetwork())
+    )
+    return PPO(PPOConfig(**config), env, env_params, actor, critic, optax.adam(1e-3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gymnax::CartPole-v1", heads.Categorical(4)), "actor.head.action_dim must be 2 .* got 4"),
+        (("gymnax::Pendulum-v1", heads.Categorical(4)), "actor.head must be continuous.*Categor"),
+        (("gymnax::CartPole-v1", heads.Gaussian(2)), "actor.head must be discrete.*n=2.*Gaussian"),
+        (("gymnax::Pendulum-v1", heads.Gaussian(3)), r"actor.head: .*\(1,\), got \(3,\)"),
+        (("gymnax::CartPole-v1", heads.VNetwork()), "actor.head must return a distribution"),
+        (
+            ("gymnax::CartPole-v1", heads.Categorical(2), nn.Dense(1)),
+            r"critic.head must have a loss, such as VNetwork\(\), got Dense",
+        ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(arguments, words, as_a_user):
+    with pytest.raises(ValueError, match=f"PPO.{words}"):
+        make_ppo(*arguments)
+
+
+def test_sequences_that_cannot_be_shared_out_are_refused(as_a_user):
+    with pytest.raises(ValueError, match="num_envs must be divisible by num_minibatches"):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), num_envs=6)
+    make_ppo("gymnax::CartPole-v1", heads.Categorical(2), torso=mlp_torso(), num_envs=6)
+
+
+def test_an_lstm_trains_on_continuous_actions():
+    env, env_params = environments.make("gymnax::Pendulum-v1", max_steps_in_episode=20)
+    torso = RNN(cell=nn.LSTMCell(features=8))
+    agent = make_agent(torso, env, env_params, all_extractors=True)
+    state = agent.init(jax.random.key(0))
+    state, metrics = agent.train(jax.random.key(1), state, 3 * agent.steps_per_update)
+    assert all(np.isfinite(metrics[name]).all() for name in metrics if "episode" not in name)
+    assert metrics["num_episodes"].sum() == 3 * 16 // 20 * 4
