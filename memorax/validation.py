@@ -7,8 +7,15 @@ from typing import Any
 
 def check_positive(field: str, value: Any) -> None:
     """Raise ``ValueError`` if ``value`` is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field} must be a whole number of at least 1, got {value!r}")
+    check_whole(field, value, 1)
+
+
+def check_whole(field: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise ``ValueError`` if ``value`` is not a whole number in the range, both ends allowed."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{field} must be a whole number {allowed}, got {value!r}")
 
 
 def check_between(field: str, value: Any, low: float, high: float = float("inf")) -> None:

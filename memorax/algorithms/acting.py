@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, PyTree
 
 from memorax.environments import Discrete, Vectorize
 from memorax.networks import Network
@@ -15,17 +15,20 @@ from memorax.networks import Network
 class Timestep:
     """What a network reads at a step. All lead with the environments, or with (batch, time).
 
+    Like every state here, its fields are not checked when it is made: JAX rebuilds pytrees with
+    shapes, axes or tracers in their leaves.
+
     Attributes:
-        observation: What the environment shows.
-        done: True where the observation is the first of a new episode.
+        observation: What the environment shows, a pytree.
+        done: bool; true where the observation is the first of a new episode.
         action: The action before the observation; at an episode's start it counts as zero.
-        reward: The reward before the observation; at an episode's start it counts as zero.
+        reward: float; the reward before the observation; at an episode's start it counts as zero.
     """
 
-    observation: PyTree[Shaped[Array, "..."]]
-    done: Bool[Array, "..."]
-    action: Shaped[Array, "..."]
-    reward: Float[Array, "..."]
+    observation: PyTree
+    done: PyTree
+    action: PyTree
+    reward: PyTree
 
 
 def first_timestep(env: Vectorize, params: Any, key: Array) -> tuple[Timestep, PyTree]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import Timestep, first_timestep
 from memorax.environments import RecordEpisodeStatistics, Vectorize
@@ -17,7 +17,7 @@ Act = Callable[[Array, Timestep, PyTree], tuple[PyTree, Array]]
 
 @struct.dataclass
 class EvaluationReport:
-    """What an evaluation saw, one entry an episode.
+    """What an evaluation saw: arrays with one entry an episode.
 
     Attributes:
         episode_returns: Sum of the rewards of each episode, undiscounted.
@@ -26,9 +26,9 @@ class EvaluationReport:
             length are those up to there.
     """
 
-    episode_returns: Float[Array, "*seeds episodes"]
-    episode_lengths: Int[Array, "*seeds episodes"]
-    completed: Bool[Array, "*seeds episodes"]
+    episode_returns: PyTree
+    episode_lengths: PyTree
+    completed: PyTree
 
 
 def evaluate(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import rlax
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import (
     Timestep,
@@ -22,7 +22,7 @@ from memorax.algorithms.acting import (
 from memorax.algorithms.evaluation import EvaluationReport, evaluate
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
 from memorax.networks import Network
-from memorax.validation import check_between, check_positive
+from memorax.validation import check_between, check_positive, check_whole
 
 Metrics = dict[str, Array]
 
@@ -80,15 +80,8 @@ class PPOConfig:
                 f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
                 f"num_minibatches={self.num_minibatches}"
             )
-        if (
-            isinstance(self.burn_in_length, bool)
-            or not isinstance(self.burn_in_length, int)
-            or not 0 <= self.burn_in_length < self.num_steps
-        ):
-            raise ValueError(
-                "PPOConfig.burn_in_length must be a whole number from 0 to num_steps - 1 = "
-                f"{self.num_steps - 1}, got {self.burn_in_length!r}"
-            )
+        # At least one step has to remain to learn from.
+        check_whole("PPOConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
 
 @struct.dataclass
@@ -104,12 +97,12 @@ class PPOState:
         carry: The carries of the ``"actor"`` and the ``"critic"``, before they read it.
     """
 
-    num_updates: Int[Array, "*seeds"]
-    params: dict[str, PyTree]
+    num_updates: PyTree
+    params: PyTree
     optimizer_state: PyTree
     env_state: PyTree
-    timestep: Timestep
-    carry: dict[str, PyTree]
+    timestep: PyTree
+    carry: PyTree
 
 
 @struct.dataclass
@@ -127,14 +120,14 @@ class Rollout:
         episode_length: The steps of the episode up to and with the action.
     """
 
-    timestep: Timestep
-    action: Shaped[Array, "..."]
-    log_prob: Float[Array, "..."]
-    value: Float[Array, "..."]
-    reward: Float[Array, "..."]
-    ended: Bool[Array, "..."]
-    episode_return: Float[Array, "..."]
-    episode_length: Int[Array, "..."]
+    timestep: PyTree
+    action: PyTree
+    log_prob: PyTree
+    value: PyTree
+    reward: PyTree
+    ended: PyTree
+    episode_return: PyTree
+    episode_length: PyTree
 
 
 @struct.dataclass
@@ -151,13 +144,13 @@ class Sequences:
         carry: The carries of the ``"actor"`` and the ``"critic"`` before the first step.
     """
 
-    timestep: Timestep
-    action: Shaped[Array, "batch time ..."]
-    log_prob: Float[Array, "batch time"]
-    value: Float[Array, "batch time"]
-    advantage: Float[Array, "batch time"]
-    target: Float[Array, "batch time"]
-    carry: dict[str, PyTree]
+    timestep: PyTree
+    action: PyTree
+    log_prob: PyTree
+    value: PyTree
+    advantage: PyTree
+    target: PyTree
+    carry: PyTree
 
 
 class PPO:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
 from memorax.environments.spaces import Box, Discrete, Space
@@ -106,8 +106,8 @@ class EpisodeStatistics:
     """
 
     env_state: PyTree
-    episode_return: Float[Array, "..."]
-    episode_length: Int[Array, "..."]
+    episode_return: PyTree
+    episode_length: PyTree
 
 
 class RecordEpisodeStatistics(Wrapper):

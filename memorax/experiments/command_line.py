@@ -1,11 +1,12 @@
 """The command ``memorax``."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -155,13 +156,17 @@ def _parse(
             raise BadInputError(_unboxed(told.getvalue())) from stop
         raise
     if unknown:
-        flags = [
-            flag
-            for action in tyro.extras.get_parser(kind, **call)._actions
-            for flag in action.option_strings
-        ]
-        raise BadInputError(unknown_name("option", unknown[0], flags))
+        raise BadInputError(unknown_name("option", unknown[0], _flags(kind)))
     return options
+
+
+def _flags(kind: Any) -> Iterator[str]:
+    """Name the flags of a dataclass and of those inside it."""
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            yield from _flags(field.type)
+        else:
+            yield f"--{field.name.replace('_', '-')}"
 
 
 def _unboxed(box: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from memorax.algorithms import PPOConfig
 from memorax.experiments.torsos import TORSOS
-from memorax.validation import check_between, check_positive, unknown_name
+from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
@@ -67,7 +67,7 @@ class TrainConfig:
             check_positive(name, getattr(self, name))
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
-        check_between("seed", self.seed, 0, 2**32 - 1)
+        check_whole("seed", self.seed, 0, 2**32 - 1)
         for assignment in self.environment_parameters or ():
             if not all(assignment.partition("=")):
                 raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")

@@ -328,7 +328,7 @@ def test_memory_solves_what_no_memoryless_agent_can():
         ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
         ({"gamma": 1.5}, "gamma must be a number from 0 to 1, got 1.5"),
         ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
-        ({"burn_in_length": 128}, "burn_in_length must be a whole number from 0 to num_steps"),
+        ({"burn_in_length": 128}, "burn_in_length must be a whole number from 0 to 127, got 128"),
         ({"gae_lambda": float("nan")}, "gae_lambda must be a number from 0 to 1, got nan"),
     ],
 )

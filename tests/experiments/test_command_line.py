@@ -1,0 +1,172 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from memorax.algorithms import PPOConfig
+from memorax.experiments.command_line import main
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.progress import TrainingProgress
+from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.training import make_agents, restore
+
+# Small, but with all there is: two seeds, several pieces, episodes that end inside a rollout.
+SMALL = (
+    *("--environment-parameters", "memory_length=3", "--features", "8", "--num-envs", "4"),
+    *("--num-steps", "8", "--num-minibatches", "2", "--update-epochs", "1"),
+    *("--total-steps", "192", "--num-seeds", "2", "--evaluation-episodes", "8"),
+    *("--checkpoint-every", "64"),
+)
+
+
+def train(folder, *options):
+    return main(["train", *SMALL, "--run-folder", str(folder), *options])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folder of a run that went to its end."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train(folder) == 0
+    return folder
+
+
+def test_a_run_leaves_everything_in_its_folder(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "tensorboard",
+        "learning_curve.png",
+        "checkpoints",
+        "evaluation.json",
+    }
+    for model in ("gru", "mlp"):
+        assert list((finished / "tensorboard" / model).glob("events*"))
+        assert (finished / "checkpoints" / model / "192").is_dir()
+    rows = read_metrics(RunFolder(finished))
+    assert {(row["model"], row["seed"]) for row in rows} == {
+        (model, seed) for model in ("gru", "mlp") for seed in "01"
+    }
+    assert sorted({int(row["step"]) for row in rows}) == [32, 64, 96, 128, 160, 192]
+    gru, mlp = json.loads((finished / "evaluation.json").read_text())
+    assert (gru["model"], mlp["model"]) == ("gru", "mlp")
+    assert gru["num_parameters"] > mlp["num_parameters"]
+    assert gru["low"] <= gru["mean_return"] <= gru["high"]
+
+
+def test_evaluate_repeats_the_numbers_in_a_new_process(finished, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "memorax.experiments.command_line", "evaluate", str(finished)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "200", "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    for evaluation in json.loads((finished / "evaluation.json").read_text()):
+        (line,) = (line for line in done.stdout.splitlines() if f" {evaluation['model']} " in line)
+        assert ", ".join(f"{value:.3f}" for value in evaluation["seed_returns"]) in line
+        assert f"[{evaluation['low']:.3f}, {evaluation['high']:.3f}]" in line
+
+
+def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
+    finished, tmp_path, capsys, monkeypatch
+):
+    folder = tmp_path / "interrupted"
+    advance = TrainingProgress.advance
+
+    def advance_and_interrupt(self, *arguments):
+        advance(self, *arguments)
+        if not folder.joinpath("interrupted-once").exists():
+            folder.joinpath("interrupted-once").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(TrainingProgress, "advance", advance_and_interrupt)
+    assert train(folder) == 130
+    told = " ".join(capsys.readouterr().out.split())
+    assert "gru at 32 of 192 steps is kept" in told
+    assert "--resume" in told
+    assert (folder / "checkpoints" / "gru" / "32").is_dir()
+    assert len(read_metrics(RunFolder(folder))) == 2
+    assert main(["train", "--run-folder", str(folder), "--resume"]) == 0
+    assert (folder / "evaluation.json").read_text() == (finished / "evaluation.json").read_text()
+    assert read_metrics(RunFolder(folder)) == read_metrics(RunFolder(finished))
+    config = RunFolder(folder).config()
+    for name, agent in make_agents(config).items():
+        states = [restore(config, name, agent, RunFolder(path)) for path in (folder, finished)]
+        jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_run_folder_is_never_overwritten(finished, capsys):
+    before = (finished / "metrics.csv").stat().st_mtime_ns
+    assert train(finished) == 2
+    error = capsys.readouterr().err
+    assert str(finished) in error
+    assert "--resume" in error
+    assert (finished / "metrics.csv").stat().st_mtime_ns == before
+
+
+def test_resuming_with_another_configuration_is_refused(finished, capsys):
+    command = ["train", "--run-folder", str(finished), "--resume", "--learning-rate", "0.5"]
+    assert main(command) == 2
+    assert "configuration" in capsys.readouterr().err
+    assert main(["train", "--resume"]) == 2
+    assert "--run-folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("trian", "unknown command 'trian'; the closest are: train"),
+        ("train --num-env 3", "unknown option '--num-env'; the closest are: --num-envs"),
+        ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
+        ("train --torso x", "unknown torso 'x'; choose from: gru, lstm, mlp, simple"),
+        ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
+        ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
+        ("train --environment-parameters lenght=3", "the closest are: memory_length"),
+        ("train --environment-parameters 3", "name=value, got '3'"),
+        ("train --num-envs 3 --num-minibatches 5", "must be divisible by num_minibatches"),
+        ("train --num-envs 6", "num_envs must be divisible by num_minibatches"),
+        ("train --num-steps 0", "num_steps must be a whole number of at least 1, got 0"),
+        ("train --num-seeds -1", "num_seeds must be a whole number of at least 1, got -1"),
+        ("train --learning-rate fast", "fast"),
+        ("evaluate nowhere", "nowhere is not a run folder"),
+        ("evaluate", "run"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_with_exit_code_2(
+    arguments, words, capsys, as_a_user, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    output = capsys.readouterr()
+    assert words.lower() in output.err.lower()
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+    assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
+
+
+def test_help_lists_every_field_of_every_configuration(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    names = [
+        field.name
+        for config in (TrainConfig, PPOConfig)
+        for field in dataclasses.fields(config)
+        if field.name != "algorithm"
+    ]
+    for name in (*names, "run_folder", "resume"):
+        assert f"--{name.replace('_', '-')} " in told or f"--{name.replace('_', '-')}," in told
+
+
+def test_help_without_a_command_lists_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert "train" in capsys.readouterr().out
+    assert main([]) == 2

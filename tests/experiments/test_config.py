@@ -1,0 +1,57 @@
+import pytest
+
+from memorax.algorithms import PPOConfig
+from memorax.experiments.config import TrainConfig, from_json, to_json
+from memorax.experiments.training import _chunk_updates
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(
+            torso="mlp",
+            environment="gymnax::Pendulum-v1",
+            environment_parameters=("max_steps_in_episode=7",),
+            algorithm=PPOConfig(gamma=0.5, target_kl=0.1),
+        ),
+    ],
+)
+def test_a_configuration_is_read_back_as_it_was_written(config, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(to_json(config))
+    assert from_json(path) == config
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"algorithm": {}}', to_json(TrainConfig()).replace("seed", "sead")]
+)
+def test_a_file_that_holds_no_configuration_is_refused(text, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"config.json holds no configuration"):
+        from_json(path)
+
+
+def test_parameters_are_read_as_what_they_are():
+    parameters = ("length=3", "gravity=9.5", "sparse=true", "map=4x4")
+    config = TrainConfig(environment_parameters=parameters)
+    assert config.parsed_environment_parameters == {
+        "length": 3,
+        "gravity": 9.5,
+        "sparse": True,
+        "map": "4x4",
+    }
+
+
+def test_the_demo_has_its_own_parameters_and_other_tasks_have_none():
+    assert TrainConfig().parsed_environment_parameters == {"memory_length": 24}
+    other = TrainConfig(environment="gymnax::CartPole-v1")
+    assert other.parsed_environment_parameters == {}
+
+
+@pytest.mark.parametrize("updates", [1, 7, 50, 97, 150, 200])
+def test_pieces_make_up_the_run_exactly(updates):
+    piece = _chunk_updates(updates)
+    assert updates % piece == 0
+    assert piece <= max(1, updates // 50)
