@@ -1,8 +1,8 @@
 """The laws of a memory, each stated once.
 
 A law is a function of a model, which may be a sequence model or a plain module that serves as
-one. It returns nothing if the model keeps the law and raises ``LawBroken`` if not. Cases are drawn
-by hypothesis with their shapes fixed, so that each program is compiled once.
+one. It returns nothing if the model keeps the law and raises ``LawBrokenError`` if not. Cases are
+drawn by hypothesis with their shapes fixed, so that each program is compiled once.
 """
 
 import functools
@@ -42,7 +42,7 @@ BFLOAT16 = Precision("bfloat16", jnp.bfloat16, jnp.float32, 3e-2)
 FLOAT64 = Precision("float64", None, jnp.float64, 1e-10)
 
 
-class LawBroken(AssertionError):
+class LawBrokenError(AssertionError):
     """A model does not keep the law of the given name."""
 
     def __init__(self, law: str, reason: str):
@@ -58,7 +58,7 @@ def law(statement: Callable[..., None]) -> Callable[..., None]:
         try:
             statement(*args, **kwargs)
         except AssertionError as error:
-            raise LawBroken(statement.__name__, str(error)) from error
+            raise LawBrokenError(statement.__name__, str(error)) from error
 
     return held_to
 
@@ -222,7 +222,10 @@ def finite(model: Any, precision: Precision = FLOAT32) -> None:
     A recurrence that the perturbed parameters make expand would have to explode over so long a
     time. Those listed do not: their states are bounded, or they decay.
     """
-    memory = _Memory(model, precision, batch=2)
+    # Every case is a row of one batch: at the longest time each step costs more than its rows.
+    scales = np.repeat([1e-3, 1, 1e3], 2)
+    resets = np.tile([False, True], 3)
+    memory = _Memory(model, precision, batch=len(scales))
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
@@ -231,15 +234,19 @@ def finite(model: Any, precision: Precision = FLOAT32) -> None:
         return outputs.sum(), (carry, outputs)
 
     for time in (1, 129, LONGEST):
-        for scale in (1e-3, 1, 1e3):
-            inputs = scale * memory.draw_inputs(seed=0, time=time)
-            for resets in (False, True):
-                done = np.full(inputs.shape[:2], resets)
-                (_, forward), gradients = read(memory.variables, inputs, done)
-                case = f"at time {time}, scale {scale:g}, resets {resets}"
-                for what, tree in (("forward", forward), ("gradients", gradients)):
-                    for leaf in _floating(tree):
-                        assert np.isfinite(leaf).all(), f"{what} not finite {case}"
+        inputs = memory.draw_inputs(seed=0, time=time)
+        inputs *= scales[:, None, None].astype(inputs.dtype)
+        done = np.repeat(resets[:, None], time, axis=1)
+        (_, forward), (to_variables, to_inputs) = read(memory.variables, inputs, done)
+        for leaf in _floating((forward, to_inputs)):
+            bad = [
+                f"scale {scales[row]:g}, resets {resets[row]}"
+                for row in range(len(scales))
+                if not np.isfinite(leaf[row]).all()
+            ]
+            assert not bad, f"outputs, carry or gradient of inputs not finite at time {time}: {bad}"
+        for leaf in _floating(to_variables):
+            assert np.isfinite(leaf).all(), f"gradient of parameters not finite at time {time}"
 
 
 @law
@@ -454,9 +461,9 @@ def _assert_close(actual: Any, expected: Any, memory: _Memory, what: str) -> Non
             _assert_equal(a, b, what)
             continue
         wide = np.complex128 if jnp.issubdtype(a.dtype, jnp.complexfloating) else np.float64
-        a, b = np.asarray(a, wide), np.asarray(b, wide)
-        scale = np.abs(b).max(initial=0)
-        error = np.abs(a - b).max(initial=0)
+        target = np.asarray(b, wide)
+        scale = np.abs(target).max(initial=0)
+        error = np.abs(np.asarray(a, wide) - target).max(initial=0)
         # Not "error > ...": a NaN on either side must fail.
         assert error <= memory.precision.tolerance * scale, (
             f"{what} differ by {error:.2g} where their scale is {scale:.2g}"
