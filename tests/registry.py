@@ -82,8 +82,6 @@ REGISTRY = (
         rnn(nn.OptimizedLSTMCell),
         {"general_scan": rnn(OptimizedLSTMCellInGeneralScan)},
     ),
-    Entry("gru_in_general_scan", rnn(GRUCellInGeneralScan)),
-    Entry("gru_unroll_4", rnn(nn.GRUCell, unroll=4)),
     Entry("simple", rnn(nn.SimpleCell), {"unroll_4": rnn(nn.SimpleCell, unroll=4)}),
     Entry("mgu", rnn(nn.MGUCell)),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),

@@ -36,7 +36,7 @@ def gru(
         h' = (1 - z) n + z h
 
     Args:
-        inputs: x. Its dtype and the kernels' is the dtype of the products and gates.
+        inputs: x. The kernels' dtype is that of the products and gates.
         done: True where an input is the first of a new episode.
         initial_state: h before the first step. Its dtype is that of the state throughout.
         input_kernel: W, the three gates side by side.
@@ -85,7 +85,7 @@ def lstm(
         h' = o tanh(c')
 
     Args:
-        inputs: x. Its dtype and the kernels' is the dtype of the products and gates.
+        inputs: x. The kernels' dtype is that of the products and gates.
         done: True where an input is the first of a new episode.
         initial_state: (c, h) before the first step. Their dtype is that of the state throughout.
         input_kernel: W, the four gates side by side.
@@ -115,15 +115,29 @@ def _zero_where(done, state):
     return jnp.where(done[:, None], jnp.zeros_like(state), state)
 
 
+def _as_kept(dtype, *factors):
+    """Keep factors in the state's dtype.
+
+    XLA on CPU would convert all of a half-precision array
+    at each step, which makes a scan's time quadratic.
+    """
+    return tuple(factor.astype(dtype) for factor in factors)
+
+
 def _states_before(done, initial_state, outputs):
     """Return the state that each step read, resets applied; all time-major."""
     before = jnp.concatenate([initial_state[None], outputs[:-1]])
     return jnp.where(done[..., None], jnp.zeros_like(before), before)
 
 
-def _weight_gradient(inputs, gradient):
+def _product(gradient, kernel, dtype):
+    """Multiply in the kernel's dtype and return the product in another."""
+    return (gradient.astype(kernel.dtype) @ kernel).astype(dtype)
+
+
+def _weight_gradient(inputs, gradient, dtype):
     """Sum over time and batch of the outer products of inputs and gradients, as one product."""
-    return jnp.einsum("tbi,tbo->io", inputs.astype(gradient.dtype), gradient)
+    return jnp.einsum("tbi,tbo->io", inputs.astype(gradient.dtype), gradient).astype(dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(7,))
@@ -148,7 +162,7 @@ def _gru(
 def _gru_step(h, x, done, input_kernel, input_bias, recurrent_kernel, candidate_bias):
     hidden_dim = h.shape[-1]
     h = _zero_where(done, h)
-    from_input = x @ input_kernel + input_bias
+    from_input = x.astype(input_kernel.dtype) @ input_kernel + input_bias
     from_state = h.astype(recurrent_kernel.dtype) @ recurrent_kernel
     gates = jax.nn.sigmoid(from_input[:, : 2 * hidden_dim] + from_state[:, : 2 * hidden_dim])
     r, z = jnp.split(gates, 2, axis=-1)
@@ -160,7 +174,7 @@ def _gru_step(h, x, done, input_kernel, input_bias, recurrent_kernel, candidate_
     to_r = to_candidate * recalled * r * (1 - r)
     to_z = (h - n) * z * (1 - z)
     to_gates = jnp.concatenate([to_r, to_z.astype(z.dtype), to_candidate * r], axis=-1)
-    return next_h, to_gates, to_candidate, z
+    return next_h, *_as_kept(h.dtype, to_gates, to_candidate, z)
 
 
 def _gru_forward(
@@ -204,26 +218,28 @@ def _gru_backward(unroll, residuals, gradients):
     def step(carried, at_time):
         output_gradient, done, to_gates, z = at_time
         total = carried + output_gradient
-        gate_gradients = jnp.tile(total, 3).astype(to_gates.dtype) * to_gates
-        carried = total * z + gate_gradients @ transposed_kernel
+        carried = total * z + _product(
+            jnp.tile(total, 3) * to_gates, transposed_kernel, total.dtype
+        )
         return _zero_where(done, carried).astype(total.dtype), total
 
     state_gradient, totals = jax.lax.scan(
         step, state_gradient, (output_gradients, done, to_gates, z), reverse=True, unroll=unroll
     )
-    totals = totals.astype(to_gates.dtype)
     from_state = jnp.tile(totals, 3) * to_gates
     from_input = jnp.concatenate(
         [from_state[..., : 2 * hidden_dim], totals * to_candidate], axis=-1
     )
     return (
-        from_input @ input_kernel.T,
+        _product(from_input, input_kernel.T, inputs.dtype),
         None,
         state_gradient,
-        _weight_gradient(inputs, from_input),
-        from_input.sum((0, 1)),
-        _weight_gradient(_states_before(done, initial_state, outputs), from_state),
-        from_state[..., 2 * hidden_dim :].sum((0, 1)),
+        _weight_gradient(inputs, from_input, input_kernel.dtype),
+        from_input.sum((0, 1)).astype(input_kernel.dtype),
+        _weight_gradient(
+            _states_before(done, initial_state, outputs), from_state, recurrent_kernel.dtype
+        ),
+        from_state[..., 2 * hidden_dim :].sum((0, 1)).astype(recurrent_kernel.dtype),
     )
 
 
@@ -242,7 +258,8 @@ def _lstm(inputs, done, initial_state, input_kernel, recurrent_kernel, bias, unr
 
 def _lstm_step(state, x, done, input_kernel, recurrent_kernel, bias):
     c, h = (_zero_where(done, part) for part in state)
-    pre_activations = x @ input_kernel + h.astype(recurrent_kernel.dtype) @ recurrent_kernel + bias
+    x, recalled = x.astype(input_kernel.dtype), h.astype(recurrent_kernel.dtype)
+    pre_activations = x @ input_kernel + recalled @ recurrent_kernel + bias
     i, f, g, o = jnp.split(pre_activations, 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     next_c = (f * c + i * g).astype(c.dtype)
@@ -254,7 +271,8 @@ def _lstm_step(state, x, done, input_kernel, recurrent_kernel, bias):
     )
     to_output_gate = (squashed * o * (1 - o)).astype(o.dtype)
     to_cell = (o * (1 - squashed * squashed)).astype(c.dtype)
-    return (next_c, next_h), to_cell_gates, to_output_gate, to_cell, f
+    factors = _as_kept(c.dtype, to_cell_gates, to_output_gate, to_cell, f)
+    return (next_c, next_h), *factors
 
 
 def _lstm_forward(inputs, done, initial_state, input_kernel, recurrent_kernel, bias, unroll):
@@ -285,10 +303,8 @@ def _lstm_backward(unroll, residuals, gradients):
     transposed_kernel = recurrent_kernel.T
 
     def gate_gradients(c_total, h_total, to_cell_gates, to_output_gate):
-        c_total, h_total = c_total.astype(to_cell_gates.dtype), h_total.astype(to_cell_gates.dtype)
-        return jnp.concatenate(
-            [jnp.tile(c_total, 3) * to_cell_gates, h_total * to_output_gate], axis=-1
-        )
+        gradients = [jnp.tile(c_total, 3) * to_cell_gates, h_total * to_output_gate]
+        return jnp.concatenate(gradients, axis=-1).astype(recurrent_kernel.dtype)
 
     def step(carried, at_time):
         output_gradient, done, to_cell_gates, to_output_gate, to_cell, f = at_time
@@ -297,7 +313,8 @@ def _lstm_backward(unroll, residuals, gradients):
         c_total = c_carried + h_total * to_cell
         pre_activations = gate_gradients(c_total, h_total, to_cell_gates, to_output_gate)
         c_carried = _zero_where(done, c_total * f).astype(c_total.dtype)
-        h_carried = _zero_where(done, pre_activations @ transposed_kernel).astype(h_total.dtype)
+        h_carried = _product(pre_activations, transposed_kernel, h_total.dtype)
+        h_carried = _zero_where(done, h_carried)
         return (c_carried, h_carried), (c_total, h_total)
 
     state_gradient, totals = jax.lax.scan(
@@ -309,12 +326,16 @@ def _lstm_backward(unroll, residuals, gradients):
     )
     pre_activations = gate_gradients(*totals, to_cell_gates, to_output_gate)
     return (
-        pre_activations @ input_kernel.T,
+        _product(pre_activations, input_kernel.T, inputs.dtype),
         None,
         state_gradient,
-        _weight_gradient(inputs, pre_activations),
-        _weight_gradient(_states_before(done, initial_state[1], outputs), pre_activations),
-        pre_activations.sum((0, 1)),
+        _weight_gradient(inputs, pre_activations, input_kernel.dtype),
+        _weight_gradient(
+            _states_before(done, initial_state[1], outputs),
+            pre_activations,
+            recurrent_kernel.dtype,
+        ),
+        pre_activations.sum((0, 1)).astype(recurrent_kernel.dtype),
     )
 
 

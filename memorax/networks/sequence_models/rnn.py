@@ -132,5 +132,5 @@ def _run_with_own_backward_pass(cell, inputs, done, carry, unroll):
             side_by_side(("hi", "hf", "hg", "ho"), "bias"),
         )
         run = lstm
-    inputs, *weights = promote_dtype(inputs, *weights, dtype=cell.dtype)
+    _, *weights = promote_dtype(inputs, *weights, dtype=cell.dtype)
     return run(inputs, done, carry, *weights, unroll=unroll)
