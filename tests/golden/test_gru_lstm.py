@@ -14,7 +14,7 @@ def gru():
     """Map the oracle's parameters onto Flax's, which has the biases of r and z once."""
     (w, u, b, c) = (CASE[f"gru_param_{name}"] for name in ("Wx", "Wh", "bx", "bh"))
     features = CASE["gru_h_T"].shape[-1]
-    b[: 2 * features] += c[: 2 * features]
+    b = np.concatenate([(b + c)[: 2 * features], b[2 * features :]])
     gates = dict(zip("rzn", zip(*(np.split(x, 3) for x in (w, u, b, c)), strict=True), strict=True))
     params = {f"i{gate}": {"kernel": w.T, "bias": b} for gate, (w, _, b, _) in gates.items()}
     params |= {f"h{gate}": {"kernel": u.T} for gate, (_, u, _, _) in gates.items()}
