@@ -1,169 +1,234 @@
 import subprocess
 import sys
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 
 from memorax.networks import RNN, FeatureExtractor, Network, SequenceModelWrapper, heads
-
-BATCH, TIME = 3, 6
-OBSERVATION = jax.random.normal(jax.random.key(0), (BATCH, TIME, 4))
-ACTION = jax.random.randint(jax.random.key(1), (BATCH, TIME), 0, 5)
-REWARD = jax.random.normal(jax.random.key(2), (BATCH, TIME))
-DONE = jnp.zeros((BATCH, TIME), bool).at[1, 2].set(True)
-
-
-def identity(values):
-    return values
-
-
-def all_extractors(**fields):
-    return FeatureExtractor(
-        observation_extractor=identity,
-        action_extractor=identity,
-        reward_extractor=identity,
-        done_extractor=identity,
-        **fields,
-    )
-
-
-def test_features_stand_side_by_side():
-    features = all_extractors(action_dim=5).apply({}, OBSERVATION, DONE, ACTION, REWARD)
-    keep = ~np.asarray(DONE)[..., None]
-    expected = np.concatenate(
-        [OBSERVATION, np.eye(5)[ACTION] * keep, REWARD[..., None] * keep, DONE[..., None]], -1
-    )
-    np.testing.assert_allclose(features, expected)
-
-
-def test_actions_without_action_dim_are_numbers():
-    extractor = FeatureExtractor(observation_extractor=identity, action_extractor=identity)
-    features = extractor.apply({}, OBSERVATION, action=ACTION)
-    np.testing.assert_allclose(features[..., 4], ACTION)
-    features = extractor.apply({}, OBSERVATION, action=OBSERVATION[..., :2])
-    np.testing.assert_allclose(features[..., 4:], OBSERVATION[..., :2])
-
-
-def test_nothing_of_the_episode_before_is_seen():
-    extractor = all_extractors(action_dim=5)
-    reward = REWARD.at[1, 2].set(jnp.nan)
-    other = extractor.apply({}, OBSERVATION, DONE, ACTION.at[1, 2].add(1) % 5, reward)
-    plain = extractor.apply({}, OBSERVATION, DONE, ACTION, REWARD)
-    np.testing.assert_array_equal(other[1, 2], plain[1, 2])
-
-
-def test_observations_may_be_any_pytree():
-    extractor = FeatureExtractor(observation_extractor=lambda seen: seen["a"] + seen["b"])
-    features = extractor.apply({}, {"a": OBSERVATION, "b": OBSERVATION})
-    np.testing.assert_allclose(features, 2 * OBSERVATION)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"reward": REWARD}, "action_extractor: pass action="),
-        ({"action": ACTION}, "reward_extractor: pass reward="),
-        ({"action": REWARD, "reward": REWARD}, "with action_dim, action must be whole numbers"),
-        ({"action": ACTION[:2], "reward": REWARD}, r"\(3, 6\), got \(2, 6\)"),
-        ({"action": ACTION, "reward": REWARD[..., None]}, r"\(3, 6\), got \(3, 6, 1\)"),
-        ({"done": DONE[:, :2]}, r"\(3, 6\), got \(3, 2\)"),
-    ],
+from tests.networks.samples import (
+    ACTIONS,
+    BATCH,
+    CONTINUOUS_ACTION,
+    DISCRETE_ACTION,
+    DONE,
+    OBSERVATION,
+    REWARD,
+    START,
+    TIME,
+    draw_params,
 )
-def test_transitions_that_do_not_fit_are_refused(arguments, words, as_a_user):
-    with pytest.raises(ValueError, match=words):
-        all_extractors(action_dim=5).apply({}, OBSERVATION, **arguments)
+
+# As the user's guide begins, to the letter.
+GUIDE = """
+import flax.linen as nn
+from memorax.networks import FeatureExtractor, Network, RNN, heads
+
+actor = Network(
+    feature_extractor=FeatureExtractor(
+        observation_extractor=nn.Sequential((nn.Dense(64), nn.relu)),
+    ),
+    torso=RNN(cell=nn.GRUCell(features=64)),
+    head=heads.Categorical(action_dim=4),
+)
+"""
 
 
-def network(torso):
+def test_the_guides_first_network_runs_as_written():
+    scope = {}
+    exec(GUIDE, scope)
+    actor = scope["actor"]
+    params = jax.jit(actor.init)(jax.random.key(0), OBSERVATION)
+    carry, distribution = actor.apply(params, OBSERVATION)
+    assert carry.shape == (BATCH, 64)
+    np.testing.assert_allclose(distribution.probs, np.full((BATCH, TIME, 4), 1 / 4), atol=0.05)
+    _, distribution = actor.apply(params, OBSERVATION[:, :1], initial_carry=carry)
+    assert distribution.logits.shape == (BATCH, 1, 4)
+
+
+def make_network(torso, action_dim=ACTIONS):
     extractor = FeatureExtractor(
         observation_extractor=nn.Dense(4),
         action_extractor=nn.Dense(3),
         reward_extractor=nn.Dense(3),
         done_extractor=nn.Dense(3),
-        action_dim=5,
+        action_dim=action_dim,
     )
-    return Network(extractor, torso, heads.Categorical(5, kernel_init=nn.initializers.orthogonal()))
-
-
-def test_a_whole_network_forgets_at_an_episodes_start():
-    model = network(RNN(nn.GRUCell(features=8)))
-    params = model.init(jax.random.key(3), OBSERVATION, DONE, ACTION, REWARD)
-    _, plain = model.apply(params, OBSERVATION, DONE, ACTION, REWARD)
-    observation = OBSERVATION.at[1, :2].set(jnp.nan)
-    reward = REWARD.at[1, :3].set(jnp.nan)
-    action = ACTION.at[1, :3].set(0)
-    _, poisoned = model.apply(params, observation, DONE, action, reward)
-    np.testing.assert_array_equal(poisoned.logits[1, 2:], plain.logits[1, 2:])
-
-
-@pytest.mark.parametrize("torso", [nn.Dense(8), SequenceModelWrapper(nn.Dense(8)), nn.relu])
-def test_plain_modules_are_torsos_without_a_carry(torso):
-    model = network(torso)
-    params = model.init(jax.random.key(3), OBSERVATION, DONE, ACTION, REWARD)
-    carry, distribution = model.apply(params, OBSERVATION, DONE, ACTION, REWARD)
-    assert carry == model.initialize_carry(BATCH) == ()
-    assert distribution.logits.shape == (BATCH, TIME, 5)
+    return Network(extractor, torso, heads.Categorical(ACTIONS))
 
 
 @pytest.mark.parametrize(
-    ("torso", "words"),
+    ("action", "other_action", "action_dim"),
     [
-        (nn.GRUCell(4), "Network.torso .* use RNN"),
-        (nn.RNN(nn.GRUCell(4)), "Network.torso .*use memorax.networks.RNN"),
-        (nn.Dense, "Network.torso must be an instance .* class Dense"),
-        (3, "Network.torso must be a Flax module or a callable, got 3"),
+        (DISCRETE_ACTION, jnp.zeros_like(DISCRETE_ACTION), ACTIONS),
+        (CONTINUOUS_ACTION, jnp.full_like(CONTINUOUS_ACTION, jnp.nan), None),
+    ],
+    ids=["discrete", "continuous"],
+)
+def test_a_whole_network_forgets_the_episode_before(action, other_action, action_dim):
+    model = make_network(RNN(nn.LSTMCell(features=8)), action_dim)
+    params = draw_params(model, OBSERVATION, DONE, action, REWARD)
+    row, start = START
+
+    @jax.jit
+    def logits_with_gradients(observation, action, reward, carry):
+        def loss(observation, reward, carry):
+            _, distribution = model.apply(params, observation, DONE, action, reward, carry)
+            logits = distribution.logits[row, start:]
+            return jnp.sin(3 * logits).sum(), logits
+
+        gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+        return gradient(observation, reward, carry)
+
+    # The action and reward at the first step are those of the episode before as well.
+    carry = jax.tree.map(jnp.ones_like, model.initialize_carry(BATCH))
+    (to_observation, to_reward, to_carry), logits = logits_with_gradients(
+        OBSERVATION, action, REWARD, carry
+    )
+    assert np.abs(to_observation[row, start]).min() > 0
+    np.testing.assert_array_equal(to_observation[row, :start], 0)
+    np.testing.assert_array_equal(to_reward[row, : start + 1], 0)
+    for leaf in to_carry:
+        np.testing.assert_array_equal(leaf[row], 0)
+
+    _, poisoned = logits_with_gradients(
+        OBSERVATION.at[row, :start].set(jnp.nan),
+        action.at[row, : start + 1].set(other_action[row, : start + 1]),
+        REWARD.at[row, : start + 1].set(jnp.nan),
+        jax.tree.map(lambda leaf: leaf.at[row].set(jnp.nan), carry),
+    )
+    np.testing.assert_array_equal(poisoned, logits)
+
+    _, alone = model.apply(
+        params, *(values[row : row + 1, start:] for values in (OBSERVATION, DONE, action, REWARD))
+    )
+    np.testing.assert_allclose(alone.logits[0], logits, rtol=1e-5, atol=1e-6)
+
+
+def test_acting_step_by_step_is_training_on_the_whole():
+    model = make_network(RNN(nn.GRUCell(features=8)))
+    arguments = OBSERVATION, DONE, DISCRETE_ACTION, REWARD
+    params = draw_params(model, *arguments)
+    last_carry, distribution = model.apply(params, *arguments)
+    act = jax.jit(model.apply)
+    carry, logits = model.initialize_carry(BATCH), []
+    for t in range(TIME):
+        carry, step = act(params, *(values[:, t : t + 1] for values in arguments), carry)
+        logits.append(step.logits)
+    np.testing.assert_allclose(
+        np.concatenate(logits, axis=1), distribution.logits, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(carry, last_carry, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "torso",
+    [
+        nn.Dense(8),
+        nn.Sequential((nn.Dense(8), nn.relu)),
+        SequenceModelWrapper(nn.Dense(8)),
+        nn.relu,
+    ],
+    ids=["dense", "sequential", "wrapper", "function"],
+)
+def test_plain_modules_are_torsos_without_a_carry(torso):
+    model = make_network(torso)
+    arguments = OBSERVATION, DONE, DISCRETE_ACTION, REWARD
+    params = draw_params(model, *arguments)
+    assert model.initialize_carry(BATCH) == ()
+    for initial_carry in (None, ()):
+        carry, distribution = model.apply(params, *arguments, initial_carry)
+        assert carry == ()
+        assert distribution.logits.shape == (BATCH, TIME, ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"torso": nn.GRUCell(4)},
+            r"Network.torso must be a sequence model, got the cell GRUCell, .* use RNN\(cell=",
+        ),
+        (
+            {"torso": nn.RNN(nn.GRUCell(4))},
+            "Network.torso must be a sequence model, got flax.linen.RNN, "
+            ".* use memorax.networks.RNN",
+        ),
+        (
+            {"torso": nn.Dense},
+            r"Network.torso must be an instance of a module, got the class Dense: write Dense\(",
+        ),
+        ({"torso": RNN}, r"Network.torso must be an instance .* the class RNN: write RNN\("),
+        ({"torso": 3}, "Network.torso must be a Flax module or a callable, got 3"),
+        ({"feature_extractor": FeatureExtractor}, "Network.feature_extractor must be an instance"),
+        ({"feature_extractor": None}, "Network.feature_extractor must be .* callable, got None"),
+        ({"head": heads.VNetwork}, "Network.head must be an instance .* the class VNetwork"),
     ],
 )
-def test_what_is_no_torso_is_refused(torso, words, as_a_user):
+def test_what_is_no_part_is_refused(fields, words, as_a_user):
+    parts = {"feature_extractor": nn.relu, "torso": nn.relu, "head": nn.relu}
     with pytest.raises(ValueError, match=words):
-        network(torso)
+        Network(**{**parts, **fields})
 
 
-def test_a_carry_is_initialised_by_batch_size_or_shape():
-    model = network(RNN(nn.LSTMCell(features=8)))
-    for shape in (7, (7, 4)):
-        assert jax.tree.map(jnp.shape, model.initialize_carry(shape)) == ((7, 8), (7, 8))
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"done": DONE[:2]},
+            r"Network: done must have shape \(batch, time\) = \(3, 6\), got \(2, 6\)",
+        ),
+        ({"done": DONE.astype(int)}, "Network: done must have dtype bool, got int32"),
+        (
+            {"initial_carry": jnp.zeros((2, 8))},
+            r"initial_carry must be like .*float32\[3, 8\], got float32\[2, 8\]",
+        ),
+        ({"observation": OBSERVATION[:, :0], "done": None}, r"at least one row, step and feature"),
+    ],
+    ids=["done_of_another_batch", "done_of_integers", "carry_of_another_batch", "time_0"],
+)
+def test_inputs_that_do_not_fit_are_refused(arguments, words, as_a_user):
+    extractor = FeatureExtractor(observation_extractor=lambda observation: observation)
+    model = Network(extractor, RNN(nn.GRUCell(features=8)), heads.VNetwork())
+    arguments = {"observation": OBSERVATION, "done": DONE, **arguments}
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(lambda key: model.init(key, **arguments), jax.random.key(0))
+
+
+@pytest.mark.parametrize("input_shape", [7, (7, 4)], ids=["batch_size", "input_shape"])
+@pytest.mark.parametrize("key", [None, jax.random.key(1)], ids=["default_key", "key"])
+def test_a_carry_is_initialized_by_batch_size_or_shape(input_shape, key):
+    model = make_network(RNN(nn.LSTMCell(features=8)))
+    carry = model.initialize_carry(input_shape, key=key)
+    jax.tree.map(
+        lambda leaf: np.testing.assert_array_equal(leaf, np.zeros((7, 8), np.float32), strict=True),
+        carry,
+    )
+    assert jax.tree.structure(carry) == jax.tree.structure((0, 0))
+
+
+def test_the_fresh_carry_is_what_a_network_starts_from_even_if_it_is_drawn():
+    cell = nn.SimpleCell(features=8, carry_init=nn.initializers.normal(1.0))
+    model = Network(FeatureExtractor(nn.relu), RNN(cell), nn.relu)
+    params = draw_params(model, OBSERVATION)
+    fresh = model.initialize_carry(BATCH)
+    assert np.abs(fresh).max() > 0.1
+    np.testing.assert_array_equal(
+        model.apply(params, OBSERVATION)[1],
+        model.apply(params, OBSERVATION, initial_carry=fresh)[1],
+    )
 
 
 def test_networks_are_light_to_import():
     script = (
         "import sys, memorax.networks\n"
-        "assert not {'gymnax', 'orbax', 'matplotlib'} & set(sys.modules), 'heavy'"
+        "heavy = {name.split('.')[0] for name in sys.modules}\n"
+        "heavy &= {'gymnax', 'orbax', 'matplotlib'}\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def apply_head(head):
-    features = jax.random.normal(jax.random.key(5), (BATCH, TIME, 16))
-    return head.init_with_output(jax.random.key(6), features)[0]
-
-
-def test_the_first_policy_is_nearly_uniform():
-    distribution = apply_head(heads.Categorical(5))
-    assert isinstance(distribution, distrax.Categorical)
-    np.testing.assert_allclose(distribution.probs, 0.2, atol=0.05)
-
-
-def test_gaussian_log_probabilities_are_those_of_independent_normals():
-    distribution = apply_head(heads.Gaussian(2, log_scale_init=nn.initializers.constant(-0.5)))
-    action = distribution.sample(seed=jax.random.key(0))
-    assert action.shape == (BATCH, TIME, 2)
-    expected = scipy.stats.norm.logpdf(action, distribution.mean(), np.exp(-0.5)).sum(-1)
-    np.testing.assert_allclose(distribution.log_prob(action), expected, rtol=1e-4)
-
-
-def test_values_have_no_feature_axis():
-    assert apply_head(heads.VNetwork()).shape == (BATCH, TIME)
-    loss = heads.VNetwork().loss(jnp.array([[1.0]]), jnp.array([[3.0]]))
-    np.testing.assert_allclose(loss, [[2.0]])
-
-
-@pytest.mark.parametrize("head", [heads.Categorical, heads.Gaussian])
-def test_a_head_without_actions_is_refused(head, as_a_user):
-    with pytest.raises(ValueError, match=f"{head.__name__}.action_dim .* at least 1, got 0"):
-        head(0)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr

@@ -43,93 +43,152 @@ def draw_lstm():
     return inputs, (c, h), weights
 
 
-def draw_done():
-    done = np.random.default_rng(1).random((BATCH, TIME)) < 0.3
-    done[0, 0] = True
+def draw_done(time=TIME):
+    done = np.random.default_rng(1).random((BATCH, time)) < 0.3
+    done[0, 0], done[1, 0] = True, False
     return done
 
 
-def gru_loop(numpy, inputs, done, h, w, b, u, c):
-    """Compute step by step what the docstring says, in numpy or jax.numpy."""
-    outputs = []
-    for t in range(inputs.shape[1]):
-        h = numpy.where(done[:, t, None], 0.0, h)
-        x_r, x_z, x_n = numpy.split(inputs[:, t] @ w + b, 3, axis=-1)
-        h_r, h_z, h_n = numpy.split(h @ u, 3, axis=-1)
-        r = 1 / (1 + numpy.exp(-(x_r + h_r)))
-        z = 1 / (1 + numpy.exp(-(x_z + h_z)))
-        n = numpy.tanh(x_n + r * (h_n + c))
-        h = (1 - z) * n + z * h
-        outputs.append(h)
-    return h, numpy.stack(outputs, axis=1)
+def gru_step(numpy, x, done, h, w, b, u, c):
+    """Compute what the docstring says, in numpy or jax.numpy."""
+    h = numpy.where(done[:, None], 0.0, h)
+    x_r, x_z, x_n = numpy.split(x @ w + b, 3, axis=-1)
+    h_r, h_z, h_n = numpy.split(h @ u, 3, axis=-1)
+    r = 1 / (1 + numpy.exp(-(x_r + h_r)))
+    z = 1 / (1 + numpy.exp(-(x_z + h_z)))
+    n = numpy.tanh(x_n + r * (h_n + c))
+    h = (1 - z) * n + z * h
+    return h, h
 
 
-def lstm_loop(numpy, inputs, done, state, w, u, b):
-    """Compute step by step what the docstring says, in numpy or jax.numpy."""
-    c, h = state
-    outputs = []
-    for t in range(inputs.shape[1]):
-        c, h = (numpy.where(done[:, t, None], 0.0, part) for part in (c, h))
-        i, f, g, o = numpy.split(inputs[:, t] @ w + h @ u + b, 4, axis=-1)
-        i, f, o = (1 / (1 + numpy.exp(-gate)) for gate in (i, f, o))
-        c = f * c + i * numpy.tanh(g)
-        h = o * numpy.tanh(c)
-        outputs.append(h)
-    return (c, h), numpy.stack(outputs, axis=1)
+def lstm_step(numpy, x, done, state, w, u, b):
+    """Compute what the docstring says, in numpy or jax.numpy."""
+    c, h = (numpy.where(done[:, None], 0.0, part) for part in state)
+    i, f, g, o = numpy.split(x @ w + h @ u + b, 4, axis=-1)
+    i, f, o = (1 / (1 + numpy.exp(-gate)) for gate in (i, f, o))
+    c = f * c + i * numpy.tanh(g)
+    h = o * numpy.tanh(c)
+    return (c, h), h
 
 
-CASES = pytest.mark.parametrize(
-    ("op", "loop", "case"),
-    [(ops.gru, gru_loop, draw_gru), (ops.lstm, lstm_loop, draw_lstm)],
+def in_numpy(step):
+    def run(inputs, done, state, *weights):
+        outputs = []
+        for t in range(inputs.shape[1]):
+            state, output = step(np, inputs[:, t], done[:, t], state, *weights)
+            outputs.append(output)
+        return state, np.stack(outputs, axis=1)
+
+    return run
+
+
+def in_jax(step):
+    def run(inputs, done, state, *weights):
+        time_major = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(done, 0, 1)
+        state, outputs = jax.lax.scan(
+            lambda state, at_time: step(jnp, *at_time, state, *weights), state, time_major
+        )
+        return state, jnp.swapaxes(outputs, 0, 1)
+
+    return run
+
+
+each_op_and_step = pytest.mark.parametrize(
+    ("op", "step", "case"),
+    [(ops.gru, gru_step, draw_gru), (ops.lstm, lstm_step, draw_lstm)],
     ids=["gru", "lstm"],
 )
+each_op = pytest.mark.parametrize(
+    ("op", "case"), [(ops.gru, draw_gru), (ops.lstm, draw_lstm)], ids=["gru", "lstm"]
+)
+
+
+def weighted_sum(tree):
+    """Add up the leaves with weights of either sign, so that no two errors cancel."""
+    return sum(
+        (jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)) * leaf).sum()
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def gradients(run, inputs, done, state, weights):
+    def loss(inputs, state, weights):
+        return weighted_sum(run(inputs, done, state, *weights))
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(inputs, state, weights)
 
 
 def assert_close(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12, equal_nan=False)
 
 
-@CASES
-@pytest.mark.parametrize(("time", "unroll"), [(TIME, 1), (TIME, 4), (1, 1)])
-def test_values_are_those_of_a_loop(op, loop, case, time, unroll):
+@each_op_and_step
+@pytest.mark.parametrize(("time", "unroll"), [(TIME, 1), (TIME, 4), (1, 1), (1, 4)])
+def test_values_are_those_of_a_loop(op, step, case, time, unroll):
     inputs, state, weights = case()
-    inputs, done = inputs[:, :time], draw_done()[:, :time]
-    actual = op(*map(jnp.asarray, (inputs, done)), jax.tree.map(jnp.asarray, state),
-                *map(jnp.asarray, weights), unroll=unroll)  # fmt: skip
-    assert_close(actual, loop(np, inputs, done, state, *weights))
+    inputs, done = inputs[:, :time], draw_done(time)
+    actual = op(*jax.tree.map(jnp.asarray, (inputs, done, state, *weights)), unroll=unroll)
+    assert_close(actual, in_numpy(step)(inputs, done, state, *weights))
 
 
-def gradients(run, case):
+@each_op_and_step
+@pytest.mark.parametrize(("time", "unroll"), [(TIME, 1), (TIME, 4), (1, 1)])
+def test_gradients_are_those_of_a_loop(op, step, case, time, unroll):
     inputs, state, weights = jax.tree.map(jnp.asarray, case())
-    done = jnp.asarray(draw_done())
-
-    def loss(inputs, state, weights):
-        leaves = jax.tree.leaves(run(inputs, done, state, *weights))
-        return sum((jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)) * leaf).sum()
-                   for leaf in leaves)  # fmt: skip
-
-    return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(inputs, state, weights)
+    arguments = inputs[:, :time], jnp.asarray(draw_done(time)), state, weights
+    actual = gradients(lambda *values: op(*values, unroll=unroll), *arguments)
+    assert_close(actual, gradients(in_jax(step), *arguments))
 
 
-@CASES
-@pytest.mark.parametrize("unroll", [1, 4])
-def test_gradients_are_those_of_a_loop(op, loop, case, unroll):
-    actual = gradients(lambda *arguments: op(*arguments, unroll=unroll), case)
-    assert_close(actual, gradients(lambda *arguments: loop(jnp, *arguments), case))
-
-
-@CASES
-def test_gradients_of_gradients_are_those_of_a_loop(op, loop, case):
-    inputs, state, weights = jax.tree.map(jnp.asarray, case())
+@each_op_and_step
+def test_gradients_of_gradients_are_those_of_a_loop(op, step, case):
+    arguments = jax.tree.map(jnp.asarray, case())
     done = jnp.asarray(draw_done())
 
     def twice(run):
-        def slope(inputs):
-            loss = lambda inputs: jnp.sin(run(inputs, done, state, *weights)[1]).sum()  # noqa: E731
-            return (jax.grad(loss)(inputs) ** 2).sum()
+        def slope(*arguments):
+            def loss(inputs, state, weights):
+                return jnp.sin(weighted_sum(run(inputs, done, state, *weights)))
 
-        return jax.jit(jax.grad(slope))(inputs)
+            return weighted_sum(jax.grad(loss, argnums=(0, 1, 2))(*arguments))
 
-    assert_close(twice(op), twice(lambda *arguments: loop(jnp, *arguments)))
+        return jax.jit(jax.grad(slope, argnums=(0, 1, 2)))(*arguments)
+
+    assert_close(twice(op), twice(in_jax(step)))
+
+
+@each_op
+def test_a_nan_before_a_reset_leaves_no_trace_after_it(op, case):
+    inputs, state, weights = jax.tree.map(jnp.asarray, case())
+    start = 4
+    done = jnp.zeros((BATCH, TIME), bool).at[:, start].set(True)
+
+    @jax.jit
+    def run_with_gradients(inputs, state):
+        def later(inputs, state):
+            last, outputs = op(inputs, done, state, *weights)
+            return weighted_sum((last, outputs[:, start:])), (last, outputs[:, start:])
+
+        (_, values), slopes = jax.value_and_grad(later, argnums=(0, 1), has_aux=True)(inputs, state)
+        return values, slopes
+
+    values, (to_inputs, to_state) = run_with_gradients(inputs, state)
+    for leaf in jax.tree.leaves((to_inputs[:, :start], to_state)):
+        np.testing.assert_array_equal(leaf, 0)
+    poisoned_values, (poisoned_to_inputs, _) = run_with_gradients(
+        inputs.at[:, :start].set(jnp.nan), jax.tree.map(lambda leaf: leaf * jnp.nan, state)
+    )
+    assert_close(poisoned_values, values)
+    assert_close(poisoned_to_inputs[:, start:], to_inputs[:, start:])
+
+
+@each_op
+def test_a_nan_in_a_state_that_is_never_read_spoils_no_gradient(op, case):
+    inputs, state, weights = jax.tree.map(jnp.asarray, case())
+    done = jnp.asarray(draw_done()).at[:, 0].set(True)
+    poisoned = jax.tree.map(lambda leaf: leaf * jnp.nan, state)
+    expected = gradients(op, inputs, done, state, weights)
+    assert_close(gradients(op, inputs, done, poisoned, weights), expected)
