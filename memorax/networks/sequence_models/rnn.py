@@ -26,6 +26,8 @@ class RNN(SequenceModel):
     ``OptimizedLSTMCell`` run through ``memorax.ops``, whose own backward pass is faster and
     computes the same; every other cell runs through ``flax.linen.scan``.
 
+    Outputs are float32 at least, whatever a cell computes in.
+
     A cell whose ``carry_init`` draws random numbers starts each episode from the same draw.
 
     Attributes:
@@ -83,8 +85,12 @@ def _run_any_cell(cell, inputs, done, carry, unroll):
         next_carry, outputs = cell(carry, inputs)
         # A cell that computes in another precision than it remembers must not change its carry.
         next_carry = jax.tree.map(lambda new, old: new.astype(old.dtype), next_carry, carry)
-        return next_carry, outputs
+        return next_carry, outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
+    if jnp.finfo(getattr(cell, "dtype", None) or inputs.dtype).bits < 32:
+        # XLA on CPU converts all of a half-precision array that a scan stacks at each step, which
+        # makes time quadratic. What the backward pass needs is computed again instead of kept.
+        step = nn.remat(step, prevent_cse=False)
     scan = nn.scan(
         step,
         variable_broadcast="params",
