@@ -1,7 +1,8 @@
 """Memories over time."""
 
 from memorax.networks.sequence_models.base import SequenceModel
+from memorax.networks.sequence_models.memoroid import Memoroid, MemoroidCell, MonoidCell
 from memorax.networks.sequence_models.rnn import RNN
 from memorax.networks.sequence_models.wrappers import SequenceModelWrapper
 
-__all__ = ["RNN", "SequenceModel", "SequenceModelWrapper"]
+__all__ = ["RNN", "Memoroid", "MemoroidCell", "MonoidCell", "SequenceModel", "SequenceModelWrapper"]

@@ -1,0 +1,26 @@
+"""Cells: what a memory computes at each step, one file a cell."""
+
+from memorax.networks.cells.ffm import FFMCell, FFMConfig
+from memorax.networks.cells.linear_attention import LinearAttentionCell, LinearAttentionConfig
+from memorax.networks.cells.lru import LRUCell, LRUConfig
+from memorax.networks.cells.mamba2 import Mamba2Cell, Mamba2Config
+from memorax.networks.cells.min_gru import MinGRUCell, MinGRUConfig
+from memorax.networks.cells.mlstm import mLSTMCell, mLSTMConfig
+from memorax.networks.cells.s5 import S5Cell, S5Config
+
+__all__ = [
+    "FFMCell",
+    "FFMConfig",
+    "LRUCell",
+    "LRUConfig",
+    "LinearAttentionCell",
+    "LinearAttentionConfig",
+    "Mamba2Cell",
+    "Mamba2Config",
+    "MinGRUCell",
+    "MinGRUConfig",
+    "S5Cell",
+    "S5Config",
+    "mLSTMCell",
+    "mLSTMConfig",
+]

@@ -1,0 +1,140 @@
+"""Fast and forgetful memory.
+
+With m traces, each seen in c contexts, all states complex and elementwise::
+
+    v  = (W_v x + b_v) sigmoid(W_i x + b_i)
+    S' = S exp(a + i b) + v                     (a for each trace, b for each context)
+    z  = W_m [Re S', Im S'] + b_m
+    o  = sigmoid(W_o x + b_o)
+    y  = LayerNorm(z) o + (W_s x + b_s) (1 - o)
+
+Only decays over one step occur, so nothing depends on how long an episode has run.
+
+Source: Morad et al. 2023, "Reinforcement Learning with Fast and Forgetful Memory",
+arXiv 2310.04128, section 4; the gates and the skip as in the authors' PyTorch code.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax import ops
+from memorax.networks.layers import head_wise_norm
+from memorax.networks.sequence_models.base import Carry
+from memorax.networks.sequence_models.memoroid import MemoroidCell
+from memorax.ops.implementation import Implementation
+from memorax.validation import check_between, check_positive
+
+LARGEST_DECAY = math.log(1.7976931348623157e308) / 1024 - 0.01
+"""Of a: the authors' bound, with which 1,024 steps of it fit into a double."""
+
+
+@dataclass(frozen=True)
+class FFMConfig:
+    """Sizes and initialisation of an ``FFMCell``.
+
+    Attributes:
+        features: Width of the outputs.
+        memory_size: m, the number of traces; the authors' 32.
+        context_size: c, the number of contexts, each with a frequency of its own; the authors' 4.
+        period_min: Steps of the fastest context at first.
+        period_max: Steps of the slowest context at first, after which the slowest trace keeps
+            1 %.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+
+    features: int
+    memory_size: int = 32
+    context_size: int = 4
+    period_min: float = 1.0
+    period_max: float = 1024.0
+
+    def __post_init__(self):
+        """Check the fields."""
+        for name in ("features", "memory_size", "context_size"):
+            check_positive(f"FFMConfig.{name}", getattr(self, name))
+        check_between("FFMConfig.period_min", self.period_min, 1e-6)
+        check_between("FFMConfig.period_max", self.period_max, self.period_min)
+
+
+class FFMCell(MemoroidCell):
+    """A fast and forgetful memory, to be run by ``Memoroid``.
+
+    The carry is the pair (real, imaginary) of S.
+
+    Attributes:
+        config: Sizes and initialisation.
+        dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
+            ``param_dtype``.
+        param_dtype: Of parameters and carry.
+    """
+
+    config: FFMConfig
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``MemoroidCell``."""
+        config = self.config
+
+        def linear(values, features, name):
+            layer = nn.Dense(features, dtype=self.dtype, param_dtype=self.param_dtype, name=name)
+            return layer(values)
+
+        a = self.param("a", lambda _: self._first_decays())
+        b = self.param("b", lambda _: self._first_frequencies())
+        value = linear(inputs, config.memory_size, "value")
+        input_gate = jax.nn.sigmoid(linear(inputs, config.memory_size, "input_gate"))
+        modulus = jnp.exp(jnp.clip(a, -LARGEST_DECAY, -1e-8))[:, None]
+        decay = jax.lax.complex(modulus * jnp.cos(b), modulus * jnp.sin(b))
+        real, imaginary = carry
+        state, states = ops.linear_recurrence(
+            decay,
+            (value * input_gate).astype(real.dtype)[..., None],
+            done,
+            jax.lax.complex(real, imaginary),
+            implementation,
+        )
+        flat = (*inputs.shape[:2], config.memory_size * config.context_size)
+        parts = jnp.concatenate([states.real.reshape(flat), states.imag.reshape(flat)], axis=-1)
+        z = linear(parts, config.features, "mix").astype(real.dtype)
+        output_gate = jax.nn.sigmoid(linear(inputs, config.features, "output_gate"))
+        skip = linear(inputs, config.features, "skip")
+        outputs = head_wise_norm(z, 1e-5) * output_gate + skip * (1 - output_gate)
+        return (state.real, state.imag), outputs
+
+    def _first_decays(self):
+        slowest = min(-1e-6, math.log(0.01) / self.config.period_max)
+        return jnp.linspace(
+            -LARGEST_DECAY + 0.01, slowest, self.config.memory_size, dtype=self.param_dtype
+        )
+
+    def _first_frequencies(self):
+        periods = jnp.linspace(
+            self.config.period_min,
+            self.config.period_max,
+            self.config.context_size,
+            dtype=self.param_dtype,
+        )
+        return 2 * math.pi / periods
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return states of zero."""
+        shape = (input_shape[0], self.config.memory_size, self.config.context_size)
+        zeros = jnp.zeros(shape, self.param_dtype)
+        return zeros, zeros

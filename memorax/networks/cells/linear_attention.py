@@ -1,0 +1,116 @@
+"""Linear attention.
+
+For each head, with feature map phi(u) = elu(u) + 1::
+
+    S' = S + phi(k) v^T         z' = z + phi(k)
+    y  = phi(q)^T S' / (phi(q) . z' + 1e-6)
+
+Source: Katharopoulos et al. 2020, "Transformers are RNNs", arXiv 2006.16236, section 3.4.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax import ops
+from memorax.networks.sequence_models.base import Carry
+from memorax.networks.sequence_models.memoroid import MemoroidCell
+from memorax.ops.implementation import Implementation
+from memorax.validation import check_positive
+
+EPSILON = 1e-6
+"""Added to the normaliser, as in the authors' code."""
+
+
+@dataclass(frozen=True)
+class LinearAttentionConfig:
+    """Sizes of a ``LinearAttentionCell``.
+
+    Attributes:
+        features: Width of the outputs.
+        num_heads: Number of heads.
+        head_dim: Width of a head's queries and keys.
+        value_dim: Width of a head's values; ``None``: that of its keys.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    features: int
+    num_heads: int
+    head_dim: int
+    value_dim: int | None = None
+
+    def __post_init__(self):
+        """Check the fields."""
+        for name in ("features", "num_heads", "head_dim"):
+            check_positive(f"LinearAttentionConfig.{name}", getattr(self, name))
+        if self.value_dim is not None:
+            check_positive("LinearAttentionConfig.value_dim", self.value_dim)
+
+
+class LinearAttentionCell(MemoroidCell):
+    """Attention whose memory does not grow, to be run by ``Memoroid``.
+
+    The carry is S with z as its last column, ``(batch, heads, head_dim, value_dim + 1)``.
+
+    Attributes:
+        config: Sizes.
+        dtype: Of the projections; ``None``: of inputs and parameters. The recurrence is computed
+            in ``param_dtype``.
+        param_dtype: Of parameters and carry.
+    """
+
+    config: LinearAttentionConfig
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``MemoroidCell``."""
+        config, value_dim = self.config, self._value_dim()
+
+        def linear(values, features, name):
+            layer = nn.Dense(
+                features,
+                use_bias=False,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=name,
+            )
+            return layer(values)
+
+        def heads(name, head_dim):
+            values = linear(inputs, config.num_heads * head_dim, name).astype(carry.dtype)
+            return values.reshape(*inputs.shape[:2], config.num_heads, head_dim)
+
+        query = jax.nn.elu(heads("query", config.head_dim)) + 1
+        key = jax.nn.elu(heads("key", config.head_dim)) + 1
+        value = heads("value", value_dim)
+        # The normaliser adds up the keys as the state does, each with a value of 1.
+        value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
+        carry, read = ops.gated_outer_product(
+            query, key, value, None, None, done, carry, implementation
+        )
+        y = read[..., :-1] / (read[..., -1:] + EPSILON)
+        return carry, linear(y.reshape(*inputs.shape[:2], -1), config.features, "output")
+
+    def _value_dim(self):
+        return self.config.value_dim or self.config.head_dim
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return an empty memory."""
+        heads, head_dim = self.config.num_heads, self.config.head_dim
+        shape = (input_shape[0], heads, head_dim, self._value_dim() + 1)
+        return jnp.zeros(shape, self.param_dtype)

@@ -1,0 +1,121 @@
+"""Linear recurrent unit.
+
+With x the projected input, N complex states, and all of it elementwise but for B, C::
+
+    lambda = exp(-exp(nu_log) + i exp(theta_log))
+    h' = lambda h + exp(gamma_log) B x
+    y  = Re(C h') + D x
+
+Source: Orvieto et al. 2023, "Resurrecting Recurrent Neural Networks for Long Sequences",
+arXiv 2303.06349, sections 3.2 to 3.4 and appendix A.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax.networks.initializers import check_ring, log_of_uniform, ring
+from memorax.networks.layers import run_complex_states
+from memorax.networks.sequence_models.base import Carry
+from memorax.networks.sequence_models.memoroid import MemoroidCell
+from memorax.ops.implementation import Implementation
+from memorax.validation import check_positive
+
+
+@dataclass(frozen=True)
+class LRUConfig:
+    """Sizes and initialisation of an ``LRUCell``.
+
+    Attributes:
+        features: Width of the outputs.
+        hidden_dim: Number of complex states.
+        radius_min: Smallest modulus of lambda at first; the paper's 0 for short tasks, up to 0.99
+            for long ones.
+        radius_max: Largest modulus of lambda at first, below 1. 0.99, unlike the paper's 1, begins
+            with memories of about a hundred steps.
+        phase_max: Largest phase of lambda at first, in radians; the full circle.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+
+    features: int
+    hidden_dim: int
+    radius_min: float = 0.0
+    radius_max: float = 0.99
+    phase_max: float = 6.28
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("LRUConfig.features", self.features)
+        check_positive("LRUConfig.hidden_dim", self.hidden_dim)
+        check_ring("LRUConfig", self.radius_min, self.radius_max, self.phase_max)
+
+
+class LRUCell(MemoroidCell):
+    """A linear recurrent unit, to be run by ``Memoroid``.
+
+    The layer of the paper around it (norm, GELU, GLU, residual) is left to blocks. An input
+    projection without bias brings any input to ``features``. The carry is the pair (real,
+    imaginary) of the states.
+
+    Attributes:
+        config: Sizes and initialisation.
+        dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
+            ``param_dtype``.
+        param_dtype: Of parameters and carry.
+    """
+
+    config: LRUConfig
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``MemoroidCell``."""
+        features, states = self.config.features, self.config.hidden_dim
+        x = nn.Dense(
+            features,
+            use_bias=False,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="input_projection",
+        )(inputs)
+        radii = ring(self.config.radius_min, self.config.radius_max)
+        phases = log_of_uniform(self.config.phase_max)
+        nu_log = self.param("nu_log", radii, (states,), self.param_dtype)
+        theta_log = self.param("theta_log", phases, (states,), self.param_dtype)
+        gamma_log = self.param(
+            "gamma_log",
+            # Keeps the states' variance at 1 for white noise; learned freely afterwards.
+            lambda _: 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu_log))),
+        )
+        normal = nn.initializers.normal
+        to_states, to_outputs = normal((2 * features) ** -0.5), normal(states**-0.5)
+        # The real and the imaginary part.
+        B = self.param("B", to_states, (2, features, states), self.param_dtype)
+        C = self.param("C", to_outputs, (2, states, features), self.param_dtype)
+        D = self.param("D", normal(1.0), (features,), self.param_dtype)
+
+        modulus = jnp.exp(-jnp.exp(nu_log))
+        phase = jnp.exp(theta_log)
+        decay = jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
+        B = jnp.concatenate(list(B * jnp.exp(gamma_log)), axis=1)
+        C = jnp.concatenate([C[0], -C[1]])
+        return run_complex_states(x, decay, B, C, D, done, carry, implementation, self.dtype)
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return states of zero."""
+        zeros = jnp.zeros((input_shape[0], self.config.hidden_dim), self.param_dtype)
+        return zeros, zeros

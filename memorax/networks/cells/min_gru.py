@@ -1,0 +1,93 @@
+"""Minimal gated recurrent unit.
+
+::
+
+    z  = sigmoid(W_z x + b_z)
+    h~ = g(W_h x + b_h)         g(c) = c + 0.5 where c >= 0, else sigmoid(c)
+    h' = (1 - z) h + z h~
+
+The recurrence is run as it stands and not in the space of logarithms: a mean of h and h~ can
+neither overflow nor cancel, takes half the time, and lets a carry be of either sign.
+
+Source: Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201, section 3.1; g from
+appendix B.2.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax import ops
+from memorax.networks.sequence_models.base import Carry
+from memorax.networks.sequence_models.memoroid import MemoroidCell
+from memorax.ops.implementation import Implementation
+from memorax.validation import check_positive
+
+
+@dataclass(frozen=True)
+class MinGRUConfig:
+    """Sizes of a ``MinGRUCell``.
+
+    Attributes:
+        features: Width of the state, which is the output.
+        use_bias: Whether the two linear maps have a bias, as in the paper.
+
+    Raises:
+        ValueError: If ``features`` is not positive.
+    """
+
+    features: int
+    use_bias: bool = True
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("MinGRUConfig.features", self.features)
+
+
+class MinGRUCell(MemoroidCell):
+    """A minimal gated recurrent unit, to be run by ``Memoroid``. The carry is the state h.
+
+    Attributes:
+        config: Sizes.
+        dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
+            ``param_dtype``.
+        param_dtype: Of parameters and carry.
+    """
+
+    config: MinGRUConfig
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``MemoroidCell``."""
+
+        def linear(name):
+            return nn.Dense(
+                self.config.features,
+                use_bias=self.config.use_bias,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=name,
+            )(inputs).astype(carry.dtype)
+
+        gate, candidate = linear("gate"), linear("candidate")
+        g = jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))
+        return ops.linear_recurrence(
+            jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate) * g, done, carry, implementation
+        )
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return a state of zero."""
+        return jnp.zeros((input_shape[0], self.config.features), self.param_dtype)

@@ -1,0 +1,212 @@
+"""The sLSTM cell: exponential gates, a normaliser, and memory mixing within heads.
+
+With x~ = P x the projected input, u = x~ (or, with a convolution, u = silu(conv(x~))), and W, R
+block-diagonal, one block a head::
+
+    i~ = W_i u + R_i h + b_i            z~ = W_z x~ + R_z h + b_z
+    f~ = W_f u + R_f h + b_f            o~ = W_o x~ + R_o h + b_o
+
+    m' = max(i~, log sigmoid(f~) + m)   (i~ where nothing has been written, n = 0)
+    i  = exp(i~ - m')                   f = exp(log sigmoid(f~) + m - m')
+    c' = f c + i tanh(z~)               n' = f n + i
+    h' = sigmoid(o~) c' / n'            y = Q (norm(h') (1 + w))
+
+The stabiliser m scales c and n alike and cancels in h. As the larger of i and f is 1, n is never
+below 1 after the first step. The norm is a layer norm over each head, without bias.
+
+Source: Beck et al. 2024, xLSTM, arXiv 2405.04517, with the sigmoid forget gate, the normalisation
+and the initial values of the authors' released layer.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+from memorax.validation import check_positive
+
+NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class sLSTMConfig:
+    """What an sLSTM is made of.
+
+    Attributes:
+        features: How many features come out. Those that come in may be any number.
+        hidden_dim: The width of the memory, all heads together.
+        num_heads: How many heads mix their memory apart from one another; 4 in the paper's
+            models. Each has to be at least 2 wide, as its output is normalised across it.
+        conv_dim: How many steps, the present one included, the convolution before the input and
+            forget gates spans. 0 is no convolution: the recurrence remembers by itself, and a
+            step then costs less. The layer of the paper's language models has 4.
+
+    Raises:
+        ValueError: If a number is out of range or ``hidden_dim`` does not divide into heads.
+    """
+
+    features: int
+    hidden_dim: int
+    num_heads: int = 4
+    conv_dim: int = 0
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("sLSTMConfig.features", self.features)
+        check_positive("sLSTMConfig.hidden_dim", self.hidden_dim)
+        check_positive("sLSTMConfig.num_heads", self.num_heads)
+        sizes = f"hidden_dim={self.hidden_dim}, num_heads={self.num_heads}"
+        if self.hidden_dim % self.num_heads:
+            raise ValueError(f"sLSTMConfig.hidden_dim must be divisible by num_heads, got {sizes}")
+        if self.head_dim < 2:
+            raise ValueError(
+                "sLSTMConfig.hidden_dim must be at least twice num_heads, for the norm over a "
+                f"head of a single channel is always 0, got {sizes}"
+            )
+        if not isinstance(self.conv_dim, int) or self.conv_dim < 0 or self.conv_dim == 1:
+            raise ValueError(
+                "sLSTMConfig.conv_dim must be 0 (no convolution) or a whole number of at least "
+                f"2, got {self.conv_dim!r}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """The width of one head."""
+        return self.hidden_dim // self.num_heads
+
+
+class sLSTMCell(nn.RNNCellBase):
+    """One step of an sLSTM.
+
+    The carry is ``(c, n, m, h)``, with a convolution ``(c, n, m, h, window)``, where the window
+    holds the last ``conv_dim - 1`` projected inputs, oldest first. The state is updated in the
+    carry's precision; ``dtype`` is that of the matrix products.
+
+    Attributes:
+        config: Sizes and options.
+        dtype: What to compute in; ``None`` is that of inputs and parameters.
+        param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
+    """
+
+    config: sLSTMConfig
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        carry: tuple[Float[Array, "..."], ...],
+        inputs: Float[Array, "*batch features"],
+    ) -> tuple[tuple[Float[Array, "..."], ...], Float[Array, "*batch features_out"]]:
+        """Read one input.
+
+        Args:
+            carry: The state before it.
+            inputs: The input of each row.
+
+        Returns:
+            The state after it, and the outputs.
+        """
+        c, n, m, h, *window = carry
+        x = self._project("input_projection", self.config.hidden_dim)(inputs)
+        if self.config.conv_dim:
+            u, *window = self._convolve(x.astype(c.dtype), *window)
+        else:
+            u = x
+
+        i, f, z, o = jnp.moveaxis(self._pre_activations(u, x, h), -2, 0)
+        # Where nothing has been written f multiplies zeros, so that any finite value serves.
+        f = jnp.where(n == 0, i, jax.nn.log_sigmoid(f) + m)
+        m = jnp.maximum(i, f)
+        i, f = jnp.exp(i - m), jnp.exp(f - m)
+        c = f * c + i * jnp.tanh(z)
+        n = f * n + i
+        h = jax.nn.sigmoid(o) * c / n
+        return (c, n, m, h, *window), self._project("output_projection", self.config.features)(
+            self._normalise(h)
+        )
+
+    def _project(self, name, features):
+        return nn.Dense(
+            features, use_bias=False, dtype=self.dtype, param_dtype=self.param_dtype, name=name
+        )
+
+    def _convolve(self, x, window):
+        """Return silu of the causal depthwise convolution, and the window for the next step."""
+        width, hidden_dim = self.config.conv_dim, self.config.hidden_dim
+        kernel = self.param("conv_kernel", _uniform(width), (width, hidden_dim), self.param_dtype)
+        bias = self.param("conv_bias", _uniform(width), (hidden_dim,), self.param_dtype)
+        window = jnp.concatenate([window, x[..., None, :]], axis=-2)
+        convolved = (window * kernel.astype(x.dtype)).sum(-2) + bias.astype(x.dtype)
+        return nn.silu(convolved), window[..., 1:, :]
+
+    def _pre_activations(self, u, x, h):
+        """Return i~, f~, z~ and o~ along the axis before the last, in the state's precision."""
+        heads, head_dim = self.config.num_heads, self.config.head_dim
+        shape = (heads, head_dim, 4, head_dim)
+        small = nn.initializers.normal((2 / (5 * head_dim)) ** 0.5)
+        input_kernel = self.param("input_kernel", small, shape, self.param_dtype)
+        recurrent_kernel = self.param(
+            "recurrent_kernel", nn.initializers.zeros_init(), shape, self.param_dtype
+        )
+        bias = self.param("bias", _gate_bias, (4, self.config.hidden_dim), self.param_dtype)
+
+        def by_head(inputs, kernel):
+            inputs, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
+            inputs = inputs.reshape(*inputs.shape[:-1], heads, head_dim)
+            gates = jnp.einsum("...ni,nigo->...gno", inputs, kernel)
+            return gates.reshape(*gates.shape[:-2], heads * head_dim).astype(h.dtype)
+
+        if u is x:
+            from_input = by_head(x, input_kernel)
+        else:
+            from_input = jnp.concatenate(
+                [by_head(u, input_kernel[:, :, :2]), by_head(x, input_kernel[:, :, 2:])], axis=-2
+            )
+        return from_input + by_head(h, recurrent_kernel) + bias.astype(h.dtype)
+
+    def _normalise(self, h):
+        weight = self.param(
+            "norm_weight",
+            nn.initializers.zeros_init(),
+            (self.config.hidden_dim,),
+            self.param_dtype,
+        )
+        by_head = h.reshape(*h.shape[:-1], self.config.num_heads, self.config.head_dim)
+        centred = by_head - by_head.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        normalised = centred * jax.lax.rsqrt(variance + NORM_EPSILON)
+        return normalised.reshape(h.shape) * (1 + weight.astype(h.dtype))
+
+    @nn.nowrap
+    def initialize_carry(
+        self, rng: Array, input_shape: tuple[int, ...]
+    ) -> tuple[Float[Array, "..."], ...]:
+        """Return the state that has read nothing: zeros, whatever the key."""
+        dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        shapes = [(self.config.hidden_dim,)] * 4
+        if self.config.conv_dim:
+            shapes.append((self.config.conv_dim - 1, self.config.hidden_dim))
+        return tuple(jnp.zeros((*input_shape[:-1], *shape), dtype) for shape in shapes)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """How many axes of an input are features."""
+        return 1
+
+
+def _uniform(width):
+    """Draw between -1 / sqrt(width) and 1 / sqrt(width), as PyTorch does for a convolution."""
+
+    def initialize(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -(width**-0.5), width**-0.5)
+
+    return initialize
+
+
+def _gate_bias(key, shape, dtype):
+    raise NotImplementedError

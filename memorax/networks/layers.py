@@ -1,0 +1,104 @@
+"""Layers that several cells have inside."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Bool, Float
+
+from memorax import ops
+from memorax.networks.sequence_models.base import Carry
+from memorax.ops.implementation import Implementation
+
+
+def uniform_by_fan_in(fan_in: int) -> Initializer:
+    """Draw uniformly between -1/sqrt(fan_in) and 1/sqrt(fan_in), as PyTorch's layers do."""
+
+    def draw(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -1.0, 1.0) / fan_in**0.5
+
+    return draw
+
+
+class CausalConvolution(nn.Module):
+    """A depthwise convolution over the last ``width`` steps, with bias.
+
+    Its window is in the precision of its parameters.
+    """
+
+    width: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time channels"],
+        done: Bool[Array, "batch time"],
+        window: Float[Array, "batch steps channels"],
+    ) -> tuple[Float[Array, "batch steps channels"], Float[Array, "batch time channels"]]:
+        """Return the next window and the outputs."""
+        initializer, channels = uniform_by_fan_in(self.width), inputs.shape[-1]
+        kernel = self.param("kernel", initializer, (self.width, channels), self.param_dtype)
+        bias = self.param("bias", initializer, (channels,), self.param_dtype)
+        values, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        window, outputs = ops.causal_conv1d(values, kernel, done, window)
+        return window, outputs + bias
+
+
+class BlockDiagonal(nn.Module):
+    """A linear map whose kernel is block-diagonal: each block of features is mapped by itself."""
+
+    num_blocks: int
+    kernel_init: Initializer
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*axes features"]) -> Float[Array, "*axes features"]:
+        """Map the features; ``num_blocks`` divides them."""
+        size = inputs.shape[-1] // self.num_blocks
+        shape = (self.num_blocks, size, size)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        values, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
+        # One product with the whole matrix: the zeros cost less than many small products.
+        whole = jax.scipy.linalg.block_diag(*kernel)
+        return values @ whole
+
+
+def head_wise_norm(
+    values: Float[Array, "*axes heads head_dim"], epsilon: float
+) -> Float[Array, "*axes heads head_dim"]:
+    """Bring each head to mean 0 and variance 1 over its features."""
+    centred = values - values.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+
+
+def run_complex_states(
+    x: Float[Array, "batch time features"],
+    decay: Any,
+    B: Float[Array, "features parts"],
+    C: Float[Array, "parts features"],
+    D: Float[Array, " features"],
+    done: Bool[Array, "batch time"],
+    carry: Carry,
+    implementation: Implementation,
+    dtype: Any,
+) -> tuple[Carry, Float[Array, "batch time features"]]:
+    """Run h' = decay h + B x and read C h' + D x, with real and imaginary parts side by side."""
+    real, imaginary = carry
+    x, B, C, D = promote_dtype(x, B, C, D, dtype=dtype)
+    entered = (x @ B).astype(real.dtype)
+    initial_state = jax.lax.complex(real, imaginary)
+    state, states = ops.linear_recurrence(
+        decay.astype(initial_state.dtype),
+        jax.lax.complex(*jnp.split(entered, 2, axis=-1)),
+        done,
+        initial_state,
+        implementation,
+    )
+    read = jnp.concatenate([states.real, states.imag], axis=-1).astype(C.dtype)
+    return (state.real, state.imag), read @ C + D * x

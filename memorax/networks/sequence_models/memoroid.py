@@ -1,0 +1,134 @@
+"""Cells whose recurrence is linear in their state, run over time."""
+
+from typing import ClassVar, get_args
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float, PyTree
+
+from memorax import ops
+from memorax.networks.sequence_models.base import (
+    Carry,
+    SequenceModel,
+    checked_carry,
+    checked_inputs,
+)
+from memorax.ops.implementation import Implementation, check_implementation
+
+
+class MemoroidCell(nn.Module):
+    """What a ``Memoroid`` runs: a cell says what its recurrence is, ``memorax.ops`` runs it.
+
+    A subclass implements ``__call__`` and ``initialize_carry``. A cell of one's own is easiest
+    written as a ``MonoidCell``.
+    """
+
+    implementations: ClassVar[tuple[str, ...]] = get_args(Implementation)
+    """The implementations that the cell's recurrence has."""
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence, as a ``SequenceModel`` does; everything is given."""
+        raise NotImplementedError(f"{type(self).__name__} must implement __call__")
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return the carry of an agent that has seen nothing; ``input_shape`` ends in features."""
+        raise NotImplementedError(f"{type(self).__name__} must implement initialize_carry")
+
+
+class MonoidCell(MemoroidCell):
+    """A cell given by an associative operator, combined in parallel over time.
+
+    A subclass implements the three methods below and ``initialize_carry``, which returns the
+    state of an agent that has seen nothing: the operator's identity, for it is that from which a
+    new episode starts.
+    """
+
+    implementations: ClassVar[tuple[str, ...]] = ("auto", "associative")
+
+    def elements(self, inputs: Float[Array, "batch time features"]) -> PyTree:
+        """Return what each step contributes: a tree of arrays like the carry, with a time axis."""
+        raise NotImplementedError(f"{type(self).__name__} must implement elements")
+
+    def binary_operator(self, earlier: PyTree, later: PyTree) -> PyTree:
+        """Combine what came earlier with what came later; must be associative."""
+        raise NotImplementedError(f"{type(self).__name__} must implement binary_operator")
+
+    def outputs(
+        self, states: PyTree, inputs: Float[Array, "batch time features"]
+    ) -> Float[Array, "batch time features_out"]:
+        """Return the outputs, given the state after each step and the inputs."""
+        raise NotImplementedError(f"{type(self).__name__} must implement outputs")
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        carry: Carry,
+        implementation: Implementation,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Combine the elements with the carry and with one another, and read the states."""
+        elements = self.elements(inputs)
+        carry, states = ops.associative_scan(self.binary_operator, elements, done, carry)
+        return carry, self.outputs(states, inputs)
+
+
+class Memoroid(SequenceModel):
+    """Run a memoroid cell over time, beginning anew wherever an episode starts.
+
+    Attributes:
+        cell: The cell, such as ``LRUCell(config=LRUConfig(features=64, hidden_dim=64))``.
+        implementation: How the recurrence is run; every choice computes the same. ``"auto"``
+            takes what measured fastest for the cell on this kind of device; ``"sequential"``
+            scans over steps; ``"associative"`` combines steps in parallel; ``"chunked"`` does so
+            within chunks, one after another.
+
+    Raises:
+        ValueError: At construction, if ``cell`` is no memoroid cell or has no such implementation;
+            at the call, as ``SequenceModel``.
+
+    Source: Morad et al. 2024, "Recurrent Reinforcement Learning with Memoroids", arXiv 2402.09900.
+    """
+
+    cell: MemoroidCell
+    implementation: str = "auto"
+
+    def __post_init__(self):
+        """Check the fields."""
+        if isinstance(self.cell, nn.RNNCellBase):
+            raise ValueError(
+                f"Memoroid.cell must be a memoroid cell, got {type(self.cell).__name__}, which "
+                f"computes a single step: use RNN(cell={type(self.cell).__name__}(...))"
+            )
+        if not isinstance(self.cell, MemoroidCell):
+            raise ValueError(
+                "Memoroid.cell must be an instance of MemoroidCell, such as "
+                f"LRUCell(config=LRUConfig(...)), got {self.cell!r}"
+            )
+        check_implementation(
+            f"Memoroid.implementation of {type(self.cell).__name__}",
+            self.implementation,
+            self.cell.implementations,
+        )
+        super().__post_init__()
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"] | None = None,
+        initial_carry: Carry | None = None,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``SequenceModel``."""
+        inputs, done = checked_inputs(self, inputs, done)
+        carry = checked_carry(self, initial_carry, inputs)
+        return self.cell(inputs, done, carry, self.implementation)
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return the cell's own initial carry."""
+        return self.cell.initialize_carry(key, input_shape)

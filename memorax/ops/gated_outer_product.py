@@ -1,0 +1,445 @@
+"""Memories that add up outer products of keys and values, decaying by one number a head.
+
+A matrix state for every step is what makes these memories slow, so none is formed. Time is cut
+into chunks; inside a chunk, what each query reads of each key's value is a product of matrices, as
+in attention, and only the states between chunks are computed one after another. The backward pass
+does the same in reverse and keeps nothing but the inputs, the outputs and those states.
+
+Decays inside a chunk are differences of sums of logarithms. The sums begin anew at every episode
+and carry their rounding errors along, so that a strong decay does not blur the weak ones after it.
+
+The chunked implementation supports reverse mode of first order, not forward mode (``jax.jvp``).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax.ops.associative_scan import associative_scan
+from memorax.ops.implementation import Implementation, check_implementation
+from memorax.validation import check_positive
+
+CHUNK_SIZE = 16
+"""Steps of a chunk: the work inside one grows with its square, the work between with its number."""
+
+NEVER = -1e30
+"""The logarithm of an input gate that lets nothing in, finite so that differences are."""
+
+State = (
+    Float[Array, "batch heads key_dim value_dim"]
+    | tuple[Float[Array, "batch heads key_dim value_dim"], Float[Array, "batch heads"]]
+)
+
+
+def gated_outer_product(
+    query: Float[Array, "batch time groups key_dim"],
+    key: Float[Array, "batch time groups key_dim"],
+    value: Float[Array, "batch time heads value_dim"],
+    log_decay: Float[Array, "batch time heads"] | None,
+    log_input_gate: Float[Array, "batch time heads"] | None,
+    done: Bool[Array, "batch time"],
+    initial_state: State,
+    implementation: Implementation = "auto",
+    chunk_size: int = CHUNK_SIZE,
+) -> tuple[State, Any]:
+    """Add up outer products over time and read them, beginning anew where an episode starts.
+
+    With S the state before the step (zero where ``done``), and for each head::
+
+        S' = exp(log_decay) S + exp(log_input_gate) key value^T
+        y  = query^T S'
+
+    Without ``log_decay`` nothing decays, without ``log_input_gate`` the gate is 1. With it, gates
+    may be too large for any number format, so S and y are kept divided by exp(m), where
+    m' = max(log_decay + m, log_input_gate), zero before an episode's first step. Whatever is
+    computed from y must not depend on the choice of m, through which no gradient flows.
+
+    A normaliser that adds up gated keys is a value of constant 1: append it to the values.
+
+    Args:
+        query: Read by all heads of a group; ``groups`` divides ``heads``.
+        key: Written by all heads of a group.
+        value: What is written.
+        log_decay: At most 0 and finite.
+        log_input_gate: Any finite number.
+        done: True where an input is the first of a new episode.
+        initial_state: S before the first step, or (S, m) if there is an input gate. Its dtype is
+            that of the computation.
+        implementation: ``"chunked"`` as described above; ``"sequential"`` scans over steps;
+            ``"associative"`` forms every state, in parallel. ``"auto"`` is sequential for a single
+            step, else chunked.
+        chunk_size: Steps of a chunk; any number of steps is allowed, the last chunk is filled up.
+
+    Returns:
+        The last state, and y, ``(batch, time, heads, value_dim)``; with an input gate (y, m) where
+        m is ``(batch, time, heads)``.
+
+    Raises:
+        ValueError: If a shape or an option does not fit.
+
+    Source: Katharopoulos et al. 2020, arXiv 2006.16236; Dao and Gu 2024, arXiv 2405.21060,
+        section 6 (chunks); Beck et al. 2024, arXiv 2405.04517, appendix A (the stabiliser m).
+    """
+    check_implementation("gated_outer_product", implementation, get_args(Implementation))
+    check_positive("gated_outer_product: chunk_size", chunk_size)
+    gated = log_input_gate is not None
+    _check_shapes(query, key, value, log_decay, log_input_gate, done, initial_state)
+    state, stabiliser = initial_state if gated else (initial_state, None)
+    dtype = state.dtype
+    query, key, value = (part.astype(dtype) for part in (query, key, value))
+    if log_decay is not None:
+        log_decay = log_decay.astype(dtype)
+    if log_input_gate is not None:
+        log_input_gate = log_input_gate.astype(dtype)
+    if implementation == "auto":
+        implementation = "sequential" if done.shape[1] == 1 else "chunked"
+    if implementation == "chunked":
+        chunk_size = min(chunk_size, done.shape[1])
+        run = partial(_chunked, chunk_size=chunk_size)
+    else:
+        run = _sequential if implementation == "sequential" else _associative
+    inputs = _Inputs(query, key, value, log_decay, log_input_gate, done)
+    state, stabiliser, outputs, stabilisers = run(inputs, state, stabiliser)
+    if gated:
+        return (state, stabiliser), (outputs, stabilisers)
+    return state, outputs
+
+
+class _Inputs(NamedTuple):
+    """What enters at each step; ``(batch, time, ...)``."""
+
+    query: Any
+    key: Any
+    value: Any
+    log_decay: Any
+    log_input_gate: Any
+    done: Any
+
+
+def _check_shapes(query, key, value, log_decay, log_input_gate, done, initial_state):
+    steps = done.shape
+    if query.shape[:2] != steps or query.shape != key.shape or value.shape[:2] != steps:
+        raise ValueError(
+            "gated_outer_product: query, key (batch, time, groups, key_dim) and value (batch, "
+            f"time, heads, value_dim) must lead with the shape of done, {steps}, got "
+            f"{query.shape}, {key.shape} and {value.shape}"
+        )
+    if 0 in steps:
+        raise ValueError(f"gated_outer_product needs at least one row and step, got {steps}")
+    (heads, value_dim), (groups, key_dim) = value.shape[2:], query.shape[2:]
+    if heads % groups:
+        raise ValueError(
+            f"gated_outer_product: heads must be divisible by groups, got {heads} heads and "
+            f"{groups} groups"
+        )
+    for name, gate in (("log_decay", log_decay), ("log_input_gate", log_input_gate)):
+        if gate is not None and gate.shape != (*steps, heads):
+            raise ValueError(
+                f"gated_outer_product: {name} must have shape {(*steps, heads)}, got {gate.shape}"
+            )
+    state = (steps[0], heads, key_dim, value_dim)
+    expected = state if log_input_gate is None else (state, state[:2])
+    got = jax.tree.map(jnp.shape, initial_state)
+    if got != expected:
+        raise ValueError(f"gated_outer_product: initial_state must be {expected}, got {got}")
+
+
+def _per_head(values, heads):
+    """Repeat what a group's heads share; the group's axis is that before the last."""
+    return jnp.repeat(values, heads // values.shape[-2], axis=-2)
+
+
+def _weights(log_decay, log_input_gate, stabiliser):
+    """Return the weights of the old state and of the new entry, and the new stabiliser."""
+    if log_input_gate is None:
+        return jnp.exp(log_decay), jnp.ones_like(log_decay), None
+    kept = log_decay + stabiliser
+    new = jax.lax.stop_gradient(jnp.maximum(kept, log_input_gate))
+    return jnp.exp(kept - new), jnp.exp(log_input_gate - new), new
+
+
+def _sequential(inputs, state, stabiliser):
+    heads = state.shape[1]
+
+    def step(carry, at_time):
+        state, stabiliser = carry
+        query, key, value, log_decay, log_input_gate, done = at_time
+        state = jnp.where(done[:, None, None, None], 0, state)
+        if stabiliser is not None:
+            stabiliser = jnp.where(done[:, None], 0, stabiliser)
+        if log_decay is None:
+            log_decay = jnp.zeros(value.shape[:-1], state.dtype)
+        kept, entered, stabiliser = _weights(log_decay, log_input_gate, stabiliser)
+        query, key = _per_head(query, heads), _per_head(key, heads)
+        entry = key[..., None] * (entered[..., None] * value)[..., None, :]
+        state = kept[..., None, None] * state + entry
+        outputs = jnp.einsum("bhk,bhkv->bhv", query, state)
+        return (state, stabiliser), (outputs, stabiliser)
+
+    if stabiliser is not None:
+        stabiliser = jax.lax.stop_gradient(stabiliser)
+    time_major = jax.tree.map(lambda values: jnp.swapaxes(values, 0, 1), inputs)
+    (state, stabiliser), results = jax.lax.scan(step, (state, stabiliser), time_major)
+    outputs, stabilisers = jax.tree.map(lambda values: jnp.swapaxes(values, 0, 1), results)
+    return state, stabiliser, outputs, stabilisers
+
+
+def _associative(inputs, state, stabiliser):
+    """Combine steps in pairs: the decay over both, the stabiliser and the state at their end."""
+    query, key, value, log_decay, log_input_gate, done = inputs
+    heads = state.shape[1]
+    gated = stabiliser is not None
+    if log_decay is None:
+        log_decay = jnp.zeros(value.shape[:-1], state.dtype)
+
+    def combine(earlier, later):
+        (decay, m, state), (next_decay, next_m, next_state) = earlier, later
+        kept = m + next_decay
+        new = jax.lax.stop_gradient(jnp.maximum(kept, next_m)) if gated else jnp.zeros_like(m)
+        state = (
+            jnp.exp(kept - new)[..., None, None] * state
+            + jnp.exp(next_m - new)[..., None, None] * next_state
+        )
+        return decay + next_decay, new, state
+
+    entry = _per_head(key, heads)[..., None] * value[..., None, :]
+    if gated:
+        stabiliser = jax.lax.stop_gradient(stabiliser)
+        m = jax.lax.stop_gradient(log_input_gate)
+        # An episode starts from an empty memory whose m is zero, of which the decay is left.
+        fresh = jnp.where(done[..., None], jnp.maximum(log_decay, m), m)
+        fresh = jax.lax.stop_gradient(fresh)
+        entry = jnp.exp(log_input_gate - fresh)[..., None, None] * entry
+        m = fresh
+    else:
+        stabiliser, m = jnp.zeros(state.shape[:2], state.dtype), jnp.zeros_like(log_decay)
+    initial = (jnp.zeros_like(stabiliser), stabiliser, state)
+    (_, last_m, last), (_, m, states) = associative_scan(
+        combine, (log_decay, m, entry), done, initial
+    )
+    outputs = jnp.einsum("bthk,bthkv->bthv", _per_head(query, heads), states)
+    return last, last_m if gated else None, outputs, m if gated else None
+
+
+def _chunked(inputs, state, stabiliser, chunk_size):
+    """Fill the last chunk up, take what is not finite out of every product, and run."""
+    steps = inputs.done.shape[1]
+    heads, groups = inputs.value.shape[2], inputs.query.shape[2]
+    query, query_poison = _finite(inputs.query)
+    key, key_poison = _finite(inputs.key)
+    value, poison = _finite(inputs.value)
+    poison += _per_head(key_poison[..., None], heads)[..., 0]
+    log_decay, log_input_gate = inputs.log_decay, inputs.log_input_gate
+    if log_decay is not None:
+        log_decay, gate_poison = _finite(log_decay[..., None])
+        log_decay, poison = log_decay[..., 0], poison + gate_poison
+    if log_input_gate is not None:
+        log_input_gate, gate_poison = _finite(log_input_gate[..., None])
+        log_input_gate, poison = log_input_gate[..., 0], poison + gate_poison
+
+    def in_chunks(values, filler=0.0):
+        """Bring (batch, time, heads, ...) to (chunks, batch, groups, heads, chunk, ...)."""
+        if steps % chunk_size:
+            padding = [(0, 0)] * values.ndim
+            padding[1] = (0, -steps % chunk_size)
+            values = jnp.pad(values, padding, constant_values=filler)
+        values = values.reshape(
+            values.shape[0], -1, chunk_size, groups, values.shape[2] // groups, *values.shape[3:]
+        )
+        return jnp.moveaxis(values, (1, 2), (0, 4))
+
+    chunks = _Inputs(
+        in_chunks(query)[:, :, :, 0],
+        in_chunks(key)[:, :, :, 0],
+        in_chunks(value),
+        None if log_decay is None else in_chunks(log_decay),
+        None if log_input_gate is None else in_chunks(log_input_gate, NEVER),
+        in_chunks(jnp.repeat(inputs.done[..., None], groups, axis=-1), False)[:, :, :1],
+    )
+    shape = (state.shape[0], groups, heads // groups)
+    carry = (
+        state.reshape(*shape, *state.shape[2:]),
+        None if stabiliser is None else jax.lax.stop_gradient(stabiliser.reshape(shape)),
+    )
+    poison = jax.lax.stop_gradient(in_chunks(poison))
+    (last, last_m), (outputs, m) = _run_chunks(  # pyright: ignore[reportGeneralTypeIssues]
+        chunks, poison, carry
+    )
+
+    def in_steps(values):
+        values = jnp.moveaxis(values, (0, 4), (1, 2))
+        return values.reshape(values.shape[0], -1, heads, *values.shape[5:])[:, :steps]
+
+    outputs = in_steps(outputs) + _per_head(query_poison[..., None], heads)
+    last = last.reshape(state.shape)
+    if stabiliser is None:
+        return last, None, outputs, None
+    return last, last_m.reshape(stabiliser.shape), outputs, in_steps(m)
+
+
+def _finite(values):
+    """Return values with 0 for what is not finite, and NaN or 0 a step to add where it was.
+
+    In a product of matrices a NaN times a weight of zero is NaN: it would leave its episode.
+    """
+    finite = jnp.isfinite(values)
+    poison = jnp.where(finite.all(-1), 0, jnp.nan).astype(values.dtype)
+    return jnp.where(finite, values, 0), poison
+
+
+class _Weights(NamedTuple):
+    """The weights inside a chunk; ``(batch, groups, heads, ...)``."""
+
+    attention: Any  # (..., chunk, chunk): of an entry in what a later step reads
+    state: Any  # (..., chunk): of the state before the chunk in what a step reads
+    stabiliser: Any  # (..., chunk)
+    same_episode: Any  # (..., chunk, chunk): whether an entry is of a step's episode, not after it
+
+
+def _sums_of_logarithms(log_decay, done):
+    """Add up log decays from the episode's or the chunk's first step on, as number and error."""
+
+    def step(carry, at_time):
+        total, error = carry
+        decay, done = at_time
+        total, error = (jnp.where(done, 0, part) for part in (total, error))
+        # Knuth's sum: what rounding took from the total is kept beside it.
+        new = total + decay
+        rest = new - total
+        error += (total - (new - rest)) + (decay - rest)
+        return (new, error), (new, error)
+
+    over = jnp.moveaxis(log_decay, -1, 0), jnp.moveaxis(done, -1, 0)
+    nothing = jnp.zeros(log_decay.shape[:-1], log_decay.dtype)
+    _, sums = jax.lax.scan(step, (nothing, nothing), over)
+    return tuple(jnp.moveaxis(part, 0, -1) for part in sums)
+
+
+def _sums_backward(to_sums, to_last, done):
+    """Return the gradient of log decays, of all sums from theirs to the episode's end."""
+
+    def step(later, at_time):
+        to_sum, done = at_time
+        total = later + to_sum
+        return jnp.where(done, 0, total), total
+
+    over = jnp.moveaxis(to_sums, -1, 0), jnp.moveaxis(done, -1, 0)
+    _, totals = jax.lax.scan(step, to_last, over, reverse=True)
+    return jnp.moveaxis(totals, 0, -1)
+
+
+def _chunk_weights(chunk, sums, poison, stabiliser):
+    size = chunk.done.shape[-1]
+    episode = jnp.cumsum(chunk.done, axis=-1)
+    # (..., t, s): the entry of step s is there to be read at step t.
+    same_episode = (episode[..., :, None] == episode[..., None, :]) & jnp.tril(
+        jnp.ones((size, size), bool)
+    )
+    entry = poison if chunk.log_input_gate is None else chunk.log_input_gate + poison
+    logs = jnp.broadcast_to(entry[..., None, :], (*poison.shape, size))
+    total = jnp.zeros_like(poison)
+    if sums is not None:
+        total, error = sums
+        logs += (total[..., :, None] - total[..., None, :]) + (
+            error[..., :, None] - error[..., None, :]
+        )
+        total += error
+    logs = jnp.where(same_episode, logs, -jnp.inf)
+    before = episode == 0
+    m = None
+    if stabiliser is not None:
+        total += jnp.where(before, stabiliser[..., None], 0)
+        m = jnp.maximum(total, logs.max(-1))
+        logs, total = logs - m[..., None], total - m
+    return _Weights(jnp.exp(logs), jnp.where(before, jnp.exp(total), 0), m, same_episode)
+
+
+def _read_scores(chunk, weights):
+    scores = jnp.einsum("bgtk,bgsk->bgts", chunk.query, chunk.key)[:, :, None]
+    return jnp.where(weights.same_episode, scores * weights.attention, 0)
+
+
+def _with_sums(chunks):
+    """Return the chunks with the sums of their decays, which need no scan over chunks."""
+    if chunks.log_decay is None:
+        return chunks, None
+    return chunks, _sums_of_logarithms(chunks.log_decay, chunks.done)
+
+
+@jax.custom_vjp
+def _run_chunks(chunks, poison, carry):
+    results, _ = _run_chunks_forward(chunks, poison, carry)
+    return results
+
+
+def _run_chunks_forward(chunks, poison, carry):
+    def run(carry, at_chunk):
+        state, stabiliser = carry
+        (chunk, sums), poison = at_chunk
+        weights = _chunk_weights(chunk, sums, poison, stabiliser)
+        clean, state_poison = _finite(state.reshape(*state.shape[:3], -1))
+        clean = clean.reshape(state.shape)
+        of_state = jnp.where(weights.state == 0, 0, weights.state + state_poison[..., None])
+        outputs = jnp.einsum("bghts,bghsv->bghtv", _read_scores(chunk, weights), chunk.value)
+        outputs += of_state[..., None] * jnp.einsum("bgtk,bghkv->bghtv", chunk.query, clean)
+        to_end = weights.attention[..., -1, :, None]
+        kept = weights.state[..., -1, None, None]
+        state = jnp.where(kept == 0, 0, kept * state)
+        state += jnp.einsum("bgsk,bghsv->bghkv", chunk.key, to_end * chunk.value)
+        m = weights.stabiliser
+        return (state, None if m is None else m[..., -1]), ((outputs, m), clean, carry[1])
+
+    over = (_with_sums(chunks), poison)
+    carry, (results, states, stabilisers) = jax.lax.scan(run, carry, over)
+    return (carry, results), (chunks, poison, states, stabilisers, results[0], carry[0])
+
+
+def _run_chunks_backward(residuals, gradients):
+    chunks, poison, states, stabilisers, outputs, last = residuals
+    (last_gradient, _), (output_gradients, _) = gradients
+
+    def run(carry, at_chunk):
+        after, state_after = carry
+        (chunk, sums), poison, state, stabiliser, gradient = at_chunk
+        weights = _chunk_weights(chunk, sums, poison, stabiliser)
+        to_end = weights.attention[..., -1, :, None]
+        read_gradient = weights.state[..., None] * gradient
+        score_gradient = jnp.einsum("bghtv,bghsv->bghts", gradient, chunk.value)
+        score_gradient = jnp.where(weights.same_episode, score_gradient * weights.attention, 0).sum(
+            2
+        )
+        to_query = jnp.einsum("bgts,bgsk->bgtk", score_gradient, chunk.key)
+        to_query += jnp.einsum("bghtv,bghkv->bgtk", read_gradient, state)
+        to_key = jnp.einsum("bgts,bgtk->bgsk", score_gradient, chunk.query)
+        to_key += jnp.einsum("bghsv,bghkv->bgsk", to_end * chunk.value, after)
+        # Scores are formed anew, not transposed: XLA on CPU is slow at products of the transposed.
+        read = jnp.einsum("bgsk,bgtk->bgst", chunk.key, chunk.query)[:, :, None]
+        read = jnp.where(weights.same_episode.mT, read * weights.attention.mT, 0)
+        to_value = jnp.einsum("bghst,bghtv->bghsv", read, gradient)
+        to_value += to_end * jnp.einsum("bgsk,bghkv->bghsv", chunk.key, after)
+        kept = weights.state[..., -1, None, None]
+        before = jnp.where(kept == 0, 0, kept * after)
+        before += jnp.einsum("bgtk,bghtv->bghkv", chunk.query, read_gradient)
+        to_end_state = None if sums is None else (after * state_after).sum((-2, -1))
+        return (before, state), (to_query, to_key, to_value, to_end_state)
+
+    over = (_with_sums(chunks), poison, states, stabilisers, output_gradients)
+    (first_gradient, _), gradients = jax.lax.scan(run, (last_gradient, last), over, reverse=True)
+    to_query, to_key, to_value, to_end_state = gradients
+    # A gate scales its own entry and what is read at later steps: both sums are known already.
+    entered = (chunks.value * to_value).sum(-1)
+    to_log_decay = to_log_input_gate = None
+    if chunks.log_input_gate is not None:
+        to_log_input_gate = entered
+    if chunks.log_decay is not None:
+        to_sums = (output_gradients * outputs).sum(-1) - entered
+        to_log_decay = _sums_backward(to_sums, to_end_state, chunks.done)
+    to_chunks = _Inputs(to_query, to_key, to_value, to_log_decay, to_log_input_gate, None)
+    to_carry = (first_gradient, jax.tree.map(lambda m: jnp.zeros_like(m[0]), stabilisers))
+    return to_chunks, jnp.zeros_like(poison), to_carry
+
+
+_run_chunks.defvjp(_run_chunks_forward, _run_chunks_backward)
