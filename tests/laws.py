@@ -267,7 +267,7 @@ def one_answer(model: Any, alternative: Any, precision: Precision = FLOAT32) -> 
         (_, forward), gradients = read(*arguments, start)
         (_, other_forward), other_gradients = read_other(*arguments, start)
         _assert_close(other_forward, forward, memory, "carry and outputs of the other")
-        _assert_close(other_gradients, gradients, memory, "gradients of the other")
+        _assert_gradients_close(other_gradients, gradients, memory, "gradients of the other")
 
     holds()
 
@@ -338,7 +338,7 @@ def transparent(model: Any, precision: Precision = FLOAT32) -> None:
     (_, forward), gradients = memory.differentiable()(*arguments)
     _assert_close(forward, second, memory, "carry and outputs under grad")
     _, recomputed = memory.differentiable(jax.checkpoint)(*arguments)
-    _assert_close(recomputed, gradients, memory, "gradients through jax.checkpoint")
+    _assert_gradients_close(recomputed, gradients, memory, "gradients through jax.checkpoint")
 
 
 LAWS = (cut, reset, causal, row, finite, transparent)
@@ -452,7 +452,19 @@ def _assert_zero(gradient: Any, what: str) -> None:
     assert (np.asarray(gradient) == 0).all(), f"{what} must be zero, got {gradient}"
 
 
-def _assert_close(actual: Any, expected: Any, memory: _Memory, what: str) -> None:
+def _assert_gradients_close(actual: Any, expected: Any, memory: _Memory, what: str) -> None:
+    """Compare gradients as one vector, relative to its largest part.
+
+    A part may vanish by cancellation, as that of the queries of an attention over a single step:
+    what is left of it is the rounding of the others.
+    """
+    scale = max(np.abs(leaf).max(initial=0) for leaf in _floating(expected))
+    _assert_close(actual, expected, memory, what, scale)
+
+
+def _assert_close(
+    actual: Any, expected: Any, memory: _Memory, what: str, common_scale: float | None = None
+) -> None:
     _assert_alike(actual, expected, what)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         if a.dtype == jax.dtypes.float0:
@@ -462,7 +474,7 @@ def _assert_close(actual: Any, expected: Any, memory: _Memory, what: str) -> Non
             continue
         wide = np.complex128 if jnp.issubdtype(a.dtype, jnp.complexfloating) else np.float64
         target = np.asarray(b, wide)
-        scale = np.abs(target).max(initial=0)
+        scale = np.abs(target).max(initial=0) if common_scale is None else common_scale
         error = np.abs(np.asarray(a, wide) - target).max(initial=0)
         # Not "error > ...": a NaN on either side must fail.
         assert error <= memory.precision.tolerance * scale, (

@@ -10,7 +10,26 @@ from typing import Any
 
 import flax.linen as nn
 
-from memorax.networks import RNN, SequenceModelWrapper
+from memorax.networks import (
+    RNN,
+    FFMCell,
+    FFMConfig,
+    LinearAttentionCell,
+    LinearAttentionConfig,
+    LRUCell,
+    LRUConfig,
+    Mamba2Cell,
+    Mamba2Config,
+    Memoroid,
+    MemoroidCell,
+    MinGRUCell,
+    MinGRUConfig,
+    S5Cell,
+    S5Config,
+    SequenceModelWrapper,
+    mLSTMCell,
+    mLSTMConfig,
+)
 
 FEATURES = 6
 """Unlike the number of features that the laws feed in: every model projects."""
@@ -62,6 +81,21 @@ def mlp(dtype: Any, param_dtype: Any) -> nn.Sequential:
     return nn.Sequential([dense(dtype, param_dtype), nn.relu, dense(dtype, param_dtype)])
 
 
+def memoroid(cell: type[MemoroidCell], config: Any, implementation: str = "auto") -> Build:
+    return lambda dtype, param_dtype: Memoroid(
+        cell=cell(config=config, dtype=dtype, param_dtype=param_dtype),
+        implementation=implementation,
+    )
+
+
+def memoroid_entry(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
+    """List a memoroid with all its implementations, of which ``"auto"`` must be one."""
+    names = [name for name in cell.implementations if name != "auto"]
+    return Entry(
+        name, memoroid(cell, config), {name: memoroid(cell, config, name) for name in names}
+    )
+
+
 REGISTRY = (
     Entry(
         "gru",
@@ -84,6 +118,26 @@ REGISTRY = (
     ),
     Entry("simple", rnn(nn.SimpleCell), {"unroll_4": rnn(nn.SimpleCell, unroll=4)}),
     Entry("mgu", rnn(nn.MGUCell)),
+    memoroid_entry("lru", LRUCell, LRUConfig(FEATURES, hidden_dim=4)),
+    memoroid_entry("s5", S5Cell, S5Config(FEATURES, hidden_dim=8)),
+    memoroid_entry(
+        "s5_bilinear",
+        S5Cell,
+        S5Config(FEATURES, hidden_dim=4, discretization="bilinear", conjugate_symmetry=False),
+    ),
+    memoroid_entry("min_gru", MinGRUCell, MinGRUConfig(FEATURES)),
+    memoroid_entry("ffm", FFMCell, FFMConfig(FEATURES, memory_size=4, context_size=3)),
+    memoroid_entry(
+        "linear_attention", LinearAttentionCell, LinearAttentionConfig(FEATURES, 2, head_dim=3)
+    ),
+    memoroid_entry(
+        "mamba2",
+        Mamba2Cell,
+        Mamba2Config(FEATURES, num_heads=4, head_dim=3, state_dim=4, num_groups=2, conv_dim=4),
+    ),
+    memoroid_entry(
+        "mlstm", mLSTMCell, mLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, block_size=4)
+    ),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),
     Entry("dense", dense),

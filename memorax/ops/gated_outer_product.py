@@ -323,15 +323,16 @@ def _sums_backward(to_sums, to_last, done):
 
     def step(later, at_time):
         to_sum, done = at_time
-        total = later + to_sum
-        return jnp.where(done, 0, total), total
+        # The decay of an episode's first step has nothing to act on.
+        total = jnp.where(done, 0, later + to_sum)
+        return total, total
 
     over = jnp.moveaxis(to_sums, -1, 0), jnp.moveaxis(done, -1, 0)
     _, totals = jax.lax.scan(step, to_last, over, reverse=True)
     return jnp.moveaxis(totals, 0, -1)
 
 
-def _chunk_weights(chunk, sums, poison, stabiliser):
+def _chunk_weights(chunk, sums, poison, stabiliser, row_poison=None):
     size = chunk.done.shape[-1]
     episode = jnp.cumsum(chunk.done, axis=-1)
     # (..., t, s): the entry of step s is there to be read at step t.
@@ -354,6 +355,9 @@ def _chunk_weights(chunk, sums, poison, stabiliser):
         total += jnp.where(before, stabiliser[..., None], 0)
         m = jnp.maximum(total, logs.max(-1))
         logs, total = logs - m[..., None], total - m
+    if row_poison is not None:
+        logs, total = logs + row_poison[..., None], total + row_poison
+        logs = jnp.where(same_episode, logs, -jnp.inf)
     return _Weights(jnp.exp(logs), jnp.where(before, jnp.exp(total), 0), m, same_episode)
 
 
@@ -403,9 +407,11 @@ def _run_chunks_backward(residuals, gradients):
 
     def run(carry, at_chunk):
         after, state_after = carry
-        (chunk, sums), poison, state, stabiliser, gradient = at_chunk
-        weights = _chunk_weights(chunk, sums, poison, stabiliser)
+        (chunk, sums), poison, state, stabiliser, gradient, gradient_poison = at_chunk
+        weights = _chunk_weights(chunk, sums, poison, stabiliser, gradient_poison)
         to_end = weights.attention[..., -1, :, None]
+        # Masked after the product: what comes from later may be NaN.
+        at_end = weights.same_episode[..., -1, :, None]
         read_gradient = weights.state[..., None] * gradient
         score_gradient = jnp.einsum("bghtv,bghsv->bghts", gradient, chunk.value)
         score_gradient = jnp.where(weights.same_episode, score_gradient * weights.attention, 0).sum(
@@ -414,19 +420,24 @@ def _run_chunks_backward(residuals, gradients):
         to_query = jnp.einsum("bgts,bgsk->bgtk", score_gradient, chunk.key)
         to_query += jnp.einsum("bghtv,bghkv->bgtk", read_gradient, state)
         to_key = jnp.einsum("bgts,bgtk->bgsk", score_gradient, chunk.query)
-        to_key += jnp.einsum("bghsv,bghkv->bgsk", to_end * chunk.value, after)
+        through_state = jnp.einsum("bghsv,bghkv->bgsk", to_end * chunk.value, after)
+        to_key += jnp.where(at_end[:, :, 0], through_state, 0)
         # Scores are formed anew, not transposed: XLA on CPU is slow at products of the transposed.
         read = jnp.einsum("bgsk,bgtk->bgst", chunk.key, chunk.query)[:, :, None]
         read = jnp.where(weights.same_episode.mT, read * weights.attention.mT, 0)
         to_value = jnp.einsum("bghst,bghtv->bghsv", read, gradient)
-        to_value += to_end * jnp.einsum("bgsk,bghkv->bghsv", chunk.key, after)
+        through_state = jnp.einsum("bgsk,bghkv->bghsv", chunk.key, after)
+        to_value += jnp.where(at_end, to_end * through_state, 0)
         kept = weights.state[..., -1, None, None]
         before = jnp.where(kept == 0, 0, kept * after)
         before += jnp.einsum("bgtk,bghtv->bghkv", chunk.query, read_gradient)
         to_end_state = None if sums is None else (after * state_after).sum((-2, -1))
         return (before, state), (to_query, to_key, to_value, to_end_state)
 
-    over = (_with_sums(chunks), poison, states, stabilisers, output_gradients)
+    # A gradient that is not finite is taken out of the products too, and reaches its episode only.
+    clean_gradients, gradient_poison = _finite(output_gradients)
+    gradients = (clean_gradients, gradient_poison)
+    over = (_with_sums(chunks), poison, states, stabilisers, *gradients)
     (first_gradient, _), gradients = jax.lax.scan(run, (last_gradient, last), over, reverse=True)
     to_query, to_key, to_value, to_end_state = gradients
     # A gate scales its own entry and what is read at later steps: both sums are known already.

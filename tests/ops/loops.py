@@ -1,0 +1,26 @@
+"""What tests of recurrences share: sums to differentiate, and how closely float64 must agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def weighted_sum(tree):
+    """Add up the leaves with weights of either sign, so that no two errors cancel."""
+    return sum(
+        (jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)) * leaf).real.sum()
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def assert_close(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert one.dtype in (np.float64, np.complex128)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11, equal_nan=False)
+
+
+def draw_done(batch, time):
+    done = np.random.default_rng(1).random((batch, time)) < 0.3
+    done[0, 0], done[1, 0] = True, False
+    return done

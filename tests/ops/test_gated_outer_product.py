@@ -1,0 +1,220 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax import ops
+from tests.golden.cases import load
+from tests.ops.loops import assert_close, draw_done, weighted_sum
+
+BATCH, TIME, GROUPS, HEADS, KEY_DIM, VALUE_DIM = 3, 13, 2, 4, 3, 5
+WAYS = [("sequential", 1), ("associative", 1), ("chunked", 1), ("chunked", 5), ("chunked", 64)]
+each_way = pytest.mark.parametrize(("implementation", "chunk_size"), WAYS)
+each_kind = pytest.mark.parametrize(
+    ("decays", "gated"),
+    [(False, False), (True, False), (False, True), (True, True)],
+    ids=["sum", "decay", "gate", "decay_and_gate"],
+)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def draw(decays, gated):
+    numbers = np.random.default_rng(0)
+
+    def normal(*shape):
+        return jnp.asarray(numbers.standard_normal(shape))
+
+    steps = BATCH, TIME
+    state = normal(BATCH, HEADS, KEY_DIM, VALUE_DIM)
+    return (
+        normal(*steps, GROUPS, KEY_DIM),
+        normal(*steps, GROUPS, KEY_DIM),
+        normal(*steps, HEADS, VALUE_DIM),
+        -jnp.abs(normal(*steps, HEADS)) if decays else None,
+        3 * normal(*steps, HEADS) if gated else None,
+        (state, normal(BATCH, HEADS)) if gated else state,
+    )
+
+
+def loop(query, key, value, log_decay, log_input_gate, state, done):
+    """Add up as the docstring says, without any stabiliser, then divide by its exponential."""
+    gated = log_input_gate is not None
+    state, m = state if gated else (state, jnp.zeros(state.shape[:2]))
+    m = jax.lax.stop_gradient(m)
+    state = state * jnp.exp(m)[..., None, None]
+    repeats = value.shape[2] // query.shape[2]
+
+    def step(carry, at_time):
+        state, m = carry
+        query, key, value, decay, gate, done = at_time
+        state = jnp.where(done[:, None, None, None], 0, state)
+        if gated:
+            kept = jnp.where(done[:, None], 0, m) + decay
+            m = jax.lax.stop_gradient(jnp.maximum(kept, gate))
+        key, query = (jnp.repeat(part, repeats, axis=1) for part in (key, query))
+        entry = jnp.exp(gate)[..., None, None] * key[..., :, None] * value[:, :, None, :]
+        state = jnp.exp(decay)[..., None, None] * state + entry
+        read = jnp.einsum("bhk,bhkv->bhv", query, state)
+        return (state, m), (read * jnp.exp(-m)[..., None], m)
+
+    nothing = jnp.zeros(value.shape[:3])
+    log_decay = nothing if log_decay is None else log_decay
+    log_input_gate = log_input_gate if gated else nothing
+    steps = query, key, value, log_decay, log_input_gate, done
+    steps = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), steps)
+    (state, m), results = jax.lax.scan(step, (state, m), steps)
+    outputs, ms = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), results)
+    state = state * jnp.exp(-m)[..., None, None]
+    return ((state, m), (outputs, ms)) if gated else (state, outputs)
+
+
+def run_with(implementation, chunk_size, done):
+    def run(query, key, value, log_decay, log_input_gate, state):
+        return ops.gated_outer_product(
+            query,
+            key,
+            value,
+            log_decay,
+            log_input_gate,
+            done,
+            state,
+            implementation,
+            chunk_size,
+        )
+
+    return run
+
+
+@each_kind
+@each_way
+def test_values_and_gradients_are_those_of_a_loop(implementation, chunk_size, decays, gated):
+    arguments = draw(decays, gated)
+    done = jnp.asarray(draw_done(BATCH, TIME))
+    run = run_with(implementation, chunk_size, done)
+
+    def gradients(run):
+        return jax.jit(jax.grad(lambda values: weighted_sum(run(*values))))(arguments)
+
+    def expected(*values):
+        return loop(*values, done)
+
+    assert_close(jax.jit(run)(*arguments), jax.jit(expected)(*arguments))
+    assert_close(gradients(run), gradients(expected))
+
+
+@each_kind
+@each_way
+def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, chunk_size, decays, gated):
+    arguments = draw(decays, gated)
+    start = 4
+    done = jnp.zeros((BATCH, TIME), bool).at[:, start].set(True)
+    run = run_with(implementation, chunk_size, done)
+
+    @jax.jit
+    def after(arguments):
+        def later(arguments):
+            last, results = run(*arguments)
+            results = jax.tree.map(lambda leaf: leaf[:, start:], results)
+            return weighted_sum((last, results)), results
+
+        (_, values), slopes = jax.value_and_grad(later, has_aux=True)(arguments)
+        return values, jax.tree.map(lambda leaf: leaf[:, start:], slopes[:5])
+
+    *steps, state = arguments
+    for poison in (jnp.nan, jnp.inf):
+        poisoned = jax.tree.map(lambda leaf: leaf.at[:, :start].set(poison), steps)  # noqa: B023
+        poisoned_state = jax.tree.map(lambda leaf: leaf * poison, state)  # noqa: B023
+        assert_close(after((*poisoned, poisoned_state)), after(arguments))
+
+
+@each_way
+@pytest.mark.parametrize("entered", [0, 1, 2, 3, 4], ids=["query", "key", "value", "decay", "gate"])
+def test_a_nan_is_not_hidden_from_its_own_episode(implementation, chunk_size, entered):
+    *steps, state = draw(True, True)
+    start, end = 3, 8
+    done = jnp.zeros((BATCH, TIME), bool).at[:, end].set(True)
+    steps[entered] = steps[entered].at[1, start].set(jnp.nan)
+    _, (outputs, _) = run_with(implementation, chunk_size, done)(*steps, state)
+    # A query is read once; what is written stays until the episode ends.
+    until = start + 1 if entered == 0 else end
+    assert np.isnan(outputs[1, start:until]).all()
+    assert np.isfinite(np.delete(outputs[1], np.s_[start:until], axis=0)).all()
+    assert np.isfinite(outputs[0]).all()
+
+
+@each_way
+def test_weak_decays_are_exact_after_a_strong_one(implementation, chunk_size):
+    query, key, value, log_decay, _, state = (
+        None if part is None else part.astype(jnp.float32) for part in draw(True, False)
+    )
+    done = jnp.zeros((BATCH, TIME), bool)
+    log_decay = (1e-3 * log_decay).at[:, 2].set(-3e4)
+    _, outputs = run_with(implementation, chunk_size, done)(
+        query, key, value, log_decay, None, state
+    )
+    wide = [part.astype(jnp.float64) for part in (query, key, value, log_decay)]
+    _, expected = loop(*wide, None, state.astype(jnp.float64), done)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * scale)
+
+
+@each_way
+@pytest.mark.parametrize("begun", [False, True], ids=["fresh", "from_a_state"])
+def test_mlstm_keeps_its_digits_under_large_gates(implementation, chunk_size, begun):
+    case = load("mlstm")
+    q, k, v, i, f = (
+        jnp.asarray(case[f"core_{name}"].swapaxes(1, 2)) for name in ("q", "k", "v", "i", "f")
+    )
+    k = k / k.shape[-1] ** 0.5
+    v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
+    state = jnp.zeros((*v.shape[:1], v.shape[2], k.shape[-1], v.shape[-1]))
+    # The oracle's stabiliser begins at minus infinity here, which shows through the 1e-6.
+    m = jnp.full(state.shape[:2], -1e30)
+    if begun:
+        state = jnp.asarray(np.concatenate([case["core_C0"], case["core_n0"][..., None]], -1))
+        m = jnp.asarray(case["core_m0"])
+    done = jnp.zeros(v.shape[:2], bool)
+    run = run_with(implementation, chunk_size, done)
+    (state, m), (read, ms) = run(q, k, v, jax.nn.log_sigmoid(f), i, (state, m))
+    normaliser = jnp.maximum(jnp.abs(read[..., -1:]), jnp.exp(-ms)[..., None]) + 1e-6
+    h = case["core_h_init" if begun else "core_h_fresh"].swapaxes(1, 2)
+    scale = np.abs(h).max()
+    np.testing.assert_allclose(read[..., :-1] / normaliser, h, rtol=0, atol=1e-9 * scale)
+    if begun:
+        end = np.concatenate([case["core_C_T"], case["core_n_T"][..., None]], axis=-1)
+        # The stabiliser is not unique: states are compared in the oracle's units.
+        ratio = np.exp(np.asarray(m) - case["core_m_T"])[..., None, None]
+        np.testing.assert_allclose(state * ratio, end, rtol=1e-9, atol=1e-9 * np.abs(end).max())
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"key": jnp.zeros((3, 12, 2, 3))}, r"must lead with the shape of done, \(3, 13\), got"),
+        ({"value": jnp.zeros((3, 13, 3, 5))}, "divisible by groups, got 3 heads and 2 groups"),
+        ({"log_decay": jnp.zeros((3, 13, 2))}, r"log_decay must have shape \(3, 13, 4\), got"),
+        ({"log_input_gate": jnp.zeros((3, 13, 2))}, r"log_input_gate must have shape"),
+        ({"initial_state": jnp.zeros((3, 4, 5, 3))}, r"initial_state must be \(3, 4, 3, 5\), got"),
+        ({"log_input_gate": jnp.zeros((3, 13, 4))}, r"initial_state must be \(\(3, 4, 3, 5\), \("),
+        ({"implementation": "parallel"}, "unknown implementation 'parallel'"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changed, words, as_a_user):
+    query, key, value, log_decay, log_input_gate, state = draw(True, False)
+    fitting = {
+        "query": query,
+        "key": key,
+        "value": value,
+        "log_decay": log_decay,
+        "log_input_gate": log_input_gate,
+        "done": jnp.zeros((BATCH, TIME), bool),
+        "initial_state": state,
+    }
+    with pytest.raises(ValueError, match=words):
+        ops.gated_outer_product(**(fitting | changed))
