@@ -24,11 +24,17 @@ from memorax.networks import (
     MemoroidCell,
     MinGRUCell,
     MinGRUConfig,
+    RTUCell,
+    RTUConfig,
     S5Cell,
     S5Config,
     SequenceModelWrapper,
+    SHMCell,
+    SHMConfig,
     mLSTMCell,
     mLSTMConfig,
+    sLSTMCell,
+    sLSTMConfig,
 )
 
 FEATURES = 6
@@ -81,6 +87,12 @@ def mlp(dtype: Any, param_dtype: Any) -> nn.Sequential:
     return nn.Sequential([dense(dtype, param_dtype), nn.relu, dense(dtype, param_dtype)])
 
 
+def rnn_of(cell: type[nn.RNNCellBase], config: Any, unroll: int = 1) -> Build:
+    return lambda dtype, param_dtype: RNN(
+        cell=cell(config=config, dtype=dtype, param_dtype=param_dtype), unroll=unroll
+    )
+
+
 def memoroid(cell: type[MemoroidCell], config: Any, implementation: str = "auto") -> Build:
     return lambda dtype, param_dtype: Memoroid(
         cell=cell(config=config, dtype=dtype, param_dtype=param_dtype),
@@ -118,6 +130,13 @@ REGISTRY = (
     ),
     Entry("simple", rnn(nn.SimpleCell), {"unroll_4": rnn(nn.SimpleCell, unroll=4)}),
     Entry("mgu", rnn(nn.MGUCell)),
+    Entry("slstm", rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2))),
+    Entry(
+        "slstm_convolution",
+        rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, conv_dim=4)),
+    ),
+    Entry("shm", rnn_of(SHMCell, SHMConfig(4, output_features=FEATURES, num_calibrations=8))),
+    Entry("rtu", rnn_of(RTUCell, RTUConfig(FEATURES, hidden_dim=4))),
     memoroid_entry("lru", LRUCell, LRUConfig(FEATURES, hidden_dim=4)),
     memoroid_entry("s5", S5Cell, S5Config(FEATURES, hidden_dim=8)),
     memoroid_entry(

@@ -8,31 +8,33 @@ from jax.nn.initializers import Initializer
 
 from memorax.validation import check_between
 
+SMALLEST_DRAW = 1e-6
+"""Of a uniform number between 0 and 1 whose logarithm is taken."""
 
-def ring(radius_min: float, radius_max: float) -> Initializer:
-    """Draw log(-log r) for a decay r whose square is uniform between those of the two radii.
+
+def ring_nu_log(r_min: float, r_max: float) -> Initializer:
+    """Draw nu_log of r = exp(-exp(nu_log)) so that the squares of r are uniform.
 
     Complex numbers of modulus r and uniform phase are then uniform over the ring's area.
 
     Source: Orvieto et al. 2023, arXiv 2303.06349, lemma 3.2.
     """
+    low, high = r_min**2, r_max**2
 
     def draw(key, shape, dtype=jnp.float32):
-        uniform = jax.random.uniform(key, shape, dtype)
-        square = uniform * (radius_max**2 - radius_min**2) + radius_min**2
-        # A uniform number of exactly 0 on a ring without a hole would be the logarithm of 0.
-        square = jnp.clip(square, jnp.finfo(dtype).tiny, 1 - jnp.finfo(dtype).epsneg)
-        return jnp.log(-0.5 * jnp.log(square))
+        # 1 - r^2, for where r rounds to 1 it still tells the states apart.
+        lost = (1 - high) + (high - low) * _draw_above_zero(key, shape, dtype)
+        nu = -0.5 * jnp.log1p(-jnp.minimum(lost, 1 - SMALLEST_DRAW))
+        return jnp.log(nu).astype(dtype)
 
     return draw
 
 
-def log_of_uniform(high: float) -> Initializer:
-    """Draw the logarithm of a number that is uniform between 0 and ``high``."""
+def ring_theta_log(max_phase: float) -> Initializer:
+    """Draw the logarithm of a phase that is uniform between 0 and ``max_phase``."""
 
     def draw(key, shape, dtype=jnp.float32):
-        uniform = jax.random.uniform(key, shape, dtype, float(jnp.finfo(dtype).tiny), 1.0)
-        return jnp.log(high * uniform)
+        return jnp.log(max_phase * _draw_above_zero(key, shape, dtype)).astype(dtype)
 
     return draw
 
@@ -46,15 +48,19 @@ def log_uniform(low: float, high: float) -> Initializer:
     return draw
 
 
-def check_ring(config: str, radius_min: float, radius_max: float, phase_max: float) -> None:
+def check_ring(config: str, r_min: float, r_max: float, max_phase: float) -> None:
     """Raise ``ValueError`` if the fields do not describe a ring inside the unit circle."""
-    check_between(f"{config}.radius_min", radius_min, 0.0, 1.0)
-    check_between(f"{config}.radius_max", radius_max, 0.0, 1.0)
-    if radius_min >= radius_max:
+    check_between(f"{config}.r_min", r_min, 0.0, 1.0)
+    check_between(f"{config}.r_max", r_max, 0.0, 1.0)
+    if r_min >= r_max:
+        raise ValueError(f"{config}.r_min must be below r_max, got r_min={r_min}, r_max={r_max}")
+    check_between(f"{config}.max_phase", max_phase, 0.0, 2 * math.pi)
+    if max_phase == 0:
         raise ValueError(
-            f"{config}.radius_min must be less than radius_max, got radius_min={radius_min}, "
-            f"radius_max={radius_max}"
+            f"{config}.max_phase must be above 0, for its logarithm is learnt, got {max_phase}"
         )
-    check_between(f"{config}.phase_max", phase_max, 0.0, 6.283185307179586)
-    if phase_max == 0:
-        raise ValueError(f"{config}.phase_max must be positive, got {phase_max}")
+
+
+def _draw_above_zero(key, shape, dtype):
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    return jax.random.uniform(key, shape, dtype, minval=SMALLEST_DRAW)

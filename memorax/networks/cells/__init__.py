@@ -6,7 +6,10 @@ from memorax.networks.cells.lru import LRUCell, LRUConfig
 from memorax.networks.cells.mamba2 import Mamba2Cell, Mamba2Config
 from memorax.networks.cells.min_gru import MinGRUCell, MinGRUConfig
 from memorax.networks.cells.mlstm import mLSTMCell, mLSTMConfig
+from memorax.networks.cells.rtu import RTUCell, RTUConfig
 from memorax.networks.cells.s5 import S5Cell, S5Config
+from memorax.networks.cells.shm import SHMCell, SHMConfig
+from memorax.networks.cells.slstm import sLSTMCell, sLSTMConfig
 
 __all__ = [
     "FFMCell",
@@ -19,8 +22,14 @@ __all__ = [
     "Mamba2Config",
     "MinGRUCell",
     "MinGRUConfig",
+    "RTUCell",
+    "RTUConfig",
     "S5Cell",
     "S5Config",
+    "SHMCell",
+    "SHMConfig",
     "mLSTMCell",
     "mLSTMConfig",
+    "sLSTMCell",
+    "sLSTMConfig",
 ]

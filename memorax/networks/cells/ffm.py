@@ -42,8 +42,8 @@ class FFMConfig:
         features: Width of the outputs.
         memory_size: m, the number of traces; the authors' 32.
         context_size: c, the number of contexts, each with a frequency of its own; the authors' 4.
-        period_min: Steps of the fastest context at first.
-        period_max: Steps of the slowest context at first, after which the slowest trace keeps
+        min_period: Steps of the fastest context at first.
+        max_period: Steps of the slowest context at first, after which the slowest trace keeps
             1 %.
 
     Raises:
@@ -53,15 +53,15 @@ class FFMConfig:
     features: int
     memory_size: int = 32
     context_size: int = 4
-    period_min: float = 1.0
-    period_max: float = 1024.0
+    min_period: float = 1.0
+    max_period: float = 1024.0
 
     def __post_init__(self):
         """Check the fields."""
         for name in ("features", "memory_size", "context_size"):
             check_positive(f"FFMConfig.{name}", getattr(self, name))
-        check_between("FFMConfig.period_min", self.period_min, 1e-6)
-        check_between("FFMConfig.period_max", self.period_max, self.period_min)
+        check_between("FFMConfig.min_period", self.min_period, 1e-6)
+        check_between("FFMConfig.max_period", self.max_period, self.min_period)
 
 
 class FFMCell(MemoroidCell):
@@ -118,15 +118,15 @@ class FFMCell(MemoroidCell):
         return (state.real, state.imag), outputs
 
     def _first_decays(self):
-        slowest = min(-1e-6, math.log(0.01) / self.config.period_max)
+        slowest = min(-1e-6, math.log(0.01) / self.config.max_period)
         return jnp.linspace(
             -LARGEST_DECAY + 0.01, slowest, self.config.memory_size, dtype=self.param_dtype
         )
 
     def _first_frequencies(self):
         periods = jnp.linspace(
-            self.config.period_min,
-            self.config.period_max,
+            self.config.min_period,
+            self.config.max_period,
             self.config.context_size,
             dtype=self.param_dtype,
         )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from memorax.networks.initializers import check_ring, log_of_uniform, ring
+from memorax.networks.initializers import check_ring, ring_nu_log, ring_theta_log
 from memorax.networks.layers import run_complex_states
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
@@ -33,11 +33,11 @@ class LRUConfig:
     Attributes:
         features: Width of the outputs.
         hidden_dim: Number of complex states.
-        radius_min: Smallest modulus of lambda at first; the paper's 0 for short tasks, up to 0.99
+        r_min: Smallest modulus of lambda at first; the paper's 0 for short tasks, up to 0.99
             for long ones.
-        radius_max: Largest modulus of lambda at first, below 1. 0.99, unlike the paper's 1, begins
+        r_max: Largest modulus of lambda at first, below 1. 0.99, unlike the paper's 1, begins
             with memories of about a hundred steps.
-        phase_max: Largest phase of lambda at first, in radians; the full circle.
+        max_phase: Largest phase of lambda at first, in radians; the full circle.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -45,15 +45,15 @@ class LRUConfig:
 
     features: int
     hidden_dim: int
-    radius_min: float = 0.0
-    radius_max: float = 0.99
-    phase_max: float = 6.28
+    r_min: float = 0.0
+    r_max: float = 0.99
+    max_phase: float = 6.28
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("LRUConfig.features", self.features)
         check_positive("LRUConfig.hidden_dim", self.hidden_dim)
-        check_ring("LRUConfig", self.radius_min, self.radius_max, self.phase_max)
+        check_ring("LRUConfig", self.r_min, self.r_max, self.max_phase)
 
 
 class LRUCell(MemoroidCell):
@@ -91,8 +91,8 @@ class LRUCell(MemoroidCell):
             param_dtype=self.param_dtype,
             name="input_projection",
         )(inputs)
-        radii = ring(self.config.radius_min, self.config.radius_max)
-        phases = log_of_uniform(self.config.phase_max)
+        radii = ring_nu_log(self.config.r_min, self.config.r_max)
+        phases = ring_theta_log(self.config.max_phase)
         nu_log = self.param("nu_log", radii, (states,), self.param_dtype)
         theta_log = self.param("theta_log", phases, (states,), self.param_dtype)
         gamma_log = self.param(

@@ -40,10 +40,10 @@ class Mamba2Config:
         state_dim: N, the width of B and C.
         num_groups: Number of groups of heads that share B and C; divides ``num_heads``.
         conv_dim: Steps that the convolution sees.
-        step_min: Least dt at first, drawn log-uniformly up to ``step_max``, as the authors do.
-        step_max: Largest dt at first.
-        decay_min: Least exp(A_log) at first, drawn uniformly up to ``decay_max``.
-        decay_max: Largest exp(A_log) at first.
+        min_step: Least dt at first, drawn log-uniformly up to ``max_step``, as the authors do.
+        max_step: Largest dt at first.
+        min_decay: Least exp(A_log) at first, drawn uniformly up to ``max_decay``.
+        max_decay: Largest exp(A_log) at first.
         norm_epsilon: Of the gated norm, as in the authors' code.
 
     Raises:
@@ -56,10 +56,10 @@ class Mamba2Config:
     state_dim: int = 16
     num_groups: int = 1
     conv_dim: int = 4
-    step_min: float = 0.001
-    step_max: float = 0.1
-    decay_min: float = 1.0
-    decay_max: float = 16.0
+    min_step: float = 0.001
+    max_step: float = 0.1
+    min_decay: float = 1.0
+    max_decay: float = 16.0
     norm_epsilon: float = 1e-5
 
     def __post_init__(self):
@@ -71,10 +71,10 @@ class Mamba2Config:
                 "Mamba2Config.num_heads must be divisible by num_groups, got "
                 f"num_heads={self.num_heads}, num_groups={self.num_groups}"
             )
-        check_between("Mamba2Config.step_min", self.step_min, 1e-4)
-        check_between("Mamba2Config.step_max", self.step_max, self.step_min)
-        check_between("Mamba2Config.decay_min", self.decay_min, 1e-6)
-        check_between("Mamba2Config.decay_max", self.decay_max, self.decay_min)
+        check_between("Mamba2Config.min_step", self.min_step, 1e-4)
+        check_between("Mamba2Config.max_step", self.max_step, self.min_step)
+        check_between("Mamba2Config.min_decay", self.min_decay, 1e-6)
+        check_between("Mamba2Config.max_decay", self.max_decay, self.min_decay)
         check_between("Mamba2Config.norm_epsilon", self.norm_epsilon, 0.0)
 
 
@@ -148,11 +148,11 @@ class Mamba2Cell(MemoroidCell):
         return (state, window), linear(y, config.features, "out_proj")
 
     def _draw_A_log(self, key, shape, dtype):
-        low, high = self.config.decay_min, self.config.decay_max
+        low, high = self.config.min_decay, self.config.max_decay
         return jnp.log(jax.random.uniform(key, shape, dtype, low, high))
 
     def _draw_dt_bias(self, key, shape, dtype):
-        low, high = math.log(self.config.step_min), math.log(self.config.step_max)
+        low, high = math.log(self.config.min_step), math.log(self.config.max_step)
         step = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
         # The inverse of softplus.
         return step + jnp.log(-jnp.expm1(-step))

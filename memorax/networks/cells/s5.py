@@ -44,9 +44,9 @@ class S5Config:
         discretization: ``"zoh"`` (inputs held over a step, the authors' default) or ``"bilinear"``.
         conjugate_symmetry: Keep one state of each conjugate pair, as the authors do by default:
             half the states, the same outputs. Needs an even ``hidden_dim``.
-        step_min: Shortest step size at first; with ``step_max``, memories from tens to thousands
+        min_step: Shortest step size at first; with ``max_step``, memories from tens to thousands
             of steps.
-        step_max: Longest step size at first.
+        max_step: Longest step size at first.
         clip_eigenvalues: Hold the real part of Lambda below -1e-4. The authors leave it off by
             default; on, no learned parameters can make the memory diverge.
 
@@ -58,8 +58,8 @@ class S5Config:
     hidden_dim: int
     discretization: str = "zoh"
     conjugate_symmetry: bool = True
-    step_min: float = 0.001
-    step_max: float = 0.1
+    min_step: float = 0.001
+    max_step: float = 0.1
     clip_eigenvalues: bool = True
 
     def __post_init__(self):
@@ -74,8 +74,8 @@ class S5Config:
         if self.discretization not in DISCRETIZATIONS:
             what = unknown_name("discretization", self.discretization, DISCRETIZATIONS)
             raise ValueError(f"S5Config.discretization: {what}")
-        check_between("S5Config.step_min", self.step_min, 1e-12)
-        check_between("S5Config.step_max", self.step_max, self.step_min)
+        check_between("S5Config.min_step", self.min_step, 1e-12)
+        check_between("S5Config.max_step", self.max_step, self.min_step)
 
 
 class S5Cell(MemoroidCell):
@@ -126,7 +126,7 @@ class S5Cell(MemoroidCell):
         B_real, B_imag = self.param("B", self._draw_B, eigenvectors)
         C_real, C_imag = self.param("C", self._draw_C, eigenvectors)
         D = self.param("D", nn.initializers.normal(1.0), (features,), self.param_dtype)
-        steps = log_uniform(config.step_min, config.step_max)
+        steps = log_uniform(config.min_step, config.max_step)
         log_step = self.param("log_step", steps, (states,), self.param_dtype)
 
         if config.clip_eigenvalues:
