@@ -1,12 +1,16 @@
 """Initializers that the field's papers ask for and Flax does not have."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer
+from jaxtyping import Array
 
 from memorax.validation import check_between
+
+Initializer = Callable[..., Array]
+"""A function of a key, a shape and a dtype."""
 
 SMALLEST_DRAW = 1e-6
 """Of a uniform number between 0 and 1 whose logarithm is taken."""

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jax.nn.initializers import Initializer
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.initializers import Initializer
 from memorax.networks.sequence_models.base import Carry
 from memorax.ops.implementation import Implementation
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax.ops.associative_scan import associative_scan
 from memorax.ops.implementation import Implementation, check_implementation
@@ -28,10 +28,8 @@ CHUNK_SIZE = 16
 NEVER = -1e30
 """The logarithm of an input gate that lets nothing in, finite so that differences are."""
 
-State = (
-    Float[Array, "batch heads key_dim value_dim"]
-    | tuple[Float[Array, "batch heads key_dim value_dim"], Float[Array, "batch heads"]]
-)
+State = PyTree[Array]
+"""S, or (S, m)."""
 
 
 def gated_outer_product(
@@ -66,8 +64,8 @@ def gated_outer_product(
         log_decay: At most 0 and finite.
         log_input_gate: Any finite number.
         done: True where an input is the first of a new episode.
-        initial_state: S before the first step, or (S, m) if there is an input gate. Its dtype is
-            that of the computation.
+        initial_state: S before the first step, ``(batch, heads, key_dim, value_dim)``, or (S, m)
+            if there is an input gate, m ``(batch, heads)``. Its dtype is that of the computation.
         implementation: ``"chunked"`` as described above; ``"sequential"`` scans over steps;
             ``"associative"`` forms every state, in parallel. ``"auto"`` is sequential for a single
             step, else chunked.

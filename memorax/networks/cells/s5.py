@@ -120,8 +120,8 @@ class S5Cell(MemoroidCell):
         def begins(values):
             return lambda _: jnp.asarray(values, self.param_dtype)
 
-        Lambda_real = self.param("Lambda_real", begins(eigenvalues.real))
-        Lambda_imag = self.param("Lambda_imag", begins(eigenvalues.imag))
+        Lambda_real = self.param("Lambda_real", begins(np.real(eigenvalues)))
+        Lambda_imag = self.param("Lambda_imag", begins(np.imag(eigenvalues)))
         # The real and the imaginary part, one draw for both.
         B_real, B_imag = self.param("B", self._draw_B, eigenvectors)
         C_real, C_imag = self.param("C", self._draw_C, eigenvectors)
@@ -185,7 +185,9 @@ def discretize(
     return (1 + Lambda * step / 2) / denominator, step / denominator
 
 
-def hippo_normal(size: int) -> tuple[np.ndarray, np.ndarray]:
+def hippo_normal(
+    size: int,
+) -> tuple[Complex[np.ndarray, " size"], Complex[np.ndarray, "size size"]]:
     """Return the eigenvalues and eigenvectors of the normal part of the HiPPO-LegS matrix.
 
     Source: Gu et al. 2022, arXiv 2206.11893, the initialisation HiPPO-N.

@@ -96,7 +96,7 @@ class Memoroid(SequenceModel):
     """
 
     cell: MemoroidCell
-    implementation: str = "auto"
+    implementation: Implementation = "auto"
 
     def __post_init__(self):
         """Check the fields."""
