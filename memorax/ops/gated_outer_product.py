@@ -223,59 +223,32 @@ def _associative(inputs, state, stabiliser):
 
 
 def _chunked(inputs, state, stabiliser, chunk_size):
-    """Fill the last chunk up, take what is not finite out of every product, and run."""
+    """Fill the last chunk up and run chunk after chunk."""
     steps = inputs.done.shape[1]
-    heads, groups = inputs.value.shape[2], inputs.query.shape[2]
-    query, query_poison = _finite(inputs.query)
-    key, key_poison = _finite(inputs.key)
-    value, poison = _finite(inputs.value)
-    poison += _per_head(key_poison[..., None], heads)[..., 0]
-    log_decay, log_input_gate = inputs.log_decay, inputs.log_input_gate
-    if log_decay is not None:
-        log_decay, gate_poison = _finite(log_decay[..., None])
-        log_decay, poison = log_decay[..., 0], poison + gate_poison
-    if log_input_gate is not None:
-        log_input_gate, gate_poison = _finite(log_input_gate[..., None])
-        log_input_gate, poison = log_input_gate[..., 0], poison + gate_poison
+    padding = -steps % chunk_size
 
-    def in_chunks(values, filler=0.0):
-        """Bring (batch, time, heads, ...) to (chunks, batch, groups, heads, chunk, ...)."""
-        if steps % chunk_size:
-            padding = [(0, 0)] * values.ndim
-            padding[1] = (0, -steps % chunk_size)
-            values = jnp.pad(values, padding, constant_values=filler)
-        values = values.reshape(
-            values.shape[0], -1, chunk_size, groups, values.shape[2] // groups, *values.shape[3:]
-        )
-        return jnp.moveaxis(values, (1, 2), (0, 4))
+    def padded(values, filler=0):
+        if values is None or not padding:
+            return values
+        widths = [(0, padding) if axis == 1 else (0, 0) for axis in range(values.ndim)]
+        return jnp.pad(values, widths, constant_values=filler)
 
+    fillers = _Inputs(0, 0, 0, 0, NEVER, False)
     chunks = _Inputs(
-        in_chunks(query)[:, :, :, 0],
-        in_chunks(key)[:, :, :, 0],
-        in_chunks(value),
-        None if log_decay is None else in_chunks(log_decay),
-        None if log_input_gate is None else in_chunks(log_input_gate, NEVER),
-        in_chunks(jnp.repeat(inputs.done[..., None], groups, axis=-1), False)[:, :, :1],
+        *(padded(values, filler) for values, filler in zip(inputs, fillers, strict=True))
     )
-    shape = (state.shape[0], groups, heads // groups)
-    carry = (
+    groups = inputs.query.shape[2]
+    shape = (state.shape[0], groups, state.shape[1] // groups)
+    (last, last_m), (outputs, m) = _run_chunks(  # pyright: ignore[reportGeneralTypeIssues]
+        chunks,
         state.reshape(*shape, *state.shape[2:]),
         None if stabiliser is None else jax.lax.stop_gradient(stabiliser.reshape(shape)),
+        chunk_size,
     )
-    poison = jax.lax.stop_gradient(in_chunks(poison))
-    (last, last_m), (outputs, m) = _run_chunks(  # pyright: ignore[reportGeneralTypeIssues]
-        chunks, poison, carry
-    )
-
-    def in_steps(values):
-        values = jnp.moveaxis(values, (0, 4), (1, 2))
-        return values.reshape(values.shape[0], -1, heads, *values.shape[5:])[:, :steps]
-
-    outputs = in_steps(outputs) + _per_head(query_poison[..., None], heads)
-    last = last.reshape(state.shape)
+    last, outputs = last.reshape(state.shape), outputs[:, :steps]
     if stabiliser is None:
         return last, None, outputs, None
-    return last, last_m.reshape(stabiliser.shape), outputs, in_steps(m)
+    return last, last_m.reshape(stabiliser.shape), outputs, m[:, :steps]
 
 
 def _finite(values):
@@ -288,8 +261,21 @@ def _finite(values):
     return jnp.where(finite, values, 0), poison
 
 
+class _Chunk(NamedTuple):
+    """One chunk of the inputs; ``(batch, groups, heads of a group, chunk, ...)``."""
+
+    query: Any  # without heads of a group
+    key: Any  # without heads of a group
+    value: Any
+    log_input_gate: Any
+    sums: Any  # of log decays, as number and error
+    poison: Any  # NaN where an entry must not be read, else 0
+    query_poison: Any  # without heads of a group
+    done: Any
+
+
 class _Weights(NamedTuple):
-    """The weights inside a chunk; ``(batch, groups, heads, ...)``."""
+    """The weights inside a chunk; ``(batch, groups, heads of a group, ...)``."""
 
     attention: Any  # (..., chunk, chunk): of an entry in what a later step reads
     state: Any  # (..., chunk): of the state before the chunk in what a step reads
@@ -297,51 +283,122 @@ class _Weights(NamedTuple):
     same_episode: Any  # (..., chunk, chunk): whether an entry is of a step's episode, not after it
 
 
-def _sums_of_logarithms(log_decay, done):
+def _heads_first(values, groups):
+    """Bring (batch, chunk, heads, ...) to (batch, groups, heads of a group, chunk, ...)."""
+    values = values.reshape(*values.shape[:2], groups, -1, *values.shape[3:])
+    return jnp.moveaxis(values, 1, 3)
+
+
+def _steps_first(values):
+    values = jnp.moveaxis(values, 3, 1)
+    return values.reshape(*values.shape[:2], -1, *values.shape[4:])
+
+
+def _slice(values, index, size):
+    return jax.lax.dynamic_slice_in_dim(values, index * size, size, axis=1)
+
+
+def _write(buffer, values, index, size):
+    return jax.lax.dynamic_update_slice_in_dim(buffer, values, index * size, axis=1)
+
+
+def _with_sums(inputs, chunk_size):
+    """Return the sums of log decays, if there are any, and where gates are not finite."""
+    poison = jnp.zeros(inputs.value.shape[:3], inputs.value.dtype)
+    if inputs.log_input_gate is not None:
+        poison += _finite(inputs.log_input_gate[..., None])[1]
+    if inputs.log_decay is None:
+        return None, poison
+    log_decay, gate_poison = _finite(inputs.log_decay[..., None])
+    return (
+        _sums_of_logarithms(log_decay[..., 0], inputs.done, chunk_size),
+        poison + gate_poison,
+    )
+
+
+def _by_chunk_step(values, chunk_size):
+    """Bring (batch, time, ...) to (chunk, batch, chunks, ...)."""
+    values = values.reshape(values.shape[0], -1, chunk_size, *values.shape[2:])
+    return jnp.moveaxis(values, 2, 0)
+
+
+def _by_step(values):
+    values = jnp.moveaxis(values, 0, 2)
+    return values.reshape(values.shape[0], -1, *values.shape[3:])
+
+
+def _sums_of_logarithms(log_decay, done, chunk_size):
     """Add up log decays from the episode's or the chunk's first step on, as number and error."""
 
     def step(carry, at_time):
         total, error = carry
         decay, done = at_time
-        total, error = (jnp.where(done, 0, part) for part in (total, error))
+        total, error = (jnp.where(done[..., None], 0, part) for part in (total, error))
         # Knuth's sum: what rounding took from the total is kept beside it.
         new = total + decay
         rest = new - total
         error += (total - (new - rest)) + (decay - rest)
         return (new, error), (new, error)
 
-    over = jnp.moveaxis(log_decay, -1, 0), jnp.moveaxis(done, -1, 0)
-    nothing = jnp.zeros(log_decay.shape[:-1], log_decay.dtype)
+    over = _by_chunk_step(log_decay, chunk_size), _by_chunk_step(done, chunk_size)
+    nothing = jnp.zeros_like(over[0][0])
     _, sums = jax.lax.scan(step, (nothing, nothing), over)
-    return tuple(jnp.moveaxis(part, 0, -1) for part in sums)
+    return tuple(_by_step(part) for part in sums)
 
 
-def _sums_backward(to_sums, to_last, done):
+def _sums_backward(to_sums, to_last, done, chunk_size):
     """Return the gradient of log decays, of all sums from theirs to the episode's end."""
 
     def step(later, at_time):
         to_sum, done = at_time
         # The decay of an episode's first step has nothing to act on.
-        total = jnp.where(done, 0, later + to_sum)
+        total = jnp.where(done[..., None], 0, later + to_sum)
         return total, total
 
-    over = jnp.moveaxis(to_sums, -1, 0), jnp.moveaxis(done, -1, 0)
+    over = _by_chunk_step(to_sums, chunk_size), _by_chunk_step(done, chunk_size)
     _, totals = jax.lax.scan(step, to_last, over, reverse=True)
-    return jnp.moveaxis(totals, 0, -1)
+    return _by_step(totals)
 
 
-def _chunk_weights(chunk, sums, poison, stabiliser, row_poison=None):
+def _take_chunk(inputs, sums, poison, index, size):
+    """Cut a chunk out of the inputs and take what is not finite out of every product."""
+    groups = inputs.query.shape[2]
+
+    def cut(values):
+        return _heads_first(_slice(values, index, size), groups)
+
+    query, query_poison = _finite(cut(inputs.query)[:, :, 0])
+    key, key_poison = _finite(cut(inputs.key)[:, :, 0])
+    value, value_poison = _finite(cut(inputs.value))
+    gate = inputs.log_input_gate
+    if gate is not None:
+        gate = cut(gate)
+        gate = jnp.where(jnp.isfinite(gate), gate, 0)
+    return _Chunk(
+        query,
+        key,
+        value,
+        gate,
+        None if sums is None else tuple(cut(part) for part in sums),
+        cut(poison) + value_poison + key_poison[:, :, None],
+        query_poison,
+        _slice(inputs.done, index, size)[:, None, None],
+    )
+
+
+def _chunk_weights(chunk, stabiliser, row_poison=None):
     size = chunk.done.shape[-1]
     episode = jnp.cumsum(chunk.done, axis=-1)
     # (..., t, s): the entry of step s is there to be read at step t.
     same_episode = (episode[..., :, None] == episode[..., None, :]) & jnp.tril(
         jnp.ones((size, size), bool)
     )
+    poison = chunk.poison
     entry = poison if chunk.log_input_gate is None else chunk.log_input_gate + poison
     logs = jnp.broadcast_to(entry[..., None, :], (*poison.shape, size))
     total = jnp.zeros_like(poison)
-    if sums is not None:
-        total, error = sums
+    if chunk.sums is not None:
+        total, error = chunk.sums
         logs += (total[..., :, None] - total[..., None, :]) + (
             error[..., :, None] - error[..., None, :]
         )
@@ -359,62 +416,66 @@ def _chunk_weights(chunk, sums, poison, stabiliser, row_poison=None):
     return _Weights(jnp.exp(logs), jnp.where(before, jnp.exp(total), 0), m, same_episode)
 
 
-def _read_scores(chunk, weights):
-    scores = jnp.einsum("bgtk,bgsk->bgts", chunk.query, chunk.key)[:, :, None]
-    return jnp.where(weights.same_episode, scores * weights.attention, 0)
-
-
-def _with_sums(chunks):
-    """Return the chunks with the sums of their decays, which need no scan over chunks."""
-    if chunks.log_decay is None:
-        return chunks, None
-    return chunks, _sums_of_logarithms(chunks.log_decay, chunks.done)
-
-
-@jax.custom_vjp
-def _run_chunks(chunks, poison, carry):
-    results, _ = _run_chunks_forward(chunks, poison, carry)
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _run_chunks(inputs, state, stabiliser, size):
+    results, _ = _run_chunks_forward(inputs, state, stabiliser, size)
     return results
 
 
-def _run_chunks_forward(chunks, poison, carry):
-    def run(carry, at_chunk):
-        state, stabiliser = carry
-        (chunk, sums), poison = at_chunk
-        weights = _chunk_weights(chunk, sums, poison, stabiliser)
+def _run_chunks_forward(inputs, state, stabiliser, size):
+    sums, poison = _with_sums(inputs, size)
+
+    def run(carry, index):
+        state, stabiliser, all_outputs, all_m = carry
+        before = state, stabiliser
+        chunk = _take_chunk(inputs, sums, poison, index, size)
+        weights = _chunk_weights(chunk, stabiliser)
         clean, state_poison = _finite(state.reshape(*state.shape[:3], -1))
         clean = clean.reshape(state.shape)
         of_state = jnp.where(weights.state == 0, 0, weights.state + state_poison[..., None])
-        outputs = jnp.einsum("bghts,bghsv->bghtv", _read_scores(chunk, weights), chunk.value)
+        scores = jnp.einsum("bgtk,bgsk->bgts", chunk.query, chunk.key)[:, :, None]
+        read = jnp.where(weights.same_episode, scores * weights.attention, 0)
+        outputs = jnp.einsum("bghts,bghsv->bghtv", read, chunk.value)
         outputs += of_state[..., None] * jnp.einsum("bgtk,bghkv->bghtv", chunk.query, clean)
+        outputs += chunk.query_poison[:, :, None, :, None]
         to_end = weights.attention[..., -1, :, None]
         kept = weights.state[..., -1, None, None]
         state = jnp.where(kept == 0, 0, kept * state)
         state += jnp.einsum("bgsk,bghsv->bghkv", chunk.key, to_end * chunk.value)
+        all_outputs = _write(all_outputs, _steps_first(outputs), index, size)
         m = weights.stabiliser
-        return (state, None if m is None else m[..., -1]), ((outputs, m), clean, carry[1])
+        if m is not None:
+            all_m = _write(all_m, _steps_first(m), index, size)
+            stabiliser = m[..., -1]
+        return (state, stabiliser, all_outputs, all_m), before
 
-    over = (_with_sums(chunks), poison)
-    carry, (results, states, stabilisers) = jax.lax.scan(run, carry, over)
-    return (carry, results), (chunks, poison, states, stabilisers, results[0], carry[0])
+    buffers = jnp.zeros_like(inputs.value), None if stabiliser is None else jnp.zeros_like(poison)
+    chunks = jnp.arange(inputs.done.shape[1] // size)
+    (last, last_m, *results), before = jax.lax.scan(run, (state, stabiliser, *buffers), chunks)
+    return ((last, last_m), tuple(results)), (inputs, sums, poison, before, last, results[0])
 
 
-def _run_chunks_backward(residuals, gradients):
-    chunks, poison, states, stabilisers, outputs, last = residuals
+def _run_chunks_backward(size, residuals, gradients):
+    inputs, sums, poison, (states, stabilisers), last, outputs = residuals
     (last_gradient, _), (output_gradients, _) = gradients
+    groups = inputs.query.shape[2]
 
     def run(carry, at_chunk):
-        after, state_after = carry
-        (chunk, sums), poison, state, stabiliser, gradient, gradient_poison = at_chunk
-        weights = _chunk_weights(chunk, sums, poison, stabiliser, gradient_poison)
+        after, state_after, to_inputs = carry
+        index, state, stabiliser = at_chunk
+        chunk = _take_chunk(inputs, sums, poison, index, size)
+        # A gradient that is not finite is taken out of the products too.
+        gradient = _heads_first(_slice(output_gradients, index, size), groups)
+        gradient, gradient_poison = _finite(gradient)
+        state, _ = _finite(state)
+        weights = _chunk_weights(chunk, stabiliser, gradient_poison)
         to_end = weights.attention[..., -1, :, None]
         # Masked after the product: what comes from later may be NaN.
         at_end = weights.same_episode[..., -1, :, None]
         read_gradient = weights.state[..., None] * gradient
         score_gradient = jnp.einsum("bghtv,bghsv->bghts", gradient, chunk.value)
-        score_gradient = jnp.where(weights.same_episode, score_gradient * weights.attention, 0).sum(
-            2
-        )
+        score_gradient = jnp.where(weights.same_episode, score_gradient * weights.attention, 0)
+        score_gradient = score_gradient.sum(2)
         to_query = jnp.einsum("bgts,bgsk->bgtk", score_gradient, chunk.key)
         to_query += jnp.einsum("bghtv,bghkv->bgtk", read_gradient, state)
         to_key = jnp.einsum("bgts,bgtk->bgsk", score_gradient, chunk.query)
@@ -430,25 +491,30 @@ def _run_chunks_backward(residuals, gradients):
         before = jnp.where(kept == 0, 0, kept * after)
         before += jnp.einsum("bgtk,bghtv->bghkv", chunk.query, read_gradient)
         to_end_state = None if sums is None else (after * state_after).sum((-2, -1))
-        return (before, state), (to_query, to_key, to_value, to_end_state)
+        to_chunk = to_query[:, :, None], to_key[:, :, None], to_value
+        to_inputs = tuple(
+            _write(buffer, _steps_first(values), index, size)
+            for buffer, values in zip(to_inputs, to_chunk, strict=True)
+        )
+        return (before, state, to_inputs), to_end_state
 
-    # A gradient that is not finite is taken out of the products too, and reaches its episode only.
-    clean_gradients, gradient_poison = _finite(output_gradients)
-    gradients = (clean_gradients, gradient_poison)
-    over = (_with_sums(chunks), poison, states, stabilisers, *gradients)
-    (first_gradient, _), gradients = jax.lax.scan(run, (last_gradient, last), over, reverse=True)
-    to_query, to_key, to_value, to_end_state = gradients
+    buffers = tuple(jnp.zeros_like(values) for values in (inputs.query, inputs.key, inputs.value))
+    over = jnp.arange(states.shape[0]), states, stabilisers
+    (to_state, _, (to_query, to_key, to_value)), to_end_states = jax.lax.scan(
+        run, (last_gradient, last, buffers), over, reverse=True
+    )
     # A gate scales its own entry and what is read at later steps: both sums are known already.
-    entered = (chunks.value * to_value).sum(-1)
     to_log_decay = to_log_input_gate = None
-    if chunks.log_input_gate is not None:
+    entered = (inputs.value * to_value).sum(-1)
+    if inputs.log_input_gate is not None:
         to_log_input_gate = entered
-    if chunks.log_decay is not None:
+    if inputs.log_decay is not None:
         to_sums = (output_gradients * outputs).sum(-1) - entered
-        to_log_decay = _sums_backward(to_sums, to_end_state, chunks.done)
-    to_chunks = _Inputs(to_query, to_key, to_value, to_log_decay, to_log_input_gate, None)
-    to_carry = (first_gradient, jax.tree.map(lambda m: jnp.zeros_like(m[0]), stabilisers))
-    return to_chunks, jnp.zeros_like(poison), to_carry
+        to_end = jnp.moveaxis(to_end_states.reshape(*to_end_states.shape[:2], -1), 0, 1)
+        to_log_decay = _sums_backward(to_sums, to_end, inputs.done, size)
+    to_inputs = _Inputs(to_query, to_key, to_value, to_log_decay, to_log_input_gate, None)
+    to_stabiliser = None if stabilisers is None else jnp.zeros_like(stabilisers[0])
+    return to_inputs, to_state, to_stabiliser
 
 
 _run_chunks.defvjp(_run_chunks_forward, _run_chunks_backward)
