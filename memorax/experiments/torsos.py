@@ -5,12 +5,50 @@ from typing import Any
 
 import flax.linen as nn
 
-from memorax.networks import RNN
+from memorax.networks import (
+    RNN,
+    FFMCell,
+    FFMConfig,
+    LinearAttentionCell,
+    LinearAttentionConfig,
+    LRUCell,
+    LRUConfig,
+    Mamba2Cell,
+    Mamba2Config,
+    Memoroid,
+    MinGRUCell,
+    MinGRUConfig,
+    RTUCell,
+    RTUConfig,
+    S5Cell,
+    S5Config,
+    SHMCell,
+    SHMConfig,
+    mLSTMCell,
+    mLSTMConfig,
+    sLSTMCell,
+    sLSTMConfig,
+)
+
+HEADS = 4
+"""Of the models that have some, each a quarter of the features wide."""
 
 TORSOS: dict[str, Callable[[int], Any]] = {
     "gru": lambda features: RNN(cell=nn.GRUCell(features=features)),
     "lstm": lambda features: RNN(cell=nn.OptimizedLSTMCell(features=features)),
     "simple": lambda features: RNN(cell=nn.SimpleCell(features=features)),
+    "slstm": lambda features: RNN(cell=sLSTMCell(sLSTMConfig(features, features, HEADS))),
+    "shm": lambda features: RNN(cell=SHMCell(SHMConfig(16, output_features=features))),
+    "rtu": lambda features: RNN(cell=RTUCell(RTUConfig(features, features))),
+    "lru": lambda features: Memoroid(LRUCell(LRUConfig(features, features))),
+    "s5": lambda features: Memoroid(S5Cell(S5Config(features, features))),
+    "min_gru": lambda features: Memoroid(MinGRUCell(MinGRUConfig(features))),
+    "mamba2": lambda features: Memoroid(Mamba2Cell(Mamba2Config(features))),
+    "mlstm": lambda features: Memoroid(mLSTMCell(mLSTMConfig(features, features, HEADS))),
+    "ffm": lambda features: Memoroid(FFMCell(FFMConfig(features))),
+    "linear_attention": lambda features: Memoroid(
+        LinearAttentionCell(LinearAttentionConfig(features, HEADS, max(features // HEADS, 1)))
+    ),
     "mlp": lambda features: nn.Sequential((nn.Dense(features), nn.relu)),
 }
 """What each name builds, given the number of features."""
