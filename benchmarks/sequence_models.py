@@ -92,7 +92,7 @@ def reset_before(done, state):
     return jnp.where(done.reshape(done.shape + (1,) * (state.ndim - 1)), 0, state)
 
 
-def plain_scan(decay, inputs, done, initial_state, *_):
+def plain_scan(decay, inputs, done, initial_state, implementation, chunk_size):
     """Run a linear recurrence step by step, as one would write it down."""
     per_step = decay.ndim > initial_state.ndim
 
@@ -106,7 +106,7 @@ def plain_scan(decay, inputs, done, initial_state, *_):
     return state, jnp.swapaxes(states, 0, 1)
 
 
-def flagged_scan(decay, inputs, done, initial_state, *_):
+def flagged_scan(decay, inputs, done, initial_state, implementation, chunk_size):
     """Run a linear recurrence as an associative scan over every state, with reset flags."""
     shape = (*done.shape, *initial_state.shape[1:])
     decay, inputs = jnp.broadcast_to(decay, shape), jnp.broadcast_to(inputs, shape)

@@ -93,19 +93,22 @@ def rnn_of(cell: type[nn.RNNCellBase], config: Any, unroll: int = 1) -> Build:
     )
 
 
-def memoroid(cell: type[MemoroidCell], config: Any, implementation: str = "auto") -> Build:
+def memoroid(
+    cell: type[MemoroidCell], config: Any, implementation: Any = "auto", chunk_size: int = 4
+) -> Build:
     return lambda dtype, param_dtype: Memoroid(
         cell=cell(config=config, dtype=dtype, param_dtype=param_dtype),
         implementation=implementation,
+        chunk_size=chunk_size,
     )
 
 
 def memoroid_entry(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
     """List a memoroid with all its implementations, of which ``"auto"`` must be one."""
     names = [name for name in cell.implementations if name != "auto"]
-    return Entry(
-        name, memoroid(cell, config), {name: memoroid(cell, config, name) for name in names}
-    )
+    alternatives = {name: memoroid(cell, config, name) for name in names}
+    alternatives["one_chunk"] = memoroid(cell, config, "chunked", chunk_size=64)
+    return Entry(name, memoroid(cell, config), alternatives)
 
 
 REGISTRY = (

@@ -86,6 +86,7 @@ def run_complex_states(
     done: Bool[Array, "batch time"],
     carry: Carry,
     implementation: Implementation,
+    chunk_size: int | None,
     dtype: Any,
 ) -> tuple[Carry, Float[Array, "batch time features"]]:
     """Run h' = decay h + B x and read C h' + D x, with real and imaginary parts side by side."""
@@ -99,6 +100,7 @@ def run_complex_states(
         done,
         initial_state,
         implementation,
+        chunk_size=chunk_size,
     )
     read = jnp.concatenate([states.real, states.imag], axis=-1).astype(C.dtype)
     return (state.real, state.imag), read @ C + D * x

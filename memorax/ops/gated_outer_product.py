@@ -41,7 +41,7 @@ def gated_outer_product(
     done: Bool[Array, "batch time"],
     initial_state: State,
     implementation: Implementation = "auto",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | None = None,
 ) -> tuple[State, Any]:
     """Add up outer products over time and read them, beginning anew where an episode starts.
 
@@ -69,7 +69,8 @@ def gated_outer_product(
         implementation: ``"chunked"`` as described above; ``"sequential"`` scans over steps;
             ``"associative"`` forms every state, in parallel. ``"auto"`` is sequential for a single
             step, else chunked.
-        chunk_size: Steps of a chunk; any number of steps is allowed, the last chunk is filled up.
+        chunk_size: Steps of a chunk; ``None`` is 16. Any number of steps is allowed, the last chunk
+            is filled up.
 
     Returns:
         The last state, and y, ``(batch, time, heads, value_dim)``; with an input gate (y, m) where
@@ -82,6 +83,7 @@ def gated_outer_product(
         section 6 (chunks); Beck et al. 2024, arXiv 2405.04517, appendix A (the stabiliser m).
     """
     check_implementation("gated_outer_product", implementation, get_args(Implementation))
+    chunk_size = CHUNK_SIZE if chunk_size is None else chunk_size
     check_positive("gated_outer_product: chunk_size", chunk_size)
     gated = log_input_gate is not None
     _check_shapes(query, key, value, log_decay, log_input_gate, done, initial_state)
@@ -246,9 +248,9 @@ def _chunked(inputs, state, stabiliser, chunk_size):
         chunk_size,
     )
     last, outputs = last.reshape(state.shape), outputs[:, :steps]
-    if stabiliser is None:
+    if last_m is None or m is None:
         return last, None, outputs, None
-    return last, last_m.reshape(stabiliser.shape), outputs, m[:, :steps]
+    return last, last_m.reshape(state.shape[:2]), outputs, m[:, :steps]
 
 
 def _finite(values):
@@ -508,7 +510,7 @@ def _run_chunks_backward(size, residuals, gradients):
     entered = (inputs.value * to_value).sum(-1)
     if inputs.log_input_gate is not None:
         to_log_input_gate = entered
-    if inputs.log_decay is not None:
+    if to_end_states is not None:
         to_sums = (output_gradients * outputs).sum(-1) - entered
         to_end = jnp.moveaxis(to_end_states.reshape(*to_end_states.shape[:2], -1), 0, 1)
         to_log_decay = _sums_backward(to_sums, to_end, inputs.done, size)

@@ -17,6 +17,9 @@ from jaxtyping import Array, Bool, Inexact
 from memorax.ops.implementation import Implementation, check_implementation, on_cpu
 from memorax.validation import check_positive
 
+CHUNK_SIZE = 128
+"""Steps of a chunk: enough of them to keep an accelerator busy."""
+
 
 def linear_recurrence(
     decay: Inexact[Array, "..."],
@@ -25,7 +28,7 @@ def linear_recurrence(
     initial_state: Inexact[Array, "batch ..."],
     implementation: Implementation = "auto",
     unroll: int = 1,
-    chunk_size: int = 128,
+    chunk_size: int | None = None,
 ) -> tuple[Inexact[Array, "batch ..."], Inexact[Array, "batch time ..."]]:
     """Run a diagonal linear recurrence over time, its state zeroed where an episode starts.
 
@@ -45,7 +48,7 @@ def linear_recurrence(
             is sequential on CPU, where that measured fastest at every length, and associative on
             an accelerator, where each step of a scan costs a launch.
         unroll: Steps per iteration of the sequential scan; 1 measured fastest on CPU.
-        chunk_size: Steps of a chunk, at least 1; the last chunk may be shorter.
+        chunk_size: Steps of a chunk, at least 1; the last chunk may be shorter. ``None`` is 128.
 
     Returns:
         The last state and the state after each step.
@@ -57,6 +60,7 @@ def linear_recurrence(
     """
     check_implementation("linear_recurrence", implementation, get_args(Implementation))
     check_positive("linear_recurrence: unroll", unroll)
+    chunk_size = CHUNK_SIZE if chunk_size is None else chunk_size
     check_positive("linear_recurrence: chunk_size", chunk_size)
     _check_shapes(decay, inputs, done, initial_state)
     if implementation == "auto":

@@ -87,6 +87,7 @@ class FFMCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config = self.config
@@ -108,6 +109,7 @@ class FFMCell(MemoroidCell):
             done,
             jax.lax.complex(real, imaginary),
             implementation,
+            chunk_size=chunk_size,
         )
         flat = (*inputs.shape[:2], config.memory_size * config.context_size)
         parts = jnp.concatenate([states.real.reshape(flat), states.imag.reshape(flat)], axis=-1)

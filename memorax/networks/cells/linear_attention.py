@@ -76,6 +76,7 @@ class LinearAttentionCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config, value_dim = self.config, self._value_dim()
@@ -100,7 +101,7 @@ class LinearAttentionCell(MemoroidCell):
         # The normaliser adds up the keys as the state does, each with a value of 1.
         value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
         carry, read = ops.gated_outer_product(
-            query, key, value, None, None, done, carry, implementation
+            query, key, value, None, None, done, carry, implementation, chunk_size
         )
         y = read[..., :-1] / (read[..., -1:] + EPSILON)
         return carry, linear(y.reshape(*inputs.shape[:2], -1), config.features, "output")

@@ -81,6 +81,7 @@ class LRUCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         features, states = self.config.features, self.config.hidden_dim
@@ -112,7 +113,9 @@ class LRUCell(MemoroidCell):
         decay = jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
         B = jnp.concatenate(list(B * jnp.exp(gamma_log)), axis=1)
         C = jnp.concatenate([C[0], -C[1]])
-        return run_complex_states(x, decay, B, C, D, done, carry, implementation, self.dtype)
+        return run_complex_states(
+            x, decay, B, C, D, done, carry, implementation, chunk_size, self.dtype
+        )
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:

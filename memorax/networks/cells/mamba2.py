@@ -102,6 +102,7 @@ class Mamba2Cell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config = self.config
@@ -137,7 +138,15 @@ class Mamba2Cell(MemoroidCell):
         D = self.param("D", nn.initializers.ones, heads, self.param_dtype)
         dt = jax.nn.softplus(dt.astype(state.dtype) + dt_bias)
         state, y = ops.gated_outer_product(
-            C, B, dt[..., None] * x, -jnp.exp(A_log) * dt, None, done, state, implementation
+            C,
+            B,
+            dt[..., None] * x,
+            -jnp.exp(A_log) * dt,
+            None,
+            done,
+            state,
+            implementation,
+            chunk_size,
         )
         y = (y + D[:, None] * x).reshape(*steps, channels)
 

@@ -69,6 +69,7 @@ class MinGRUCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
 
@@ -84,7 +85,12 @@ class MinGRUCell(MemoroidCell):
         gate, candidate = linear("gate"), linear("candidate")
         g = jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))
         return ops.linear_recurrence(
-            jax.nn.sigmoid(-gate), jax.nn.sigmoid(gate) * g, done, carry, implementation
+            jax.nn.sigmoid(-gate),
+            jax.nn.sigmoid(gate) * g,
+            done,
+            carry,
+            implementation,
+            chunk_size=chunk_size,
         )
 
     @nn.nowrap

@@ -91,6 +91,7 @@ class mLSTMCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config = self.config
@@ -139,7 +140,15 @@ class mLSTMCell(MemoroidCell):
         value = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
         key /= key.shape[-1] ** 0.5
         (state, m), (read, ms) = ops.gated_outer_product(
-            query, key, value, jax.nn.log_sigmoid(f), i, done, (state, m), implementation
+            query,
+            key,
+            value,
+            jax.nn.log_sigmoid(f),
+            i,
+            done,
+            (state, m),
+            implementation,
+            chunk_size,
         )
         # Beyond exp(80) the normaliser leaves nothing of h that a float32 could hold.
         least = jnp.exp(jnp.minimum(-ms, 80.0))

@@ -103,6 +103,7 @@ class S5Cell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config, features, states = self.config, self.config.features, self._num_states()
@@ -142,7 +143,9 @@ class S5Cell(MemoroidCell):
             axis=1,
         )
         C = jnp.concatenate([C_real, -C_imag]) * (2 if config.conjugate_symmetry else 1)
-        return run_complex_states(x, A, B, C, D, done, carry, implementation, self.dtype)
+        return run_complex_states(
+            x, A, B, C, D, done, carry, implementation, chunk_size, self.dtype
+        )
 
     def _draw_B(self, key, eigenvectors):
         """Draw the input matrix of the whole system and see it from the eigenvectors."""

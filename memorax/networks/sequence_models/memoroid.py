@@ -13,6 +13,7 @@ from memorax.networks.sequence_models.base import (
     checked_inputs,
 )
 from memorax.ops.implementation import Implementation, check_implementation
+from memorax.validation import check_positive
 
 
 class MemoroidCell(nn.Module):
@@ -31,6 +32,7 @@ class MemoroidCell(nn.Module):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence, as a ``SequenceModel`` does; everything is given."""
         raise NotImplementedError(f"{type(self).__name__} must implement __call__")
@@ -71,6 +73,7 @@ class MonoidCell(MemoroidCell):
         done: Bool[Array, "batch time"],
         carry: Carry,
         implementation: Implementation,
+        chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Combine the elements with the carry and with one another, and read the states."""
         elements = self.elements(inputs)
@@ -87,6 +90,8 @@ class Memoroid(SequenceModel):
             takes what measured fastest for the cell on this kind of device; ``"sequential"``
             scans over steps; ``"associative"`` combines steps in parallel; ``"chunked"`` does so
             within chunks, one after another.
+        chunk_size: Steps of a chunk; ``None`` is what measured fastest. Any number of steps may be
+            read, whatever it is.
 
     Raises:
         ValueError: At construction, if ``cell`` is no memoroid cell or has no such implementation;
@@ -97,6 +102,7 @@ class Memoroid(SequenceModel):
 
     cell: MemoroidCell
     implementation: Implementation = "auto"
+    chunk_size: int | None = None
 
     def __post_init__(self):
         """Check the fields."""
@@ -115,6 +121,13 @@ class Memoroid(SequenceModel):
             self.implementation,
             self.cell.implementations,
         )
+        if self.chunk_size is not None:
+            check_positive("Memoroid.chunk_size", self.chunk_size)
+            if "chunked" not in self.cell.implementations:
+                raise ValueError(
+                    f"Memoroid.chunk_size: {type(self.cell).__name__} is not run in chunks, got "
+                    f"{self.chunk_size}"
+                )
         super().__post_init__()
 
     def __call__(
@@ -126,7 +139,7 @@ class Memoroid(SequenceModel):
         """Read a piece of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         carry = checked_carry(self, initial_carry, inputs)
-        return self.cell(inputs, done, carry, self.implementation)
+        return self.cell(inputs, done, carry, self.implementation, self.chunk_size)
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:

@@ -19,6 +19,7 @@ from memorax.networks import (
     Memoroid,
     MinGRUCell,
     MinGRUConfig,
+    MonoidCell,
     RTUCell,
     RTUConfig,
     S5Cell,
@@ -156,6 +157,14 @@ def test_sizes_that_make_no_sense_are_refused(config, fields, words, as_a_user):
         (
             {"cell": MinGRUCell(MinGRUConfig(4)), "implementation": "sequental"},
             "Memoroid.implementation of MinGRUCell: unknown .* closest are: sequential",
+        ),
+        (
+            {"cell": MinGRUCell(MinGRUConfig(4)), "chunk_size": 0},
+            r"Memoroid\.chunk_size must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"cell": MonoidCell(), "chunk_size": 4},
+            r"Memoroid\.chunk_size: MonoidCell is not run in chunks, got 4",
         ),
     ],
 )
