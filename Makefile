@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	@$(BIN)/memorax train
 
 test: $(INSTALLED)
-	@$(BIN)/pytest -n auto
+	@$(BIN)/pytest -n auto --dist loadgroup
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def law(statement: Callable[..., None]) -> Callable[..., None]:
 @law
 def cut(model: Any, precision: Precision = FLOAT32) -> None:
     """However a sequence is cut, handing the carry on, outputs and final carry are the same."""
-    memory = _Memory(model, precision)
+    memory = _memory(model, precision)
     prefix = memory.draw_inputs(seed=1, time=PIECES[0])
     later_carry, _ = memory.read(prefix, np.zeros(prefix.shape[:2], bool), memory.fresh)
     _assert_alike(later_carry, memory.fresh, "the carry after a call")
@@ -100,7 +100,7 @@ def reset(model: Any, precision: Precision = FLOAT32) -> None:
 
     No gradient reaches back, and a NaN or infinity of the episode before leaves no trace.
     """
-    memory = _Memory(model, precision)
+    memory = _memory(model, precision)
     prefix = memory.draw_inputs(seed=1, time=PIECES[0])
     later_carry, _ = memory.read(prefix, np.zeros(prefix.shape[:2], bool), memory.fresh)
     # The lengths after these steps are those of one pass, a piece and a single step.
@@ -164,7 +164,7 @@ def reset(model: Any, precision: Precision = FLOAT32) -> None:
 @law
 def causal(model: Any, precision: Precision = FLOAT32) -> None:
     """``outputs[t]`` never depends on ``inputs[t+1:]`` or ``done[t+1:]``."""
-    memory = _Memory(model, precision)
+    memory = _memory(model, precision)
 
     @hypothesis.given(_dones(), _dones(), st.integers(0, TIME - 2), st.integers(0, 9))
     @_examples(other_done=np.eye(BATCH, TIME, 3, dtype=bool), step=2, seed=0)
@@ -188,7 +188,7 @@ def causal(model: Any, precision: Precision = FLOAT32) -> None:
 @law
 def row(model: Any, precision: Precision = FLOAT32) -> None:
     """Batch rows never mix, whatever their resets."""
-    memory = _Memory(model, precision)
+    memory = _memory(model, precision)
     inputs = memory.draw_inputs(seed=1)
     other_carry, _ = memory.read(inputs, np.zeros((BATCH, TIME), bool), memory.fresh)
 
@@ -225,7 +225,7 @@ def finite(model: Any, precision: Precision = FLOAT32) -> None:
     # Every case is a row of one batch: at the longest time each step costs more than its rows.
     scales = np.repeat([1e-3, 1, 1e3], 2)
     resets = np.tile([False, True], 3)
-    memory = _Memory(model, precision, batch=len(scales))
+    memory = _memory(model, precision, batch=len(scales))
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
@@ -252,12 +252,12 @@ def finite(model: Any, precision: Precision = FLOAT32) -> None:
 @law
 def one_answer(model: Any, alternative: Any, precision: Precision = FLOAT32) -> None:
     """Every implementation of the same recurrence agrees, in its gradients too."""
-    memory, other = _Memory(model, precision), _Memory(alternative, precision)
+    memory, other = _memory(model, precision), _memory(alternative, precision)
     _assert_alike(other.variables, memory.variables, "the parameters")
     _assert_alike(other.fresh, memory.fresh, "the initial carry")
     prefix = memory.draw_inputs(seed=1)
     later_carry, _ = memory.read(prefix, np.zeros((BATCH, TIME), bool), memory.fresh)
-    read, read_other = memory.differentiable(), other.differentiable()
+    read, read_other = memory.read_with_gradients, other.read_with_gradients
 
     @hypothesis.given(_dones(), st.booleans(), st.integers(0, 9))
     @_examples(later=True, seed=0)
@@ -275,7 +275,7 @@ def one_answer(model: Any, alternative: Any, precision: Precision = FLOAT32) -> 
 @law
 def transparent(model: Any, precision: Precision = FLOAT32) -> None:
     """JAX's transformations change nothing, and without a dropout key nothing is random."""
-    memory = _Memory(model, precision)
+    memory = _memory(model, precision)
     # Two sequences, each from a carry of its own.
     inputs = np.stack([memory.draw_inputs(seed=0), memory.draw_inputs(seed=1)])
     done = np.random.default_rng(0).random(inputs.shape[:3]) < 0.2
@@ -335,7 +335,7 @@ def transparent(model: Any, precision: Precision = FLOAT32) -> None:
     )
 
     arguments = memory.variables, inputs[1], done[1], jitted[0]
-    (_, forward), gradients = memory.differentiable()(*arguments)
+    (_, forward), gradients = memory.read_with_gradients(*arguments)
     _assert_close(forward, second, memory, "carry and outputs under grad")
     _, recomputed = memory.differentiable(jax.checkpoint)(*arguments)
     _assert_gradients_close(recomputed, gradients, memory, "gradients through jax.checkpoint")
@@ -383,6 +383,10 @@ class _Memory:
             outputs.append(np.asarray(piece))
         return carry, np.concatenate(outputs, axis=1)
 
+    @functools.cached_property
+    def read_with_gradients(self):
+        return self.differentiable()
+
     def differentiable(self, transform: Callable[[Callable], Callable] = lambda apply: apply):
         """Return one pass with its gradients to parameters, inputs and carry."""
 
@@ -398,6 +402,12 @@ class _Memory:
             return loss, forward
 
         return read
+
+
+@functools.lru_cache(maxsize=16)
+def _memory(model: Any, precision: Precision, batch: int = BATCH) -> _Memory:
+    """Return the memory that another law has compiled for already, if there is one."""
+    return _Memory(model, precision, batch)
 
 
 def _dones() -> st.SearchStrategy:

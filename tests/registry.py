@@ -84,7 +84,7 @@ def dense(dtype: Any, param_dtype: Any) -> nn.Dense:
 
 
 def mlp(dtype: Any, param_dtype: Any) -> nn.Sequential:
-    return nn.Sequential([dense(dtype, param_dtype), nn.relu, dense(dtype, param_dtype)])
+    return nn.Sequential((dense(dtype, param_dtype), nn.relu, dense(dtype, param_dtype)))
 
 
 def rnn_of(cell: type[nn.RNNCellBase], config: Any, unroll: int = 1) -> Build:

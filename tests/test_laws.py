@@ -13,7 +13,14 @@ def precision(request):
         yield request.param
 
 
-@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
+def same_worker(entry: Entry):
+    """Let one worker test all of an entry, so that its programs are compiled once."""
+    return pytest.mark.xdist_group(entry.name)
+
+
+@pytest.mark.parametrize(
+    "entry", [pytest.param(entry, id=entry.name, marks=same_worker(entry)) for entry in REGISTRY]
+)
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 def test_model_keeps_the_law(law, entry: Entry, precision: laws.Precision):
     law(entry.build(precision.dtype, precision.param_dtype), precision)
@@ -22,7 +29,7 @@ def test_model_keeps_the_law(law, entry: Entry, precision: laws.Precision):
 @pytest.mark.parametrize(
     ("build", "alternative"),
     [
-        pytest.param(entry.build, alternative, id=f"{entry.name}-{name}")
+        pytest.param(entry.build, alternative, id=f"{entry.name}-{name}", marks=same_worker(entry))
         for entry in REGISTRY
         for name, alternative in entry.alternatives.items()
     ],
