@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
 
-# Sharding along the batch needs a second device, and how many there are is fixed at import.
+# Sharding along the batch needs a second device, and how many there are is fixed at import. Nearly
+# all programs here are small and run a few times: LLVM's optimisation costs more than it gives.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
 ).strip()
 
 import hypothesis

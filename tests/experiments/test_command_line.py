@@ -125,7 +125,10 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("trian", "unknown command 'trian'; the closest are: train"),
         ("train --num-env 3", "unknown option '--num-env'; the closest are: --num-envs"),
         ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
-        ("train --torso x", "unknown torso 'x'; choose from: gru, lstm, mlp, simple"),
+        (
+            "train --torso x",
+            "unknown torso 'x'; choose from: ffm, gru, linear_attention, lru, lstm, mamba2",
+        ),
         ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
         ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
         ("train --environment-parameters lenght=3", "the closest are: memory_length"),
