@@ -23,6 +23,24 @@ def uniform_by_fan_in(fan_in: int) -> Initializer:
     return draw
 
 
+def linear(
+    cell: Any,
+    features: int,
+    name: str,
+    use_bias: bool = False,
+    kernel_init: Initializer = nn.linear.default_kernel_init,
+) -> nn.Dense:
+    """Return a linear map inside a cell, in the cell's dtype and with parameters in its own."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=cell.dtype,
+        param_dtype=cell.param_dtype,
+        kernel_init=kernel_init,
+        name=name,
+    )
+
+
 class CausalConvolution(nn.Module):
     """A depthwise convolution over the last ``width`` steps, with bias.
 
@@ -64,7 +82,7 @@ class BlockDiagonal(nn.Module):
         shape = (self.num_blocks, size, size)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         values, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
-        # One product with the whole matrix: the zeros cost less than many small products.
+        # As one product with the whole matrix, most of which is zeros.
         whole = jax.scipy.linalg.block_diag(*kernel)
         return values @ whole
 

@@ -1,6 +1,6 @@
 """Linear recurrences with a diagonal decay, real or complex.
 
-Complex numbers are computed as pairs of real arrays, which XLA on CPU runs several times faster.
+Complex numbers are computed as pairs of real arrays.
 The backward pass is a linear recurrence too, run backwards in time by the same implementation, so
 no implementation stores more than the states that it returns.
 
@@ -18,7 +18,7 @@ from memorax.ops.implementation import Implementation, check_implementation, on_
 from memorax.validation import check_positive
 
 CHUNK_SIZE = 128
-"""Steps of a chunk: enough of them to keep an accelerator busy."""
+"""Steps of a chunk: memory grows with it, the number of chunks falls."""
 
 
 def linear_recurrence(

@@ -13,11 +13,11 @@ def weighted_sum(tree):
     )
 
 
-def assert_close(actual, expected):
+def assert_close(actual, expected, atol=1e-11):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert one.dtype in (np.float64, np.complex128)
-        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11, equal_nan=False)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=atol, equal_nan=False)
 
 
 def draw_done(batch, time):

@@ -1,9 +1,13 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memorax import ops
+from tests.ops import loops
+from tests.ops.loops import draw_done, weighted_sum
 
 BATCH, TIME, FEATURES, HIDDEN = 3, 9, 4, 5
 
@@ -41,12 +45,6 @@ def draw_lstm():
         (4 * HIDDEN,),
     )
     return inputs, (c, h), weights
-
-
-def draw_done(time=TIME):
-    done = np.random.default_rng(1).random((BATCH, time)) < 0.3
-    done[0, 0], done[1, 0] = True, False
-    return done
 
 
 def gru_step(numpy, x, done, h, w, b, u, c):
@@ -93,6 +91,8 @@ def in_jax(step):
     return run
 
 
+assert_close = partial(loops.assert_close, atol=1e-12)
+
 each_op_and_step = pytest.mark.parametrize(
     ("op", "step", "case"),
     [(ops.gru, gru_step, draw_gru), (ops.lstm, lstm_step, draw_lstm)],
@@ -103,14 +103,6 @@ each_op = pytest.mark.parametrize(
 )
 
 
-def weighted_sum(tree):
-    """Add up the leaves with weights of either sign, so that no two errors cancel."""
-    return sum(
-        (jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)) * leaf).sum()
-        for leaf in jax.tree.leaves(tree)
-    )
-
-
 def gradients(run, inputs, done, state, weights):
     def loss(inputs, state, weights):
         return weighted_sum(run(inputs, done, state, *weights))
@@ -118,18 +110,11 @@ def gradients(run, inputs, done, state, weights):
     return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(inputs, state, weights)
 
 
-def assert_close(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert one.dtype == np.float64
-        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12, equal_nan=False)
-
-
 @each_op_and_step
 @pytest.mark.parametrize(("time", "unroll"), [(TIME, 1), (TIME, 4), (1, 1), (1, 4)])
 def test_values_are_those_of_a_loop(op, step, case, time, unroll):
     inputs, state, weights = case()
-    inputs, done = inputs[:, :time], draw_done(time)
+    inputs, done = inputs[:, :time], draw_done(BATCH, time)
     actual = op(*jax.tree.map(jnp.asarray, (inputs, done, state, *weights)), unroll=unroll)
     assert_close(actual, in_numpy(step)(inputs, done, state, *weights))
 
@@ -138,7 +123,7 @@ def test_values_are_those_of_a_loop(op, step, case, time, unroll):
 @pytest.mark.parametrize(("time", "unroll"), [(TIME, 1), (TIME, 4), (1, 1)])
 def test_gradients_are_those_of_a_loop(op, step, case, time, unroll):
     inputs, state, weights = jax.tree.map(jnp.asarray, case())
-    arguments = inputs[:, :time], jnp.asarray(draw_done(time)), state, weights
+    arguments = inputs[:, :time], jnp.asarray(draw_done(BATCH, time)), state, weights
     actual = gradients(lambda *values: op(*values, unroll=unroll), *arguments)
     assert_close(actual, gradients(in_jax(step), *arguments))
 
@@ -146,7 +131,7 @@ def test_gradients_are_those_of_a_loop(op, step, case, time, unroll):
 @each_op_and_step
 def test_gradients_of_gradients_are_those_of_a_loop(op, step, case):
     arguments = jax.tree.map(jnp.asarray, case())
-    done = jnp.asarray(draw_done())
+    done = jnp.asarray(draw_done(BATCH, TIME))
 
     def twice(run):
         def slope(*arguments):
@@ -188,7 +173,7 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it(op, case):
 @each_op
 def test_a_nan_in_a_state_that_is_never_read_spoils_no_gradient(op, case):
     inputs, state, weights = jax.tree.map(jnp.asarray, case())
-    done = jnp.asarray(draw_done()).at[:, 0].set(True)
+    done = jnp.asarray(draw_done(BATCH, TIME)).at[:, 0].set(True)
     poisoned = jax.tree.map(lambda leaf: leaf * jnp.nan, state)
     expected = gradients(op, inputs, done, state, weights)
     assert_close(gradients(op, inputs, done, poisoned, weights), expected)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
-from memorax.networks.layers import head_wise_norm
+from memorax.networks.layers import head_wise_norm, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -92,14 +92,12 @@ class FFMCell(MemoroidCell):
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config = self.config
 
-        def linear(values, features, name):
-            layer = nn.Dense(features, dtype=self.dtype, param_dtype=self.param_dtype, name=name)
-            return layer(values)
-
         a = self.param("a", lambda _: self._first_decays())
         b = self.param("b", lambda _: self._first_frequencies())
-        value = linear(inputs, config.memory_size, "value")
-        input_gate = jax.nn.sigmoid(linear(inputs, config.memory_size, "input_gate"))
+        value = linear(self, config.memory_size, "value", use_bias=True)(inputs)
+        input_gate = jax.nn.sigmoid(
+            linear(self, config.memory_size, "input_gate", use_bias=True)(inputs)
+        )
         modulus = jnp.exp(jnp.clip(a, -LARGEST_DECAY, -1e-8))[:, None]
         decay = jax.lax.complex(modulus * jnp.cos(b), modulus * jnp.sin(b))
         real, imaginary = carry
@@ -113,9 +111,11 @@ class FFMCell(MemoroidCell):
         )
         flat = (*inputs.shape[:2], config.memory_size * config.context_size)
         parts = jnp.concatenate([states.real.reshape(flat), states.imag.reshape(flat)], axis=-1)
-        z = linear(parts, config.features, "mix").astype(real.dtype)
-        output_gate = jax.nn.sigmoid(linear(inputs, config.features, "output_gate"))
-        skip = linear(inputs, config.features, "skip")
+        z = linear(self, config.features, "mix", use_bias=True)(parts).astype(real.dtype)
+        output_gate = jax.nn.sigmoid(
+            linear(self, config.features, "output_gate", use_bias=True)(inputs)
+        )
+        skip = linear(self, config.features, "skip", use_bias=True)(inputs)
         outputs = head_wise_norm(z, 1e-5) * output_gate + skip * (1 - output_gate)
         return (state.real, state.imag), outputs
 

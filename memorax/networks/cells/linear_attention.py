@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.layers import linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -81,18 +82,8 @@ class LinearAttentionCell(MemoroidCell):
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config, value_dim = self.config, self._value_dim()
 
-        def linear(values, features, name):
-            layer = nn.Dense(
-                features,
-                use_bias=False,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=name,
-            )
-            return layer(values)
-
         def heads(name, head_dim):
-            values = linear(inputs, config.num_heads * head_dim, name).astype(carry.dtype)
+            values = linear(self, config.num_heads * head_dim, name)(inputs).astype(carry.dtype)
             return values.reshape(*inputs.shape[:2], config.num_heads, head_dim)
 
         query = jax.nn.elu(heads("query", config.head_dim)) + 1
@@ -104,7 +95,8 @@ class LinearAttentionCell(MemoroidCell):
             query, key, value, None, None, done, carry, implementation, chunk_size
         )
         y = read[..., :-1] / (read[..., -1:] + EPSILON)
-        return carry, linear(y.reshape(*inputs.shape[:2], -1), config.features, "output")
+        y = y.reshape(*inputs.shape[:2], -1)
+        return carry, linear(self, config.features, "output")(y)
 
     def _value_dim(self):
         return self.config.value_dim or self.config.head_dim

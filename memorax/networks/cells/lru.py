@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax.networks.initializers import check_ring, ring_nu_log, ring_theta_log
-from memorax.networks.layers import run_complex_states
+from memorax.networks.layers import linear, run_complex_states
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -85,13 +85,7 @@ class LRUCell(MemoroidCell):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         features, states = self.config.features, self.config.hidden_dim
-        x = nn.Dense(
-            features,
-            use_bias=False,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="input_projection",
-        )(inputs)
+        x = linear(self, features, "input_projection")(inputs)
         radii = ring_nu_log(self.config.r_min, self.config.r_max)
         phases = ring_theta_log(self.config.max_phase)
         nu_log = self.param("nu_log", radii, (states,), self.param_dtype)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
-from memorax.networks.layers import CausalConvolution
+from memorax.networks.layers import CausalConvolution, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -110,17 +110,8 @@ class Mamba2Cell(MemoroidCell):
         channels = config.num_heads * config.head_dim
         shared = config.num_groups * config.state_dim
 
-        def linear(values, features, name):
-            layer = nn.Dense(
-                features,
-                use_bias=False,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=name,
-            )
-            return layer(values)
-
-        projected = linear(inputs, 2 * channels + 2 * shared + config.num_heads, "in_proj")
+        width = 2 * channels + 2 * shared + config.num_heads
+        projected = linear(self, width, "in_proj")(inputs)
         z, xBC, dt = jnp.split(projected, [channels, 2 * channels + 2 * shared], axis=-1)
         convolution = CausalConvolution(
             config.conv_dim, self.dtype, self.param_dtype, name="convolution"
@@ -154,7 +145,7 @@ class Mamba2Cell(MemoroidCell):
         y = (y * jax.nn.silu(z.astype(state.dtype))).reshape(*steps, config.num_groups, -1)
         y *= jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + config.norm_epsilon)
         y = y.reshape(*steps, channels) * norm
-        return (state, window), linear(y, config.features, "out_proj")
+        return (state, window), linear(self, config.features, "out_proj")(y)
 
     def _draw_A_log(self, key, shape, dtype):
         low, high = self.config.min_decay, self.config.max_decay

@@ -7,7 +7,7 @@
     h' = (1 - z) h + z h~
 
 The recurrence is run as it stands and not in the space of logarithms: a mean of h and h~ can
-neither overflow nor cancel, takes half the time, and lets a carry be of either sign.
+neither overflow nor cancel, needs no logarithms, and lets a carry be of either sign.
 
 Source: Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201, section 3.1; g from
 appendix B.2.
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.layers import linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -72,17 +73,9 @@ class MinGRUCell(MemoroidCell):
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
-
-        def linear(name):
-            return nn.Dense(
-                self.config.features,
-                use_bias=self.config.use_bias,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=name,
-            )(inputs).astype(carry.dtype)
-
-        gate, candidate = linear("gate"), linear("candidate")
+        features, use_bias = self.config.features, self.config.use_bias
+        gate = linear(self, features, "gate", use_bias)(inputs).astype(carry.dtype)
+        candidate = linear(self, features, "candidate", use_bias)(inputs).astype(carry.dtype)
         g = jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))
         return ops.linear_recurrence(
             jax.nn.sigmoid(-gate),

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
-from memorax.networks.layers import BlockDiagonal, CausalConvolution, head_wise_norm
+from memorax.networks.layers import BlockDiagonal, CausalConvolution, head_wise_norm, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -98,18 +98,8 @@ class mLSTMCell(MemoroidCell):
         state, m, window = carry
         small = nn.initializers.normal((2 / (5 * inputs.shape[-1])) ** 0.5)
 
-        def linear(values, features, name, kernel_init):
-            layer = nn.Dense(
-                features,
-                use_bias=False,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                kernel_init=kernel_init,
-                name=name,
-            )
-            return layer(values)
-
-        x, z = jnp.split(linear(inputs, 2 * config.hidden_dim, "up", small), 2, axis=-1)
+        up = linear(self, 2 * config.hidden_dim, "up", kernel_init=small)
+        x, z = jnp.split(up(inputs), 2, axis=-1)
         convolution = CausalConvolution(
             config.conv_dim, self.dtype, self.param_dtype, name="convolution"
         )
@@ -157,8 +147,9 @@ class mLSTMCell(MemoroidCell):
         skip = self.param("skip", nn.initializers.ones, (config.hidden_dim,), self.param_dtype)
         h = head_wise_norm(h, 1e-5).reshape(*inputs.shape[:2], -1) * (1 + norm)
         y = (h + skip * u) * jax.nn.silu(z)
-        down = nn.initializers.normal(2 / inputs.shape[-1] ** 0.5)
-        return (state, m, window), linear(y, config.features, "down", down)
+        draw_down = nn.initializers.normal(2 / inputs.shape[-1] ** 0.5)
+        down = linear(self, config.features, "down", kernel_init=draw_down)
+        return (state, m, window), down(y)
 
     def _draw_gate_bias(self, key, shape, dtype):
         """Draw input gates about 0, and let forget gates begin nearly open, from 3 to 6."""

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from memorax.networks.initializers import log_uniform
-from memorax.networks.layers import run_complex_states
+from memorax.networks.layers import linear, run_complex_states
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -107,13 +107,7 @@ class S5Cell(MemoroidCell):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         config, features, states = self.config, self.config.features, self._num_states()
-        x = nn.Dense(
-            features,
-            use_bias=False,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="input_projection",
-        )(inputs)
+        x = linear(self, features, "input_projection")(inputs)
         eigenvalues, eigenvectors = hippo_normal(config.hidden_dim)
         # The eigenvalues come in ascending order: the first half has the negative frequencies.
         eigenvalues, eigenvectors = eigenvalues[:states], eigenvectors[:, :states]

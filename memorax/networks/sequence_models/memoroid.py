@@ -87,11 +87,11 @@ class Memoroid(SequenceModel):
     Attributes:
         cell: The cell, such as ``LRUCell(config=LRUConfig(features=64, hidden_dim=64))``.
         implementation: How the recurrence is run; every choice computes the same. ``"auto"``
-            takes what measured fastest for the cell on this kind of device; ``"sequential"``
+            leaves the choice to ``memorax.ops``, by length and kind of device; ``"sequential"``
             scans over steps; ``"associative"`` combines steps in parallel; ``"chunked"`` does so
             within chunks, one after another.
-        chunk_size: Steps of a chunk; ``None`` is what measured fastest. Any number of steps may be
-            read, whatever it is.
+        chunk_size: Steps of a chunk; ``None`` is the default of ``memorax.ops``. Any number
+            of steps may be read, whatever it is.
 
     Raises:
         ValueError: At construction, if ``cell`` is no memoroid cell or has no such implementation;
