@@ -106,14 +106,6 @@ def reset(model: Any, precision: Precision = FLOAT32) -> None:
     # The lengths after these steps are those of one pass, a piece and a single step.
     starts = (0, TIME - PIECES[0], TIME - 1)
 
-    @jax.jit
-    @functools.partial(jax.value_and_grad, argnums=(1, 3), has_aux=True, allow_int=True)
-    def read_episode(variables, inputs, done, carry, episode):
-        """Differentiate a sum over the outputs of an episode alone."""
-        _, outputs = memory.apply(variables, inputs, done, carry)
-        weights = jnp.cos(jnp.arange(outputs.size).reshape(outputs.shape))
-        return jnp.where(episode[..., None], weights * outputs, 0).sum(), outputs
-
     @hypothesis.given(
         _dones(),
         st.integers(0, BATCH - 1),
@@ -130,9 +122,9 @@ def reset(model: Any, precision: Precision = FLOAT32) -> None:
         episode[row, start:] = True
 
         def read(inputs, carry):
-            return read_episode(memory.variables, inputs, done, carry, episode)
+            return memory.read_with_gradients(inputs, done, carry, episode, False)
 
-        (_, outputs), (to_inputs, to_carry) = read(inputs, later_carry)
+        (_, (_, outputs)), (_, to_inputs, to_carry) = read(inputs, later_carry)
 
         # A fresh carry needs no reset.
         done_after = done[:, start:].copy()
@@ -149,7 +141,9 @@ def reset(model: Any, precision: Precision = FLOAT32) -> None:
         poisoned_inputs = inputs.copy()
         poisoned_inputs[row, :start] = poison
         poisoned_carry = jax.tree.map(lambda leaf: _poisoned(leaf, row, poison), later_carry)
-        (_, poisoned_outputs), (poisoned_to_inputs, _) = read(poisoned_inputs, poisoned_carry)
+        (_, (_, poisoned_outputs)), (_, poisoned_to_inputs, _) = read(
+            poisoned_inputs, poisoned_carry
+        )
         trace = f"of {poison} before done at {start}"
         _assert_close(
             poisoned_outputs[row, start:], outputs[row, start:], memory, f"outputs {trace}"
@@ -257,15 +251,14 @@ def one_answer(model: Any, alternative: Any, precision: Precision = FLOAT32) -> 
     _assert_alike(other.fresh, memory.fresh, "the initial carry")
     prefix = memory.draw_inputs(seed=1)
     later_carry, _ = memory.read(prefix, np.zeros((BATCH, TIME), bool), memory.fresh)
-    read, read_other = memory.read_with_gradients, other.read_with_gradients
 
     @hypothesis.given(_dones(), st.booleans(), st.integers(0, 9))
     @_examples(later=True, seed=0)
     def holds(done, later, seed):
-        arguments = memory.variables, memory.draw_inputs(seed), done
         start = later_carry if later else memory.fresh
-        (_, forward), gradients = read(*arguments, start)
-        (_, other_forward), other_gradients = read_other(*arguments, start)
+        arguments = memory.draw_inputs(seed), done, start
+        (_, forward), gradients = memory.read_with_gradients(*arguments)
+        (_, other_forward), other_gradients = other.read_with_gradients(*arguments)
         _assert_close(other_forward, forward, memory, "carry and outputs of the other")
         _assert_gradients_close(other_gradients, gradients, memory, "gradients of the other")
 
@@ -292,53 +285,44 @@ def transparent(model: Any, precision: Precision = FLOAT32) -> None:
     second = memory.read(inputs[1], done[1], jitted[0])
     assert memory.traces == traces, "jit compiles anew for a carry that was returned"
 
-    carries = _stack(memory.fresh, jitted[0])
-    expected = _stack(jitted, second)
-    mapped = jax.jit(jax.vmap(memory.apply, (None, 0, 0, 0)))
-    _assert_close(
-        mapped(memory.variables, inputs, done, carries),
-        expected,
-        memory,
-        "carry and outputs under vmap",
-    )
+    starts = memory.fresh, jitted[0]
+    (_, forward), first_gradients = memory.read_with_gradients(inputs[0], done[0], starts[0])
+    _assert_close(forward, jitted, memory, "carry and outputs under grad")
+    _, second_gradients = memory.read_with_gradients(inputs[1], done[1], starts[1])
 
+    # All the other transformations in one program, for each costs seconds to compile.
     @jax.jit
-    def scanned(variables, inputs, done, carry):
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 3), has_aux=True, allow_int=True)
+    def transformed(variables, inputs, done, carry):
+        @jax.checkpoint
         def step(carry, at_time):
             inputs, done = (value[:, None] for value in at_time)
             carry, outputs = memory.apply(variables, inputs, done, carry)
             return carry, outputs[:, 0]
 
-        time_major = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(done, 0, 1)
-        carry, outputs = jax.lax.scan(step, carry, time_major)
-        return carry, jnp.swapaxes(outputs, 0, 1)
+        def scanned(inputs, done, carry):
+            time_major = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(done, 0, 1)
+            carry, outputs = jax.lax.scan(step, carry, time_major)
+            return carry, jnp.swapaxes(outputs, 0, 1)
 
-    _assert_close(
-        scanned(memory.variables, inputs[1], done[1], jitted[0]),
-        second,
-        memory,
-        "carry and outputs in a scan over steps",
-    )
+        forward = jax.vmap(scanned)(inputs, done, carry)
+        return jax.vmap(_weighted_sum)(forward).sum(), forward
 
     devices = jax.sharding.Mesh(jax.devices()[:2], ("batch",))
-    rows = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec("batch"))
+    rows = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec(None, "batch"))
     everywhere = jax.sharding.NamedSharding(devices, jax.sharding.PartitionSpec())
-    sharded = memory.jitted(
+    (_, forward), (to_variables, *to_data) = transformed(
         jax.device_put(memory.variables, everywhere),
-        *jax.device_put(jax.tree.map(np.concatenate, (inputs, done, carries)), rows),
+        *jax.device_put((_both_orders(*inputs), _both_orders(*done), _both_orders(*starts)), rows),
     )
-    _assert_close(
-        sharded,
-        jax.tree.map(np.concatenate, expected),
-        memory,
-        "carry and outputs sharded along the batch",
+    how = "in a scan over steps, under vmap, jax.checkpoint and sharding along the batch"
+    expected = _both_orders(jitted, second)
+    _assert_close(forward, expected, memory, f"carry and outputs {how}")
+    expected = (
+        jax.tree.map(lambda one, other: 2 * (one + other), first_gradients[0], second_gradients[0]),
+        *_both_orders(first_gradients[1:], second_gradients[1:]),
     )
-
-    arguments = memory.variables, inputs[1], done[1], jitted[0]
-    (_, forward), gradients = memory.read_with_gradients(*arguments)
-    _assert_close(forward, second, memory, "carry and outputs under grad")
-    _, recomputed = memory.differentiable(jax.checkpoint)(*arguments)
-    _assert_gradients_close(recomputed, gradients, memory, "gradients through jax.checkpoint")
+    _assert_gradients_close((to_variables, *to_data), expected, memory, f"gradients {how}")
 
 
 LAWS = (cut, reset, causal, row, finite, transparent)
@@ -352,7 +336,7 @@ class _Memory:
         self.model, self.precision, self.batch = model, precision, batch
         self.apply = nn.apply(apply_sequence_model, model)
         inputs = jnp.asarray(self.draw_inputs(seed=0, time=1))
-        variables = nn.init(apply_sequence_model, model)(jax.random.key(0), inputs)
+        variables = jax.jit(nn.init(apply_sequence_model, model))(jax.random.key(0), inputs)
         noise = np.random.default_rng(0)
         self.variables = jax.tree.map(
             lambda leaf: np.asarray(
@@ -383,23 +367,24 @@ class _Memory:
             outputs.append(np.asarray(piece))
         return carry, np.concatenate(outputs, axis=1)
 
+    def read_with_gradients(self, inputs, done, carry, steps=None, with_carry=True):
+        """Differentiate a sum over the outputs of ``steps`` (``None``: all) and the final carry.
+
+        Returns the sum, carry and outputs, and the gradients to parameters, inputs and carry.
+        """
+        steps = np.ones(inputs.shape[:2], bool) if steps is None else steps
+        return self._read_with_gradients(self.variables, inputs, done, carry, steps, with_carry)
+
     @functools.cached_property
-    def read_with_gradients(self):
-        return self.differentiable()
-
-    def differentiable(self, transform: Callable[[Callable], Callable] = lambda apply: apply):
-        """Return one pass with its gradients to parameters, inputs and carry."""
-
+    def _read_with_gradients(self):
         @jax.jit
         @functools.partial(jax.value_and_grad, argnums=(0, 1, 3), has_aux=True, allow_int=True)
-        def read(variables, inputs, done, carry):
-            forward = transform(self.apply)(variables, inputs, done, carry)
-            # Weights of either sign, so that no two errors cancel; the carry counts as well.
-            loss = sum(
-                (jnp.cos(jnp.arange(leaf.size).reshape(leaf.shape)) * leaf).sum()
-                for leaf in _floating(forward)
-            )
-            return loss, forward
+        def read(variables, inputs, done, carry, steps, with_carry):
+            final, outputs = self.apply(variables, inputs, done, carry)
+            # Not a product with zero: what does not count may be NaN.
+            counted = jnp.where(steps[..., None], outputs, 0)
+            final_counted = jax.tree.map(lambda leaf: jnp.where(with_carry, leaf, 0), final)
+            return _weighted_sum((final_counted, counted)), (final, outputs)
 
         return read
 
@@ -439,8 +424,22 @@ def _poisoned(leaf: Any, row: int, poison: float) -> Any:
     return jnp.asarray(leaf).at[row].set(poison)
 
 
-def _stack(*trees: Any) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+def _weighted_sum(tree: Any) -> Any:
+    """Add up all that is floating, with weights of either sign, so that no two errors cancel."""
+    total = 0.0
+    for leaf in _floating(tree):
+        weights = jnp.cos(jnp.arange(leaf[0].size)).reshape(leaf.shape[1:])
+        total += (weights.astype(leaf.dtype) * leaf).sum()
+    return total
+
+
+def _both_orders(one: Any, other: Any) -> Any:
+    """Make two batches of the rows of both, the one first in the first and last in the second."""
+
+    def ordered(one, other):
+        return np.stack([np.concatenate([one, other]), np.concatenate([other, one])])
+
+    return jax.tree.map(ordered, one, other)
 
 
 def _assert_alike(actual: Any, expected: Any, what: str) -> None:
