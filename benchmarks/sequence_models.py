@@ -5,12 +5,15 @@ For each length and batch, forward and forward with backward, all in one process
 - ours: the torso as it comes;
 - (a) the same recurrence as an associative scan over every state, with reset flags;
 - (b) the same recurrence as a plain ``lax.scan`` over steps, differentiated by JAX;
-- (c) ``flax.linen.RNN(GRUCell)`` of the same width, which is what one would take instead.
+- (c) the model of the ``memax`` package with as many numbers of state, where it has it in Flax and
+  is installed (``pip install memax``);
+- (d) ``flax.linen.RNN(GRUCell)`` of the same width, which is what one would take instead.
 
 Ratios above 1 mean that ours is faster. Temporary memory is that of the compiled program.
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -65,7 +68,7 @@ RNNS = {
     "SHM": rnn("SHM", features=16, output_features=FEATURES),
     "RTU": rnn("RTU", features=FEATURES, hidden_dim=64),
 }
-BASELINE = "(c) Flax GRU"
+BASELINE = "(d) Flax GRU"
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Options:
     output: Path | None = None
     """Folder for sequence_models.md, .json and .png; None: only print."""
     references: bool = True
-    """Whether (a) and (b) are measured too."""
+    """Whether (a), (b) and (c) are measured too."""
 
 
 def reset_before(done, state):
@@ -145,6 +148,21 @@ def alternatives(name: str, references: bool) -> dict[str, tuple[Any, Callable |
     return models
 
 
+def memax_model(name: str) -> Any | None:
+    """Return memax's model of the name, if there is one."""
+    if name not in ("LRU", "linear attention", "GRU") or not importlib.util.find_spec("memax"):
+        return None
+    from memax.linen.semigroups.fart import FART  # noqa: PLC0415
+    from memax.linen.semigroups.lru import LRU  # noqa: PLC0415
+    from memax.linen.set_actions.gru import GRU  # noqa: PLC0415
+
+    # One head of 32 x 32 holds what ours holds in four of 16 x 16.
+    model, size = {"LRU": (LRU, 64), "linear attention": (FART, 32), "GRU": (GRU, 64)}[name]
+    sizes = {"recurrent_size": size} | ({} if model is GRU else {"hidden_size": FEATURES})
+    algebra = model.default_algebra(recurrent_size=size)
+    return model(algebra=algebra, scan=model.default_scan(), **sizes)
+
+
 def compile_program(apply: Callable, both: bool, batch: int, steps: int, params: Any):
     inputs = jax.random.normal(jax.random.key(0), (batch, steps, FEATURES))
     done = jax.random.bernoulli(jax.random.key(1), 0.01, (batch, steps))
@@ -183,6 +201,16 @@ def measure(options: Options, name: str, batch: int, steps: int, passes: str) ->
             skipped.append(label)
             continue
         programs[label] = (call, memory, seconds)
+    memax = memax_model(name) if options.references else None
+    if memax is not None:
+        carry = memax.zero_carry()
+        params = memax.init(jax.random.key(0), carry, (inputs[0], jnp.zeros(1, bool)))
+
+        def apply_memax(params, inputs, done):
+            row = lambda inputs, done: memax.apply(params, carry, (inputs, done))[1]  # noqa: E731
+            return jax.vmap(row)(inputs, done)
+
+        programs["(c) memax"] = compile_program(apply_memax, passes == "both", batch, steps, params)
     gru = flax_gru()
     params = gru.init(jax.random.key(0), inputs)
     programs[BASELINE] = compile_program(
@@ -205,8 +233,8 @@ def measure(options: Options, name: str, batch: int, steps: int, passes: str) ->
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| model | pass | batch | time | ms | GRUs in time | MiB | GRUs in memory | compile s "
-        "| (a) / ours | (b) / ours |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| (a) / ours | (b) / ours | (c) / ours |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         ms, mebibytes = row["milliseconds"], row["mebibytes"]
@@ -221,7 +249,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {ms['ours']:.2f} | {ms['ours'] / ms[BASELINE]:.2f} "
             f"| {mebibytes['ours']:.1f} | {mebibytes['ours'] / max(mebibytes[BASELINE], 0.1):.2f} "
             f"| {row['compile_seconds']['ours']:.1f} "
-            f"| {ratio('(a) associative')} | {ratio('(b) scan')} |"
+            f"| {ratio('(a) associative')} | {ratio('(b) scan')} | {ratio('(c) memax')} |"
         )
     return "\n".join(lines)
 
