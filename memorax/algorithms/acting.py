@@ -1,11 +1,12 @@
 """What acting and training share: one timestep, and one way to show it to a network."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
 from memorax.networks import Network
@@ -55,9 +56,11 @@ def init_network(network: Network, key: Array, timestep: Timestep) -> PyTree:
     @jax.custom_batching.sequential_vmap
     def init(key, *leaves):
         timestep = jax.tree.unflatten(structure, leaves)
-        return network.init(
+        variables = network.init(
             key, timestep.observation, timestep.done, timestep.action, timestep.reward
         )
+        # What is sown meanwhile is no parameter.
+        return {"params": variables.get("params", {})}
 
     return init(key, *leaves)
 
@@ -76,11 +79,65 @@ def apply_sequence(
     )
 
 
+def apply_and_add_losses(
+    network: Network,
+    params: PyTree,
+    timesteps: Timestep,
+    carry: PyTree,
+    candidate_action: Array | None = None,
+) -> tuple[Any, Array]:
+    """Apply a network to timesteps that lead with (batch, time), to learn from them.
+
+    Returns:
+        The head's output, and the sum of all that the network's parts sow under ``losses``, such
+        as a mixture of experts' load balance.
+    """
+    apply = partial(
+        network.apply,
+        params,
+        timesteps.observation,
+        done=timesteps.done,
+        action=timesteps.action,
+        reward=timesteps.reward,
+        initial_carry=carry,
+        mutable=["losses"],
+    )
+    (_, output), sown = (
+        apply() if candidate_action is None else apply(candidate_action=candidate_action)
+    )
+    return output, jnp.asarray(sum(leaf.sum() for leaf in jax.tree.leaves(sown)), jnp.float32)
+
+
 def apply_step(
     network: Network, params: PyTree, timestep: Timestep, carry: PyTree
 ) -> tuple[PyTree, Any]:
     """Apply a network to one timestep of each environment, as a sequence of time 1."""
     return apply_sequence(network, params, add_time(timestep), carry)
+
+
+def episode_metrics(
+    ended: Bool[Array, "time envs"],
+    episode_return: Float[Array, "time envs"],
+    episode_length: Int[Array, "time envs"],
+) -> dict[str, Array]:
+    """Return the mean return and length of the episodes that ended, NaN if none did, and how many.
+
+    Args:
+        ended: True where an episode ended.
+        episode_return: The return of each episode up to and with the step.
+        episode_length: The steps of each episode up to and with the step.
+    """
+    num_episodes = ended.sum()
+
+    def mean(values):
+        total = jnp.sum(jnp.where(ended, values, 0))
+        return jnp.where(num_episodes > 0, total / jnp.maximum(num_episodes, 1), jnp.nan)
+
+    return {
+        "episode_return": mean(episode_return),
+        "episode_length": mean(episode_length),
+        "num_episodes": num_episodes,
+    }
 
 
 def add_time(tree: PyTree) -> PyTree:

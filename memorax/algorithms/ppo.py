@@ -13,18 +13,18 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import (
     Timestep,
+    apply_and_add_losses,
     apply_sequence,
     apply_step,
     check_policy,
+    episode_metrics,
     first_timestep,
     init_network,
 )
-from memorax.algorithms.evaluation import EvaluationReport, evaluate
+from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
 from memorax.networks import Network
 from memorax.validation import check_between, check_positive, check_whole
-
-Metrics = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class PPOConfig:
     """Weight of the policy's entropy."""
     normalize_advantage: bool = True
     """Bring the advantages of a minibatch to mean 0 and standard deviation 1."""
+    sown_loss_coefficient: float = 1.0
+    """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
     burn_in_length: int = 0
     """First steps of each sequence that only refresh the carry and are not learned from."""
     target_kl: float | None = None
@@ -69,7 +71,12 @@ class PPOConfig:
             check_positive(f"PPOConfig.{field}", getattr(self, field))
         for field in ("gamma", "gae_lambda"):
             check_between(f"PPOConfig.{field}", getattr(self, field), 0.0, 1.0)
-        for field in ("clip_coefficient", "value_coefficient", "entropy_coefficient"):
+        for field in (
+            "clip_coefficient",
+            "value_coefficient",
+            "entropy_coefficient",
+            "sown_loss_coefficient",
+        ):
             check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
         for field in ("value_clip_coefficient", "target_kl"):
             if getattr(self, field) is not None:
@@ -153,7 +160,7 @@ class Sequences:
     carry: PyTree
 
 
-class PPO:
+class PPO(Algorithm):
     """Proximal policy optimization, recurrent, for discrete and continuous actions.
 
     A rollout keeps the carries it began with. Learning replays each environment's sequence from
@@ -177,6 +184,10 @@ class PPO:
     Raises:
         ValueError: If the networks do not fit the environment or the configuration. Nothing has
             been compiled by then.
+
+    Besides what ``Algorithm.train`` promises, ``initial_ratio_error`` is the largest distance of
+    the importance ratio from 1 before a rollout's first minibatch: rounding, if the networks keep
+    the laws.
 
     Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
     implementation details of PPO".
@@ -237,60 +248,11 @@ class PPO:
             carry=self._initial_carry(),
         )
 
-    @partial(jax.jit, static_argnames=("self", "num_steps"))
-    def train(self, key: Array, state: PPOState, num_steps: int) -> tuple[PPOState, Metrics]:
-        """Train for the fewest whole updates that make up ``num_steps`` environment steps.
+    def _policy(self, state: PPOState, deterministic: bool):
+        def choose(key, distribution):
+            return distribution.mode() if deterministic else distribution.sample(seed=key)
 
-        Args:
-            key: A PRNG key.
-            state: Where to go on from.
-            num_steps: Environment steps, over all environments. Static under ``jax.jit``.
-
-        Returns:
-            The new state and metrics, one entry an update. The mean ``episode_return`` and
-            ``episode_length`` are over the ``num_episodes`` that ended in the rollout, NaN if none
-            did. ``initial_ratio_error`` is the largest distance of the importance ratio from 1
-            before the rollout's first update: rounding, if the networks keep the laws.
-
-        Raises:
-            ValueError: If ``num_steps`` is not positive.
-        """
-        check_positive("PPO.train: num_steps", num_steps)
-        num_updates = -(-num_steps // self.steps_per_update)
-        return jax.lax.scan(self._update, state, jax.random.split(key, num_updates))
-
-    @partial(jax.jit, static_argnames=("self", "num_episodes", "deterministic", "max_steps"))
-    def evaluate(
-        self,
-        key: Array,
-        state: PPOState,
-        num_episodes: int,
-        deterministic: bool = True,
-        max_steps: int = 100_000,
-    ) -> EvaluationReport:
-        """Play fresh episodes; the training state is only read.
-
-        Args:
-            key: A PRNG key.
-            state: Whose parameters to play with.
-            num_episodes: How many episodes, each in an environment of its own. Static.
-            deterministic: Take the distribution's mode instead of drawing from it.
-            max_steps: Where an episode without end is given up, which the report says.
-
-        Raises:
-            ValueError: If ``num_episodes`` or ``max_steps`` is not positive.
-        """
-        check_positive("PPO.evaluate: num_episodes", num_episodes)
-        check_positive("PPO.evaluate: max_steps", max_steps)
-        actor = self.networks["actor"]
-
-        def act(key, timestep, carry):
-            carry, distribution = apply_step(actor, state.params["actor"], timestep, carry)
-            action = distribution.mode() if deterministic else distribution.sample(seed=key)
-            return carry, action[:, 0]
-
-        carry = actor.initialize_carry(num_episodes)
-        return evaluate(act, carry, self.env, self.env_params, key, num_episodes, max_steps)
+        return self.networks["actor"], state.params["actor"], choose
 
     def _initial_carry(self):
         return {
@@ -310,7 +272,9 @@ class PPO:
             params=params,
             optimizer_state=optimizer_state,
         )
-        return next_state, metrics | _episode_metrics(rollout)
+        return next_state, metrics | episode_metrics(
+            rollout.ended, rollout.episode_return, rollout.episode_length
+        )
 
     def _rollout(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
         """Act for ``num_steps`` steps in every environment."""
@@ -435,8 +399,8 @@ class PPO:
     def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
         config = self.config
-        distribution = self._replay("actor", params, sequences)
-        value = self._replay("critic", params, sequences)
+        distribution, actor_sown = self._replay("actor", params, sequences)
+        value, critic_sown = self._replay("critic", params, sequences)
         learned = jax.tree.map(
             lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
         )
@@ -456,6 +420,7 @@ class PPO:
             policy_loss
             + config.value_coefficient * value_loss
             - config.entropy_coefficient * entropy
+            + config.sown_loss_coefficient * (actor_sown + critic_sown)
         )
         return loss, {
             "policy_loss": policy_loss,
@@ -466,8 +431,11 @@ class PPO:
             "ratio_error": jnp.abs(ratio - 1).max(),
         }
 
-    def _replay(self, name: str, params: dict[str, PyTree], sequences: Sequences) -> Any:
-        """Apply a network to whole sequences; the burn-in only brings its carry up to date."""
+    def _replay(self, name: str, params: dict[str, PyTree], sequences: Sequences):
+        """Apply a network to whole sequences; the burn-in only brings its carry up to date.
+
+        Returns the head's output and the sum of what the network sows under ``losses``.
+        """
         network, params = self.networks[name], params[name]
         carry, timestep = sequences.carry[name], sequences.timestep
         burn_in_length = self.config.burn_in_length
@@ -476,7 +444,7 @@ class PPO:
             carry, _ = apply_sequence(network, params, burn_in, carry)
             carry = jax.lax.stop_gradient(carry)
             timestep = jax.tree.map(lambda leaf: leaf[:, burn_in_length:], timestep)
-        return apply_sequence(network, params, timestep, carry)[1]
+        return apply_and_add_losses(network, params, timestep, carry)
 
     def _value_loss(self, value, learned):
         loss = self.networks["critic"].head.loss
@@ -486,17 +454,3 @@ class PPO:
         limit = self.config.value_clip_coefficient
         clipped = learned.value + jnp.clip(value - learned.value, -limit, limit)
         return jnp.maximum(unclipped, loss(clipped, learned.target))
-
-
-def _episode_metrics(rollout: Rollout) -> Metrics:
-    num_episodes = rollout.ended.sum()
-
-    def mean(values):
-        total = jnp.sum(jnp.where(rollout.ended, values, 0))
-        return jnp.where(num_episodes > 0, total / jnp.maximum(num_episodes, 1), jnp.nan)
-
-    return {
-        "episode_return": mean(rollout.episode_return),
-        "episode_length": mean(rollout.episode_length),
-        "num_episodes": num_episodes,
-    }

@@ -7,6 +7,7 @@ from memorax.environments.wrappers import (
     ClipAction,
     FlattenObservation,
     RecordEpisodeStatistics,
+    ShowFinalObservation,
     Vectorize,
     Wrapper,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Environment",
     "FlattenObservation",
     "RecordEpisodeStatistics",
+    "ShowFinalObservation",
     "Space",
     "Vectorize",
     "Wrapper",

@@ -135,6 +135,68 @@ class RecordEpisodeStatistics(Wrapper):
         return observation, state, reward, terminated, truncated, info
 
 
+@struct.dataclass
+class FinalObservation:
+    """The state of ``ShowFinalObservation``.
+
+    Attributes:
+        env_state: The wrapped environment's state.
+        cut_off: bool; true where the observation shown last is the one that a time limit came
+            after.
+        observation: The wrapped environment's latest observation, the next episode's first if
+            ``cut_off``.
+        final_observation: The observation shown last.
+    """
+
+    env_state: PyTree
+    cut_off: PyTree
+    observation: PyTree
+    final_observation: PyTree
+
+
+class ShowFinalObservation(Wrapper):
+    """Show the true last observation of an episode that a time limit cuts off as a step of its own.
+
+    The episode then ends one step later: ``truncated`` is true for a step of no reward, whatever
+    its action, in which the wrapped environment stands still. So a sequence holds all that a value
+    after a time limit is computed from, and a memory reads it in its place. The next observation
+    is the new episode's first, as ever. Episodes that terminate are as they were.
+
+    Wrap ``RecordEpisodeStatistics`` in it, not the other way round: the step added is not the
+    task's. ``info["episode_ended"]`` is true where the task's own episode ended.
+    """
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, env_state = self.env.reset(key, params)
+        return observation, FinalObservation(
+            env_state, jnp.zeros((), bool), observation, observation
+        )
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once, or only go on to the next episode."""
+        observation, env_state, reward, terminated, truncated, info = self.env.step(
+            key, state.env_state, action, params
+        )
+        waiting = state.cut_off
+
+        def unless_waiting(new, old):
+            return jax.tree.map(lambda new, old: jnp.where(waiting, old, new), new, old)
+
+        ended = (terminated | truncated) & ~waiting
+        terminated = terminated & ~waiting
+        cut_off = ended & ~terminated
+        env_state = unless_waiting(env_state, state.env_state)
+        observation = unless_waiting(observation, state.observation)
+        final_observation = unless_waiting(info["final_observation"], state.final_observation)
+        shown = jax.tree.map(
+            lambda first, final: jnp.where(cut_off, final, first), observation, final_observation
+        )
+        info = {**info, "final_observation": final_observation, "episode_ended": ended}
+        state = FinalObservation(env_state, cut_off, observation, final_observation)
+        return shown, state, jnp.where(waiting, 0.0, reward), terminated, waiting, info
+
+
 class Vectorize(Wrapper):
     """Run independent copies side by side; every array gets a leading axis of ``num_envs``.
 
