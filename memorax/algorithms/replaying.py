@@ -1,0 +1,192 @@
+"""What algorithms that learn from replay share: the sequences they keep, and their targets."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from memorax.algorithms.acting import Timestep
+from memorax.environments import (
+    Environment,
+    RecordEpisodeStatistics,
+    ShowFinalObservation,
+    Vectorize,
+)
+
+
+@struct.dataclass
+class Transition:
+    """One step of every environment.
+
+    Attributes:
+        timestep: What the networks read.
+        action: What was then done.
+        reward: What came of it.
+        terminated: True where nothing comes after.
+        cut_off: True where ``timestep`` is the last of an episode that a time limit ended: the
+            action meant nothing, but the value of the step is what the steps before bootstrap from.
+    """
+
+    timestep: PyTree
+    action: PyTree
+    reward: PyTree
+    terminated: PyTree
+    cut_off: PyTree
+
+
+@struct.dataclass
+class Sequences:
+    """What is learned from: transitions in their order, and all that the networks need to read it.
+
+    All lead with (batch, time) but the carry, which leads with batch.
+
+    Attributes:
+        timestep: What the networks read, one step longer than the others: the last one is only
+            bootstrapped from.
+        action: What was done.
+        reward: What came of it.
+        terminated: True where nothing comes after.
+        cut_off: True where a step is not to be learned from and nothing after it counts.
+        carry: The networks' carries before the first step.
+    """
+
+    timestep: PyTree
+    action: PyTree
+    reward: PyTree
+    terminated: PyTree
+    cut_off: PyTree
+    carry: PyTree
+
+
+@struct.dataclass
+class Window:
+    """The latest transitions of every environment, and the carries that their parts began with.
+
+    Attributes:
+        transitions: ``(num_envs, sequence_length, ...)``.
+        carries: ``(parts, num_envs, ...)``, before the first step of every part of the window.
+    """
+
+    transitions: PyTree
+    carries: PyTree
+
+
+def vectorize(env: Environment, num_envs: int) -> Vectorize:
+    """Return copies whose last observation before a time limit is a step of its own."""
+    return Vectorize(ShowFinalObservation(RecordEpisodeStatistics(env)), num_envs)
+
+
+def empty_window(timestep: Timestep, carry: PyTree, sequence_length: int, num_steps: int) -> Window:
+    """Return a window of steps that are not to be learned from.
+
+    Args:
+        timestep: The environments' first.
+        carry: The networks' initial carries.
+        sequence_length: Steps of the window, a multiple of ``num_steps``.
+        num_steps: Steps that it moves on at a time.
+    """
+    num_envs = timestep.done.shape[0]
+    steps = (num_envs, sequence_length)
+    transitions = Transition(
+        timestep=jax.tree.map(
+            lambda leaf: jnp.zeros((*steps, *leaf.shape[1:]), leaf.dtype), timestep
+        ),
+        action=jnp.zeros((*steps, *timestep.action.shape[1:]), timestep.action.dtype),
+        reward=jnp.zeros(steps),
+        terminated=jnp.zeros(steps, bool),
+        cut_off=jnp.ones(steps, bool),
+    )
+    parts = sequence_length // num_steps
+    carries = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], parts, axis=0), carry)
+    return Window(transitions, carries)
+
+
+def move_window(window: Window, transitions: Transition, carry: PyTree) -> Window:
+    """Take in the newest transitions and let go of as many of the oldest.
+
+    Args:
+        window: The window.
+        transitions: The newest, ``(num_steps, num_envs, ...)``.
+        carry: The networks' carries before them.
+    """
+    newest = batch_first(transitions)
+    num_steps = newest.reward.shape[1]
+    transitions = jax.tree.map(
+        lambda old, new: jnp.concatenate([old[:, num_steps:], new], axis=1),
+        window.transitions,
+        newest,
+    )
+    carries = jax.tree.map(
+        lambda old, new: jnp.concatenate([old[1:], new[None]]), window.carries, carry
+    )
+    return Window(transitions, carries)
+
+
+def sequences_of(window: Window, timestep: Timestep) -> Sequences:
+    """Return the window as sequences.
+
+    Args:
+        window: The window.
+        timestep: What comes after its last step.
+    """
+    transitions = window.transitions
+    return Sequences(
+        timestep=jax.tree.map(
+            lambda steps, last: jnp.concatenate([steps, last[:, None]], axis=1),
+            transitions.timestep,
+            timestep,
+        ),
+        action=transitions.action,
+        reward=transitions.reward,
+        terminated=transitions.terminated,
+        cut_off=transitions.cut_off,
+        carry=jax.tree.map(lambda leaf: leaf[0], window.carries),
+    )
+
+
+def batch_first(tree: PyTree) -> PyTree:
+    """Bring (time, batch, ...) to (batch, time, ...)."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+
+def n_step_returns(
+    sequences: Sequences, gamma: float, n_step: int
+) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"], Int[Array, "batch time"]]:
+    """Add up the next ``n_step`` rewards, fewer where the episode or the sequence ends before.
+
+    Returns:
+        The discounted sum of rewards, the discount of the value to bootstrap from (0 after a
+        termination), and at which of the ``time + 1`` timesteps that value is.
+    """
+    batch, time = sequences.reward.shape
+
+    def later(values, steps, filler):
+        padding = jnp.full((batch, steps), filler, values.dtype)
+        return jnp.concatenate([values, padding], axis=1)[:, steps:]
+
+    returns, discount = jnp.zeros((batch, time)), jnp.ones((batch, time))
+    index = jnp.broadcast_to(jnp.arange(time), (batch, time))
+    going_on = jnp.ones((batch, time), bool)
+    for steps in range(n_step):
+        going_on &= ~later(sequences.cut_off, steps, True)
+        returns += jnp.where(going_on, discount * later(sequences.reward, steps, 0), 0)
+        index += going_on
+        terminated = later(sequences.terminated, steps, False)
+        discount = jnp.where(going_on, discount * gamma * (1.0 - terminated), discount)
+        going_on &= ~terminated
+    return returns, discount, index
+
+
+def masked_mean(
+    values: Float[Array, "batch time"], mask: Bool[Array, "batch time"]
+) -> Float[Array, "batch"]:
+    """Return each row's mean over the steps of its mask, 0 if there is none."""
+    return jnp.where(mask, values, 0).sum(1) / jnp.maximum(mask.sum(1), 1)
+
+
+def at_steps(values: Any, index: Int[Array, "batch time"]) -> Any:
+    """Take the timesteps of an index out of every array of ``(batch, time + 1, ...)``."""
+    rows = jnp.arange(index.shape[0])[:, None]
+    return jax.tree.map(lambda leaf: leaf[rows, index], values)

@@ -1,0 +1,96 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax.algorithms.acting import Timestep
+from memorax.algorithms.replaying import (
+    Sequences,
+    Transition,
+    at_steps,
+    empty_window,
+    move_window,
+    n_step_returns,
+    sequences_of,
+)
+
+BATCH, TIME, GAMMA = 4, 11, 0.9
+
+
+def random_sequences(seed):
+    draw = np.random.default_rng(seed)
+    shape = BATCH, TIME
+    cut_off = draw.random(shape) < 0.15
+    return Sequences(
+        timestep=None,
+        action=None,
+        reward=jnp.asarray(draw.standard_normal(shape), jnp.float32),
+        # What is cut off does not terminate too.
+        terminated=jnp.asarray((draw.random(shape) < 0.15) & ~cut_off),
+        cut_off=jnp.asarray(cut_off),
+        carry=None,
+    )
+
+
+def loop_target(sequences, values, row, step, n_step):
+    """Follow one step's rewards until the count, the episode or the sequence ends."""
+    total, discount, now = 0.0, 1.0, step
+    for _ in range(n_step):
+        if now == TIME or sequences.cut_off[row, now]:
+            break
+        total += discount * float(sequences.reward[row, now])
+        if sequences.terminated[row, now]:
+            return total
+        discount *= GAMMA
+        now += 1
+    return total + discount * values[row, now]
+
+
+@pytest.mark.parametrize("n_step", [1, 3, TIME])
+def test_n_step_targets_end_with_the_episode_and_bootstrap_from_where_a_time_limit_cut_it(n_step):
+    sequences = random_sequences(seed=n_step)
+    values = np.random.default_rng(9).standard_normal((BATCH, TIME + 1))
+    returns, discount, index = n_step_returns(sequences, GAMMA, n_step)
+    target = returns + discount * at_steps(jnp.asarray(values), index)
+    expected = [
+        [loop_target(sequences, values, row, step, n_step) for step in range(TIME)]
+        for row in range(BATCH)
+    ]
+    np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-5)
+
+
+def timestep(count, num_envs=2):
+    return Timestep(
+        observation=jnp.full((num_envs, 3), count, jnp.uint8),
+        done=jnp.zeros(num_envs, bool),
+        action=jnp.zeros(num_envs, jnp.int32),
+        reward=jnp.zeros(num_envs),
+    )
+
+
+def test_windows_overlap_and_keep_the_carry_of_their_first_step():
+    num_steps, parts = 2, 3
+    window = empty_window(timestep(0), jnp.full((2, 1), -1.0), parts * num_steps, num_steps)
+    assert window.transitions.cut_off.all(), "nothing is to be learned from an empty window"
+    for update in range(4):
+        counts = [num_steps * update + step for step in range(num_steps)]
+        transitions = [
+            Transition(
+                timestep(count),
+                jnp.full(2, count),
+                jnp.full(2, float(count)),
+                jnp.zeros(2, bool),
+                jnp.zeros(2, bool),
+            )
+            for count in counts
+        ]
+        transitions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *transitions)
+        # The carry counts the steps before it.
+        window = move_window(window, transitions, jnp.full((2, 1), float(counts[0])))
+    sequences = sequences_of(window, timestep(8))
+    for row in range(2):
+        np.testing.assert_array_equal(sequences.timestep.observation[row, :, 0], range(2, 9))
+        np.testing.assert_array_equal(sequences.reward[row], range(2, 8))
+        assert sequences.carry[row] == 2.0
+    assert not sequences.cut_off.any()
+    assert sequences.timestep.observation.dtype == jnp.uint8
