@@ -1,6 +1,7 @@
 """Memory networks: feature extractors, torsos and heads that snap together."""
 
-from memorax.networks import heads
+from memorax.networks import heads, inspect
+from memorax.networks.blocks.segment_recurrence import SegmentRecurrence
 from memorax.networks.cells import (
     FFMCell,
     FFMConfig,
@@ -25,22 +26,36 @@ from memorax.networks.cells import (
 )
 from memorax.networks.feature_extractor import FeatureExtractor
 from memorax.networks.network import Network
+from memorax.networks.positional_embeddings import (
+    ALiBi,
+    LearnablePositionalEmbedding,
+    PositionalEmbedding,
+    RelativePositionalEmbedding,
+    RoPE,
+)
 from memorax.networks.sequence_models import (
     RNN,
     Memoroid,
     MemoroidCell,
     MonoidCell,
+    RL2Wrapper,
+    SelfAttention,
+    SelfAttentionConfig,
     SequenceModel,
     SequenceModelWrapper,
 )
+from memorax.networks.vision import CNN, PatchEmbedding, ViT
 
 __all__ = [
+    "CNN",
     "RNN",
+    "ALiBi",
     "FFMCell",
     "FFMConfig",
     "FeatureExtractor",
     "LRUCell",
     "LRUConfig",
+    "LearnablePositionalEmbedding",
     "LinearAttentionCell",
     "LinearAttentionConfig",
     "Mamba2Cell",
@@ -51,15 +66,25 @@ __all__ = [
     "MinGRUConfig",
     "MonoidCell",
     "Network",
+    "PatchEmbedding",
+    "PositionalEmbedding",
+    "RL2Wrapper",
     "RTUCell",
     "RTUConfig",
+    "RelativePositionalEmbedding",
+    "RoPE",
     "S5Cell",
     "S5Config",
     "SHMCell",
     "SHMConfig",
+    "SegmentRecurrence",
+    "SelfAttention",
+    "SelfAttentionConfig",
     "SequenceModel",
     "SequenceModelWrapper",
+    "ViT",
     "heads",
+    "inspect",
     "mLSTMCell",
     "mLSTMConfig",
     "sLSTMCell",

@@ -2,7 +2,19 @@
 
 from memorax.networks.sequence_models.base import SequenceModel
 from memorax.networks.sequence_models.memoroid import Memoroid, MemoroidCell, MonoidCell
+from memorax.networks.sequence_models.rl2 import RL2Wrapper
 from memorax.networks.sequence_models.rnn import RNN
+from memorax.networks.sequence_models.self_attention import SelfAttention, SelfAttentionConfig
 from memorax.networks.sequence_models.wrappers import SequenceModelWrapper
 
-__all__ = ["RNN", "Memoroid", "MemoroidCell", "MonoidCell", "SequenceModel", "SequenceModelWrapper"]
+__all__ = [
+    "RNN",
+    "Memoroid",
+    "MemoroidCell",
+    "MonoidCell",
+    "RL2Wrapper",
+    "SelfAttention",
+    "SelfAttentionConfig",
+    "SequenceModel",
+    "SequenceModelWrapper",
+]

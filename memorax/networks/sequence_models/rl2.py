@@ -1,0 +1,78 @@
+"""Memory over trials of several episodes."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from memorax.networks.sequence_models.base import (
+    Carry,
+    SequenceModel,
+    apply_sequence_model,
+    check_sequence_model,
+    checked_carry,
+    checked_inputs,
+    initialize_carry,
+)
+from memorax.validation import check_whole
+
+LONGEST_TRIAL = 2**30
+"""So that the step within a trial and the length of a call add up within int32."""
+
+
+class RL2Wrapper(SequenceModel):
+    """Remember across the episodes of a trial, and forget where the next trial begins.
+
+    Episodes of a trial share one hidden task, which a memory that survives them can come to know:
+    learning by remembering. A trial is ``steps_per_trial`` steps, counted for each row in the
+    carry; ``done`` resets nothing. With s the step within the trial::
+
+        carry', y = sequence_model(x, done = (s == 0), carry),    s' = (s + 1) mod steps_per_trial
+
+    Of the laws of a memory all hold, except that the reset is at a trial's first step.
+
+    Within a trial the wrapped memory learns of an episode's end only by what it reads, so give the
+    ``FeatureExtractor`` a ``done_extractor``, and one for actions and rewards. The environment has
+    to draw a new task after ``steps_per_trial`` steps.
+
+    Attributes:
+        sequence_model: The memory, any sequence model.
+        steps_per_trial: How many steps, of however many episodes, a trial has.
+
+    Raises:
+        ValueError: At construction, if ``sequence_model`` is none or ``steps_per_trial`` is not a
+            whole number of at least 1; at the call, as ``SequenceModel``.
+
+    Source: Duan et al. 2016, RL², arXiv 1611.02779, section 2.2; Wang et al. 2016, arXiv
+    1611.05763.
+    """
+
+    sequence_model: Any
+    steps_per_trial: int
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_sequence_model("RL2Wrapper.sequence_model", self.sequence_model)
+        check_whole("RL2Wrapper.steps_per_trial", self.steps_per_trial, 1, LONGEST_TRIAL)
+        super().__post_init__()
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"] | None = None,
+        initial_carry: Carry | None = None,
+    ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
+        """Read a piece of a sequence; see ``SequenceModel``, but ``done`` resets nothing."""
+        inputs, _ = checked_inputs(self, inputs, done)
+        carry, step = checked_carry(self, initial_carry, inputs)
+        time = inputs.shape[1]
+        steps = (step[:, None] + jnp.arange(time, dtype=step.dtype)) % self.steps_per_trial
+        carry, outputs = apply_sequence_model(self.sequence_model, inputs, steps == 0, carry)
+        return (carry, (step + time) % self.steps_per_trial), outputs
+
+    @nn.nowrap
+    def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
+        """Return the memory's own fresh carry, and the step within the trial of each row."""
+        carry = initialize_carry(self.sequence_model, key, input_shape)
+        return carry, jnp.zeros(input_shape[:1], jnp.int32)

@@ -1,0 +1,342 @@
+"""Feature extractors for images: convolutions, or a transformer over patches."""
+
+import math
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jaxtyping import Array, Float, Shaped
+
+from memorax.networks.sequence_models.base import check_callable
+from memorax.validation import check_between, check_positive, unknown_name
+
+Pooling = Literal["class_token", "mean"]
+Variant = Literal["nature", "impala"]
+
+NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Channels, kernel size and stride."""
+IMPALA_CHANNELS = (16, 32, 32)
+
+
+class CNN(nn.Module):
+    """Convolutions over each image by itself, then a layer over all they found.
+
+    Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+
+    ``"nature"``: three convolutions without padding, with 32, 64 and 64 channels, each followed by
+    relu. Pixels beyond the last full stride are left out, as in every such convolution.
+
+    ``"impala"``: three stages of 16, 32 and 32 channels, each a convolution, a maximum over 3 x 3
+    that halves height and width, and two residual blocks of two convolutions. Deeper, and any
+    image is large enough for it.
+
+    Both end with a layer of ``features`` and relu.
+
+    Attributes:
+        features: How many features come out; 512 in the paper of ``"nature"``, 256 in that of
+            ``"impala"``.
+        variant: ``"nature"`` or ``"impala"``.
+        dtype: What to compute in; ``None`` is that of images and parameters.
+        param_dtype: The parameters' dtype.
+
+    Raises:
+        ValueError: At construction, if a field is out of range; at the call, if the image is not
+            one or too small.
+
+    Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, methods;
+    Espeholt et al. 2018, IMPALA, arXiv 1802.01561, figure 3 (the deep network).
+    """
+
+    features: int
+    variant: Variant = "nature"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("CNN.features", self.features)
+        if self.variant not in get_args(Variant):
+            raise ValueError(unknown_name("CNN.variant", str(self.variant), get_args(Variant)))
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, image: Shaped[Array, "batch time height width channels"]
+    ) -> Float[Array, "batch time features"]:
+        """Return the features of every image.
+
+        Args:
+            image: uint8 or floating point.
+        """
+        if image.ndim != 5:
+            raise ValueError(
+                "CNN reads images of shape (batch, time, height, width, channels), "
+                f"got {image.shape}"
+            )
+        values = _scaled(self, image)
+        values = values.reshape(-1, *image.shape[2:])
+        values = self._nature(values) if self.variant == "nature" else self._impala(values)
+        values = values.reshape(*image.shape[:2], -1)
+        dense = nn.Dense(self.features, dtype=self.dtype, param_dtype=self.param_dtype)
+        return nn.relu(dense(values))
+
+    def _nature(self, values):
+        smallest = 1
+        for _, size, stride in reversed(NATURE_LAYERS):
+            smallest = (smallest - 1) * stride + size
+        height, width = values.shape[1:3]
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"CNN: the strides of variant 'nature' need an image of at least {smallest} x "
+                f"{smallest}, got {height} x {width}"
+            )
+        for channels, size, stride in NATURE_LAYERS:
+            values = nn.relu(self._convolve(values, channels, size, stride, "VALID"))
+        return values
+
+    def _impala(self, values):
+        for channels in IMPALA_CHANNELS:
+            values = self._convolve(values, channels)
+            values = nn.max_pool(values, (3, 3), strides=(2, 2), padding="SAME")
+            for _ in range(2):
+                inner = self._convolve(nn.relu(values), channels)
+                values += self._convolve(nn.relu(inner), channels)
+        return nn.relu(values)
+
+    def _convolve(self, values, channels, size=3, stride=1, padding="SAME"):
+        convolution = nn.Conv(
+            channels,
+            (size, size),
+            strides=stride,
+            padding=padding,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        return convolution(values)
+
+
+class PatchEmbedding(nn.Module):
+    """Cut an image into square patches and map each linearly to a token.
+
+    What comes in is told by its rank: an image has five axes, and its patches become tokens row by
+    row; what has four is a sequence of tokens already, and each is mapped to ``features``.
+
+    Numbers of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+
+    Attributes:
+        patch_size: The height and width of a patch, in pixels.
+        features: The width of a token.
+        dtype: What to compute in; ``None`` is that of inputs and parameters.
+        param_dtype: The parameters' dtype.
+
+    Raises:
+        ValueError: At construction, if a number is not positive; at the call, if the inputs are of
+            another rank or dtype, or the image does not divide into patches.
+
+    Source: Dosovitskiy et al. 2020, arXiv 2010.11929, section 3.1.
+    """
+
+    patch_size: int
+    features: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("PatchEmbedding.patch_size", self.patch_size)
+        check_positive("PatchEmbedding.features", self.features)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, inputs: Shaped[Array, "batch time *image_or_tokens"]
+    ) -> Float[Array, "batch time tokens features"]:
+        """Return the tokens of every step.
+
+        Args:
+            inputs: ``(batch, time, height, width, channels)`` or
+                ``(batch, time, tokens, features)``, uint8 or floating point.
+        """
+        if inputs.ndim not in (4, 5):
+            raise ValueError(
+                "PatchEmbedding reads images of shape (batch, time, height, width, channels) or "
+                f"tokens of shape (batch, time, tokens, features), got {inputs.shape}"
+            )
+        patches = self._cut(inputs) if inputs.ndim == 5 else inputs
+        projection = nn.Dense(
+            self.features, dtype=self.dtype, param_dtype=self.param_dtype, name="projection"
+        )
+        return projection(_scaled(self, patches))
+
+    def _cut(self, image):
+        batch, time, height, width, channels = image.shape
+        size = self.patch_size
+        if min(height, width) < size:
+            raise ValueError(
+                "PatchEmbedding.patch_size must not exceed the image, got "
+                f"patch_size={size}, an image of {height} x {width}"
+            )
+        if height % size or width % size:
+            raise ValueError(
+                "PatchEmbedding.patch_size must divide the image's height and width, got "
+                f"patch_size={size}, an image of {height} x {width}"
+            )
+        rows, columns = height // size, width // size
+        patches = image.reshape(batch, time, rows, size, columns, size, channels).swapaxes(3, 4)
+        return patches.reshape(batch, time, rows * columns, size * size * channels)
+
+
+class ViT(nn.Module):
+    """A vision transformer over each image by itself.
+
+    With E the patch embedding, c a learnt class token and p a learnt position for each token::
+
+        z = [c, E(image)] + p
+        z = z + attention(norm(z)),  z = z + W_2 gelu(W_1 norm(z))      (num_layers times)
+        y = norm(z)[0]
+
+    Positions are learnt for as many tokens as the first image has; every later one must have as
+    many. Norms are layer norms, all maps have biases, gelu is the exact one.
+
+    Attributes:
+        features: The width of a token, and how many features come out.
+        num_layers: How many layers of attention and feed-forward.
+        num_heads: How many heads each attention has.
+        expansion_factor: The hidden width of a feed-forward layer over ``features``; 4 in the
+            paper. Their product must be whole.
+        patch_embedding: Maps an image to tokens of ``features``: a ``PatchEmbedding``, or any
+            module that returns ``(batch, time, tokens, features)``.
+        pooling: What comes out: ``"class_token"``, as in the paper's models, or ``"mean"`` of all
+            tokens, without a class token, which is its appendix D.3.
+        dtype: What to compute in; ``None`` is that of tokens and parameters.
+        param_dtype: The parameters' dtype.
+
+    Raises:
+        ValueError: At construction, if a field is out of range or two do not fit; at the call, if
+            the tokens do not fit.
+
+    Source: Dosovitskiy et al. 2020, arXiv 2010.11929, equations 1 to 4, with the initial values of
+    the authors' code.
+    """
+
+    features: int
+    num_layers: int
+    num_heads: int
+    expansion_factor: int | float
+    patch_embedding: Any
+    pooling: Pooling = "class_token"
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        for field in ("features", "num_layers", "num_heads"):
+            check_positive(f"ViT.{field}", getattr(self, field))
+        if self.features % self.num_heads:
+            raise ValueError(
+                "ViT.features must be divisible by num_heads, got "
+                f"features={self.features}, num_heads={self.num_heads}"
+            )
+        check_between("ViT.expansion_factor", self.expansion_factor, 0.0)
+        if not self._hidden_dim or not math.isclose(
+            self._hidden_dim, self.expansion_factor * self.features
+        ):
+            raise ValueError(
+                "ViT.expansion_factor times features must be a positive whole number, got "
+                f"expansion_factor={self.expansion_factor}, features={self.features}"
+            )
+        if self.pooling not in get_args(Pooling):
+            raise ValueError(unknown_name("ViT.pooling", str(self.pooling), get_args(Pooling)))
+        check_callable("ViT.patch_embedding", self.patch_embedding)
+        embedded = getattr(self.patch_embedding, "features", self.features)
+        if embedded != self.features:
+            raise ValueError(
+                "ViT.features must be those of its patch_embedding, got "
+                f"features={self.features}, patch_embedding.features={embedded}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, inputs: Shaped[Array, "batch time *image_or_tokens"]
+    ) -> Float[Array, "batch time features"]:
+        """Return the features of every image.
+
+        Args:
+            inputs: What the patch embedding reads, as ``(batch, time, height, width, channels)``.
+        """
+        tokens = self.patch_embedding(inputs)
+        if tokens.ndim != 4 or tokens.shape[-1] != self.features:
+            raise ValueError(
+                "ViT.patch_embedding must return (batch, time, tokens, features) with features="
+                f"{self.features}, got {tokens.shape}"
+            )
+        batch, time, *token_shape = tokens.shape
+        tokens = self._with_positions(tokens.reshape(batch * time, *token_shape))
+        for index in range(self.num_layers):
+            attention = nn.MultiHeadDotProductAttention(
+                self.num_heads,
+                kernel_init=nn.initializers.xavier_uniform(),
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"attention_{index}",
+            )
+            tokens += attention(self._norm(f"attention_norm_{index}")(tokens))
+            hidden = self._norm(f"feed_forward_norm_{index}")(tokens)
+            hidden = self._dense(f"expansion_{index}", self._hidden_dim)(hidden)
+            hidden = nn.gelu(hidden, approximate=False)
+            tokens += self._dense(f"contraction_{index}", self.features)(hidden)
+        tokens = self._norm("norm")(tokens)
+        pooled = tokens[:, 0] if self.pooling == "class_token" else tokens.mean(axis=1)
+        return pooled.reshape(batch, time, self.features)
+
+    def _with_positions(self, tokens):
+        if self.pooling == "class_token":
+            zeros = nn.initializers.zeros_init()
+            class_token = self.param("class_token", zeros, (self.features,), self.param_dtype)
+            tokens, class_token = promote_dtype(tokens, class_token, dtype=self.dtype)
+            class_tokens = jnp.broadcast_to(class_token, (len(tokens), 1, self.features))
+            tokens = jnp.concatenate([class_tokens, tokens], axis=1)
+        shape = tokens.shape[1:]
+        if self.has_variable("params", "position_embedding"):
+            learnt = self.get_variable("params", "position_embedding").shape
+            if learnt != shape:
+                raise ValueError(
+                    f"ViT has learnt {learnt[0]} positions of {learnt[1]} features, got "
+                    f"{shape[0]} tokens of {shape[1]}: an image of another size"
+                )
+        positions = self.param(
+            "position_embedding", nn.initializers.normal(0.02), shape, self.param_dtype
+        )
+        tokens, positions = promote_dtype(tokens, positions, dtype=self.dtype)
+        return tokens + positions
+
+    def _norm(self, name):
+        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype, name=name)
+
+    def _dense(self, name, features):
+        return nn.Dense(
+            features,
+            kernel_init=nn.initializers.xavier_uniform(),
+            bias_init=nn.initializers.normal(1e-6),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    @property
+    def _hidden_dim(self):
+        return round(self.expansion_factor * self.features)
+
+
+def _scaled(module, pixels):
+    """Return floating-point numbers: uint8 scaled to [0, 1], others as they are."""
+    name = type(module).__name__
+    if 0 in pixels.shape:
+        raise ValueError(f"{name} needs at least one of everything, got {pixels.shape}")
+    if pixels.dtype == jnp.uint8:
+        return pixels.astype(module.dtype or module.param_dtype) / 255
+    if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        raise ValueError(f"{name} reads uint8 or floating-point numbers, got dtype {pixels.dtype}")
+    return pixels
