@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Bool, PyTree, Shaped
 
 from memorax.networks.feature_extractor import leading_shape
+from memorax.networks.heads.base import apply_head, takes
 from memorax.networks.sequence_models.base import (
     Carry,
     apply_sequence_model,
@@ -27,7 +28,8 @@ class Network(nn.Module):
 
     Raises:
         ValueError: At construction, if a part is not a module or callable, or the torso is a bare
-            cell; at the call, if a shape, dtype or the carry does not fit.
+            cell; at the call, if a shape, dtype or the carry does not fit, or the head does not
+            take what is given to it.
     """
 
     feature_extractor: Any
@@ -48,6 +50,8 @@ class Network(nn.Module):
         action: Shaped[Array, "batch time ..."] | None = None,
         reward: Shaped[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
+        candidate_action: Shaped[Array, "batch time ..."] | None = None,
+        action_mask: Bool[Array, "batch time actions"] | None = None,
     ) -> tuple[Carry, Any]:
         """Read a piece of a sequence: one step while acting, many while training.
 
@@ -57,6 +61,10 @@ class Network(nn.Module):
             action: The action **before** the observation; only needed with an action extractor.
             reward: The reward **before** the observation; only needed with a reward extractor.
             initial_carry: The carry that the piece before returned; ``None`` is a fresh one.
+            candidate_action: The action to evaluate, for a head that evaluates actions; ``None`` is
+                ``action``.
+            action_mask: True where an action is allowed, for a head that takes it, such as
+                ``Categorical``; ``None``: all are.
 
         Returns:
             The carry for the next piece and the head's output.
@@ -64,7 +72,9 @@ class Network(nn.Module):
         done = checked_done("Network", done, leading_shape(observation))
         features = self.feature_extractor(observation, done=done, action=action, reward=reward)
         carry, features = apply_sequence_model(self.torso, features, done, initial_carry)
-        return carry, self.head(features)
+        if candidate_action is None and takes(self.head, "candidate_action"):
+            candidate_action = action
+        return carry, apply_head(self.head, features, candidate_action, action_mask)
 
     @nn.nowrap
     def initialize_carry(

@@ -1,6 +1,49 @@
-"""What a network says: how to act, and how good a state is."""
+"""What a network says: how to act, how good a state or an action is, and what else is to come."""
 
-from memorax.networks.heads.policy import Categorical, Gaussian
-from memorax.networks.heads.value import VNetwork
+from memorax.networks.heads.action_value import (
+    C51QNetwork,
+    ContinuousQNetwork,
+    DiscreteQNetwork,
+    TwinContinuousQNetwork,
+)
+from memorax.networks.heads.policy import Categorical, Gaussian, SquashedGaussian, Temperature
+from memorax.networks.heads.prediction import (
+    GVF,
+    Horde,
+    HordeOutput,
+    Transition,
+    main_head,
+    main_output,
+    predictions,
+)
+from memorax.networks.heads.squashed_normal import SquashedNormal
+from memorax.networks.heads.value import HLGaussVNetwork, VNetwork
+from memorax.networks.heads.value_distribution import (
+    ValueDistribution,
+    expected_value,
+    select_action,
+)
 
-__all__ = ["Categorical", "Gaussian", "VNetwork"]
+__all__ = [
+    "GVF",
+    "C51QNetwork",
+    "Categorical",
+    "ContinuousQNetwork",
+    "DiscreteQNetwork",
+    "Gaussian",
+    "HLGaussVNetwork",
+    "Horde",
+    "HordeOutput",
+    "SquashedGaussian",
+    "SquashedNormal",
+    "Temperature",
+    "Transition",
+    "TwinContinuousQNetwork",
+    "VNetwork",
+    "ValueDistribution",
+    "expected_value",
+    "main_head",
+    "main_output",
+    "predictions",
+    "select_action",
+]

@@ -1,12 +1,20 @@
 """Heads that say how to act."""
 
+from typing import Any
+
 import distrax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.typing import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from memorax.validation import check_positive
+from memorax.networks.heads.base import linear_output
+from memorax.networks.heads.squashed_normal import SquashedNormal
+from memorax.validation import check_between, check_positive
+
+LOG_SCALE_BOUNDS = (-20.0, 2.0)
 
 
 class Categorical(nn.Module):
@@ -17,14 +25,19 @@ class Categorical(nn.Module):
         kernel_init: Orthogonal with scale 0.01 by default, so that the first policy is nearly
             uniform (Andrychowicz et al. 2020, arXiv 2006.05990, section 3.2).
         bias_init: Initializer of the bias.
+        dtype: Of the product; ``None``: of inputs and parameters.
+        param_dtype: Of parameters, and at least of logits.
 
     Raises:
-        ValueError: At construction, if ``action_dim`` is not positive.
+        ValueError: At construction, if ``action_dim`` is not positive; at the call, if the mask
+            does not fit.
     """
 
     action_dim: int
     kernel_init: Initializer = nn.initializers.orthogonal(0.01)
     bias_init: Initializer = nn.initializers.zeros_init()
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
@@ -32,37 +45,66 @@ class Categorical(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, features: Float[Array, "batch time features"]) -> distrax.Categorical:
-        """Return the distribution at every step, of batch shape ``(batch, time)``."""
-        logits = nn.Dense(
-            self.action_dim, kernel_init=self.kernel_init, bias_init=self.bias_init, name="logits"
-        )(features)
+    def __call__(
+        self,
+        features: Float[Array, "batch time features"],
+        action_mask: Bool[Array, "batch time actions"] | None = None,
+    ) -> distrax.Categorical:
+        """Return the distribution at every step, of batch shape ``(batch, time)``.
+
+        Args:
+            features: What the torso says.
+            action_mask: True where an action is allowed; ``None``: all are. The others have
+                probability zero and a finite log-probability. Where none is allowed, the
+                distribution is uniform over all actions, as there is nothing to choose by.
+        """
+        logits = linear_output(self, features, self.action_dim, "logits")
+        if action_mask is not None:
+            if action_mask.shape != logits.shape or action_mask.dtype != bool:
+                raise ValueError(
+                    "Categorical: action_mask must be bool of shape (batch, time, actions) = "
+                    f"{logits.shape}, got {action_mask.dtype} of shape {action_mask.shape}"
+                )
+            # Half of the least number, so that normalising cannot overflow.
+            logits = jnp.where(action_mask, logits, jnp.finfo(logits.dtype).min / 2)
         return distrax.Categorical(logits=logits)
 
 
 class Gaussian(nn.Module):
-    """A normal distribution over continuous actions, its scale one parameter per dimension.
+    """A normal distribution over continuous actions, independent in each dimension.
 
     Attributes:
         action_dim: How many dimensions an action has.
         kernel_init: Orthogonal with scale 0.01 by default, so that the first means are near zero
             (Andrychowicz et al. 2020, arXiv 2006.05990, section 3.2).
         bias_init: Initializer of the mean's bias.
-        log_scale_init: Initializer of the logarithm of the standard deviation; zero by default,
-            a standard deviation of 1.
+        log_scale_init: Initializer of the logarithm of the standard deviation, or of its bias if it
+            depends on the state; zero by default, a standard deviation of 1.
+        state_dependent_scale: Whether the standard deviation is computed from the features, within
+            ``log_scale_bounds``. By default it is one parameter a dimension, as PPO has it
+            (Schulman et al. 2017, arXiv 1707.06347, section 6.1).
+        log_scale_bounds: Where the logarithm of a state-dependent standard deviation is clipped, as
+            in ``SquashedGaussian``.
+        dtype: Of the products; ``None``: of inputs and parameters.
+        param_dtype: Of parameters, and at least of mean and scale.
 
     Raises:
-        ValueError: At construction, if ``action_dim`` is not positive.
+        ValueError: At construction, if ``action_dim`` is not positive or the bounds are none.
     """
 
     action_dim: int
     kernel_init: Initializer = nn.initializers.orthogonal(0.01)
     bias_init: Initializer = nn.initializers.zeros_init()
     log_scale_init: Initializer = nn.initializers.zeros_init()
+    state_dependent_scale: bool = False
+    log_scale_bounds: tuple[float, float] = LOG_SCALE_BOUNDS
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("Gaussian.action_dim", self.action_dim)
+        _check_bounds("Gaussian.log_scale_bounds", self.log_scale_bounds)
         super().__post_init__()
 
     @nn.compact
@@ -70,9 +112,149 @@ class Gaussian(nn.Module):
         self, features: Float[Array, "batch time features"]
     ) -> distrax.MultivariateNormalDiag:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
-        mean = nn.Dense(
-            self.action_dim, kernel_init=self.kernel_init, bias_init=self.bias_init, name="mean"
-        )(features)
-        log_scale = self.param("log_scale", self.log_scale_init, (self.action_dim,))
-        scale = jnp.broadcast_to(jnp.exp(log_scale).astype(mean.dtype), mean.shape)
+        mean = linear_output(self, features, self.action_dim, "mean")
+        if self.state_dependent_scale:
+            scale = _state_dependent_scale(self, features)
+        else:
+            log_scale = self.param(
+                "log_scale", self.log_scale_init, (self.action_dim,), self.param_dtype
+            )
+            scale = jnp.broadcast_to(jnp.exp(log_scale).astype(mean.dtype), mean.shape)
         return distrax.MultivariateNormalDiag(loc=mean, scale_diag=scale)
+
+
+class SquashedGaussian(nn.Module):
+    """A normal distribution squashed by tanh into bounds, its scale dependent on the state.
+
+    Attributes:
+        action_dim: How many dimensions an action has.
+        low: The least action, one for all dimensions or a tuple with one for each.
+        high: The largest action, likewise.
+        kernel_init: Orthogonal with scale 0.01 by default, so that the first actions are around the
+            middle of the bounds, where tanh has a gradient.
+        bias_init: Initializer of the mean's bias.
+        log_scale_init: Initializer of the bias of the standard deviation's logarithm; zero by
+            default, a standard deviation of 1 before squashing.
+        log_scale_bounds: Where the logarithm of the standard deviation is clipped; -20 and 2 as in
+            the code of the authors of SAC (Haarnoja et al. 2018, arXiv 1801.01290).
+        dtype: Of the products; ``None``: of inputs and parameters.
+        param_dtype: Of parameters, and at least of mean and scale.
+
+    Raises:
+        ValueError: At construction, if ``action_dim`` is not positive or bounds are none.
+    """
+
+    action_dim: int
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
+    kernel_init: Initializer = nn.initializers.orthogonal(0.01)
+    bias_init: Initializer = nn.initializers.zeros_init()
+    log_scale_init: Initializer = nn.initializers.zeros_init()
+    log_scale_bounds: tuple[float, float] = LOG_SCALE_BOUNDS
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("SquashedGaussian.action_dim", self.action_dim)
+        _check_bounds("SquashedGaussian.log_scale_bounds", self.log_scale_bounds)
+        for field in ("low", "high"):
+            bound = getattr(self, field)
+            if isinstance(bound, tuple) and len(bound) != self.action_dim:
+                raise ValueError(
+                    f"SquashedGaussian.{field} must be one number or one for each of the "
+                    f"{self.action_dim} dimensions of an action, got {bound}"
+                )
+        low, high = (
+            bound if isinstance(bound, tuple) else (bound,) * self.action_dim
+            for bound in (self.low, self.high)
+        )
+        for bounds in zip(low, high, strict=True):
+            _check_bounds("SquashedGaussian's low and high", bounds)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "batch time features"]) -> SquashedNormal:
+        """Return the distribution at every step, of batch shape ``(batch, time)``."""
+        mean = linear_output(self, features, self.action_dim, "mean")
+        scale = _state_dependent_scale(self, features)
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound, mean.dtype), self.action_dim)
+            for bound in (self.low, self.high)
+        )
+        return SquashedNormal(mean, scale, low, high)
+
+
+class Temperature(nn.Module):
+    """The weight of the entropy in SAC, learned so that the policy keeps a given entropy.
+
+    It is a network of its own, called without inputs, and minimises::
+
+        loss = - temperature (log p(a) + target_entropy)
+
+    over its logarithm: it grows while the policy's entropy is below the target.
+
+    Attributes:
+        target_entropy: The entropy to keep; minus the number of the action's dimensions is the
+            published choice for continuous actions.
+        initial_temperature: Where it begins.
+        param_dtype: Of the parameter.
+
+    Raises:
+        ValueError: At construction, if ``target_entropy`` is not finite or ``initial_temperature``
+            is not positive.
+
+    Source: Haarnoja et al. 2018, arXiv 1812.05905, section 5, equation 18.
+    """
+
+    target_entropy: float
+    initial_temperature: float = 1.0
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        largest, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+        check_between("Temperature.target_entropy", self.target_entropy, -largest, largest)
+        check_between("Temperature.initial_temperature", self.initial_temperature, least, largest)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self) -> Float[Array, ""]:
+        """Return the temperature."""
+        initializer = nn.initializers.constant(np.log(self.initial_temperature))
+        return jnp.exp(self.param("log_temperature", initializer, (), self.param_dtype))
+
+    @nn.nowrap
+    def loss(
+        self, output: Float[Array, ""], log_prob: Float[Array, "batch time"]
+    ) -> Float[Array, "batch time"]:
+        """Return the loss at every step; the policy gets no gradient from it.
+
+        Args:
+            output: The temperature.
+            log_prob: The log-probabilities of actions drawn from the policy.
+        """
+        return -output * jax.lax.stop_gradient(log_prob + self.target_entropy)
+
+
+def _state_dependent_scale(head, features):
+    log_scale = nn.Dense(
+        head.action_dim,
+        dtype=head.dtype,
+        param_dtype=head.param_dtype,
+        kernel_init=head.kernel_init,
+        bias_init=head.log_scale_init,
+        name="log_scale",
+    )(features)
+    log_scale = log_scale.astype(jnp.promote_types(log_scale.dtype, head.param_dtype))
+    return jnp.exp(jnp.clip(log_scale, *head.log_scale_bounds))
+
+
+def _check_bounds(field, bounds):
+    if not isinstance(bounds, tuple) or len(bounds) != 2:
+        raise ValueError(f"{field} must be two numbers, got {bounds!r}")
+    largest = float(np.finfo(np.float32).max)
+    for bound in bounds:
+        check_between(field, bound, -largest, largest)
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"{field} must be a lower and a higher number, got {bounds}")
