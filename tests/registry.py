@@ -12,8 +12,10 @@ import flax.linen as nn
 
 from memorax.networks import (
     RNN,
+    ALiBi,
     FFMCell,
     FFMConfig,
+    LearnablePositionalEmbedding,
     LinearAttentionCell,
     LinearAttentionConfig,
     LRUCell,
@@ -24,10 +26,16 @@ from memorax.networks import (
     MemoroidCell,
     MinGRUCell,
     MinGRUConfig,
+    RelativePositionalEmbedding,
+    RL2Wrapper,
+    RoPE,
     RTUCell,
     RTUConfig,
     S5Cell,
     S5Config,
+    SegmentRecurrence,
+    SelfAttention,
+    SelfAttentionConfig,
     SequenceModelWrapper,
     SHMCell,
     SHMConfig,
@@ -53,11 +61,14 @@ class Entry:
             parameters) and the dtype of its parameters.
         alternatives: By name, other implementations of the same recurrence with the same
             parameters and carry.
+        exempt: By name, the laws that the model is not meant to keep, each with the reason. A
+            test of its own says what it keeps instead.
     """
 
     name: str
     build: Build
     alternatives: Mapping[str, Build] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
 
 
 # The RNN takes its own backward pass for exactly the cells of Flax, not for what inherits them.
@@ -111,6 +122,38 @@ def memoroid_entry(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
     return Entry(name, memoroid(cell, config), alternatives)
 
 
+def self_attention(
+    positional_embedding: Callable[[Any], Any] = lambda param_dtype: None,
+    implementation: Any = "auto",
+    block_size: int | None = 4,
+    **options: Any,
+) -> Build:
+    """Attend to contexts of 4; by default a pass takes several blocks."""
+    return lambda dtype, param_dtype: SelfAttention(
+        SelfAttentionConfig(
+            FEATURES,
+            num_heads=2,
+            context_length=4,
+            positional_embedding=positional_embedding(param_dtype),
+            head_dim=4,
+            **options,
+        ),
+        implementation,
+        block_size,
+        dtype,
+        param_dtype,
+    )
+
+
+def with_memory(attention: Build) -> Build:
+    """Extend an attention's context of 4 by a memory of 3; the inputs are those of the laws."""
+    return lambda *dtypes: SegmentRecurrence(attention(*dtypes), memory_length=3, features=5)
+
+
+def relative(param_dtype: Any) -> RelativePositionalEmbedding:
+    return RelativePositionalEmbedding(FEATURES, param_dtype)
+
+
 REGISTRY = (
     Entry(
         "gru",
@@ -159,6 +202,21 @@ REGISTRY = (
     ),
     memoroid_entry(
         "mlstm", mLSTMCell, mLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, block_size=4)
+    ),
+    Entry("self_attention", self_attention(num_key_value_heads=1, normalize_query_key=True)),
+    Entry("self_attention_rope", self_attention(lambda dtype: RoPE(rotary_dim=2))),
+    Entry(
+        "self_attention_alibi",
+        self_attention(lambda dtype: ALiBi(2)),
+        {"fused": self_attention(lambda dtype: ALiBi(2), "fused")},
+    ),
+    Entry("self_attention_learnable", self_attention(LearnablePositionalEmbedding)),
+    Entry("segment_recurrence", with_memory(self_attention(lambda dtype: ALiBi(2)))),
+    Entry("transformer_xl_attention", with_memory(self_attention(relative))),
+    Entry(
+        "rl2",
+        lambda *dtypes: RL2Wrapper(rnn(nn.GRUCell)(*dtypes), steps_per_trial=5),
+        exempt={"reset": "its memory survives episodes, and is forgotten between trials"},
     ),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),

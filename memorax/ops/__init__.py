@@ -1,6 +1,14 @@
-"""Pure functions on arrays: recurrences with resets and initial state."""
+"""Pure functions on arrays: recurrences and attention, with resets and initial state."""
 
 from memorax.ops.associative_scan import associative_scan
+from memorax.ops.attention import (
+    AttentionImplementation,
+    Positions,
+    episode_age,
+    slide_window,
+    sliding_window_attention,
+    sliding_window_attention_weights,
+)
 from memorax.ops.causal_convolution import causal_conv1d
 from memorax.ops.gated_outer_product import gated_outer_product
 from memorax.ops.gated_recurrence import gru, lstm
@@ -8,11 +16,17 @@ from memorax.ops.implementation import Implementation
 from memorax.ops.linear_recurrence import linear_recurrence
 
 __all__ = [
+    "AttentionImplementation",
     "Implementation",
+    "Positions",
     "associative_scan",
     "causal_conv1d",
+    "episode_age",
     "gated_outer_product",
     "gru",
     "linear_recurrence",
     "lstm",
+    "slide_window",
+    "sliding_window_attention",
+    "sliding_window_attention_weights",
 ]
