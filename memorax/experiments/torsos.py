@@ -24,6 +24,7 @@ from memorax.networks import (
     S5Config,
     SHMCell,
     SHMConfig,
+    architectures,
     mLSTMCell,
     mLSTMConfig,
     sLSTMCell,
@@ -32,6 +33,9 @@ from memorax.networks import (
 
 HEADS = 4
 """Of the models that have some, each a quarter of the features wide."""
+
+STEPS_PER_TRIAL = 128
+"""How long RL²'s memory lasts."""
 
 TORSOS: dict[str, Callable[[int], Any]] = {
     "gru": lambda features: RNN(cell=nn.GRUCell(features=features)),
@@ -49,6 +53,14 @@ TORSOS: dict[str, Callable[[int], Any]] = {
     "linear_attention": lambda features: Memoroid(
         LinearAttentionCell(LinearAttentionConfig(features, HEADS, max(features // HEADS, 1)))
     ),
+    "gtrxl": architectures.gtrxl,
+    "transformer_xl": architectures.transformer_xl,
+    "gpt2": architectures.gpt2,
+    "xlstm": architectures.xlstm,
+    "mamba2_stack": architectures.mamba2,
+    "s5_stack": architectures.s5,
+    "min_gru_stack": architectures.min_gru,
+    "rl2_gru": lambda features: architectures.rl2_gru(features, STEPS_PER_TRIAL),
     "mlp": lambda features: nn.Sequential((nn.Dense(features), nn.relu)),
 }
 """What each name builds, given the number of features."""

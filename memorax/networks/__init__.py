@@ -1,7 +1,19 @@
 """Memory networks: feature extractors, torsos and heads that snap together."""
 
-from memorax.networks import heads, inspect
-from memorax.networks.blocks.segment_recurrence import SegmentRecurrence
+from memorax.networks import architectures, heads, inspect
+from memorax.networks.blocks import (
+    FFN,
+    GLU,
+    GatedResidual,
+    MoE,
+    PostNorm,
+    PreNorm,
+    Projection,
+    Residual,
+    SegmentRecurrence,
+    Stack,
+    TopKRouter,
+)
 from memorax.networks.cells import (
     FFMCell,
     FFMConfig,
@@ -48,11 +60,14 @@ from memorax.networks.vision import CNN, PatchEmbedding, ViT
 
 __all__ = [
     "CNN",
+    "FFN",
+    "GLU",
     "RNN",
     "ALiBi",
     "FFMCell",
     "FFMConfig",
     "FeatureExtractor",
+    "GatedResidual",
     "LRUCell",
     "LRUConfig",
     "LearnablePositionalEmbedding",
@@ -64,14 +79,19 @@ __all__ = [
     "MemoroidCell",
     "MinGRUCell",
     "MinGRUConfig",
+    "MoE",
     "MonoidCell",
     "Network",
     "PatchEmbedding",
     "PositionalEmbedding",
+    "PostNorm",
+    "PreNorm",
+    "Projection",
     "RL2Wrapper",
     "RTUCell",
     "RTUConfig",
     "RelativePositionalEmbedding",
+    "Residual",
     "RoPE",
     "S5Cell",
     "S5Config",
@@ -82,7 +102,10 @@ __all__ = [
     "SelfAttentionConfig",
     "SequenceModel",
     "SequenceModelWrapper",
+    "Stack",
+    "TopKRouter",
     "ViT",
+    "architectures",
     "heads",
     "inspect",
     "mLSTMCell",

@@ -6,11 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax import ops
 from memorax.networks.initializers import Initializer
-from memorax.networks.sequence_models.base import Carry
 from memorax.ops.implementation import Implementation
 
 
@@ -102,11 +101,11 @@ def run_complex_states(
     C: Float[Array, "parts features"],
     D: Float[Array, " features"],
     done: Bool[Array, "batch time"],
-    carry: Carry,
+    carry: PyTree[Array],
     implementation: Implementation,
     chunk_size: int | None,
     dtype: Any,
-) -> tuple[Carry, Float[Array, "batch time features"]]:
+) -> tuple[PyTree[Array], Float[Array, "batch time features"]]:
     """Run h' = decay h + B x and read C h' + D x, with real and imaginary parts side by side."""
     real, imaginary = carry
     x, B, C, D = promote_dtype(x, B, C, D, dtype=dtype)
