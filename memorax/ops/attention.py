@@ -46,7 +46,7 @@ class Positions:
 
     With R(n) the rotation of each pair of features by n times the pair's frequency::
 
-        score = [(q + content_bias) . R(n) k + q . relative_key[n]] / sqrt(head_dim) + bias[n]
+        score = [(q + content_bias) . R(-n) k + q . relative_key[n]] / sqrt(head_dim) + bias[n]
 
     What is not given takes no part.
 
