@@ -6,8 +6,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_every_code_block_runs(document, as_a_user):
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/inspect.md"])
+def test_every_code_block_runs(document, as_a_user, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)
     assert blocks
     namespace = {"__name__": document}

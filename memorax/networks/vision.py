@@ -1,6 +1,6 @@
 """Feature extractors for images: convolutions, or a transformer over patches."""
 
-import math
+import functools
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float, Shaped
 
+from memorax.networks.blocks.feed_forward import FFN
 from memorax.networks.sequence_models.base import check_callable
 from memorax.validation import check_between, check_positive, unknown_name
 
@@ -17,6 +18,7 @@ Variant = Literal["nature", "impala"]
 NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel size and stride."""
 IMPALA_CHANNELS = (16, 32, 32)
+EXACT_GELU = functools.partial(nn.gelu, approximate=False)
 
 
 class CNN(nn.Module):
@@ -203,8 +205,8 @@ class ViT(nn.Module):
         features: The width of a token, and how many features come out.
         num_layers: How many layers of attention and feed-forward.
         num_heads: How many heads each attention has.
-        expansion_factor: The hidden width of a feed-forward layer over ``features``; 4 in the
-            paper. Their product must be whole.
+        expansion_factor: How many times as wide the hidden layer of a feed-forward layer is; 4 in
+            the paper. Need not be whole: the width is rounded.
         patch_embedding: Maps an image to tokens of ``features``: a ``PatchEmbedding``, or any
             module that returns ``(batch, time, tokens, features)``.
         pooling: What comes out: ``"class_token"``, as in the paper's models, or ``"mean"`` of all
@@ -216,8 +218,7 @@ class ViT(nn.Module):
         ValueError: At construction, if a field is out of range or two do not fit; at the call, if
             the tokens do not fit.
 
-    Source: Dosovitskiy et al. 2020, arXiv 2010.11929, equations 1 to 4, with the initial values of
-    the authors' code.
+    Source: Dosovitskiy et al. 2020, arXiv 2010.11929, equations 1 to 4.
     """
 
     features: int
@@ -238,22 +239,15 @@ class ViT(nn.Module):
                 "ViT.features must be divisible by num_heads, got "
                 f"features={self.features}, num_heads={self.num_heads}"
             )
-        check_between("ViT.expansion_factor", self.expansion_factor, 0.0)
-        if not self._hidden_dim or not math.isclose(
-            self._hidden_dim, self.expansion_factor * self.features
-        ):
-            raise ValueError(
-                "ViT.expansion_factor times features must be a positive whole number, got "
-                f"expansion_factor={self.expansion_factor}, features={self.features}"
-            )
+        check_between("ViT.expansion_factor", self.expansion_factor, 1 / self.features)
         if self.pooling not in get_args(Pooling):
             raise ValueError(unknown_name("ViT.pooling", str(self.pooling), get_args(Pooling)))
         check_callable("ViT.patch_embedding", self.patch_embedding)
-        embedded = getattr(self.patch_embedding, "features", self.features)
-        if embedded != self.features:
+        embedding = self.patch_embedding
+        if isinstance(embedding, PatchEmbedding) and embedding.features != self.features:
             raise ValueError(
                 "ViT.features must be those of its patch_embedding, got "
-                f"features={self.features}, patch_embedding.features={embedded}"
+                f"features={self.features}, patch_embedding.features={embedding.features}"
             )
         super().__post_init__()
 
@@ -274,20 +268,21 @@ class ViT(nn.Module):
             )
         batch, time, *token_shape = tokens.shape
         tokens = self._with_positions(tokens.reshape(batch * time, *token_shape))
-        for index in range(self.num_layers):
-            attention = nn.MultiHeadDotProductAttention(
-                self.num_heads,
-                kernel_init=nn.initializers.xavier_uniform(),
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f"attention_{index}",
-            )
-            tokens += attention(self._norm(f"attention_norm_{index}")(tokens))
-            hidden = self._norm(f"feed_forward_norm_{index}")(tokens)
-            hidden = self._dense(f"expansion_{index}", self._hidden_dim)(hidden)
-            hidden = nn.gelu(hidden, approximate=False)
-            tokens += self._dense(f"contraction_{index}", self.features)(hidden)
-        tokens = self._norm("norm")(tokens)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for layer in range(self.num_layers):
+            normalised = nn.LayerNorm(**dtypes, name=f"attention_norm_{layer}")(tokens)
+            tokens += nn.MultiHeadDotProductAttention(
+                self.num_heads, **dtypes, name=f"attention_{layer}"
+            )(normalised)
+            normalised = nn.LayerNorm(**dtypes, name=f"feed_forward_norm_{layer}")(tokens)
+            tokens += FFN(
+                self.features,
+                self.expansion_factor,
+                EXACT_GELU,
+                **dtypes,
+                name=f"feed_forward_{layer}",
+            )(normalised)
+        tokens = nn.LayerNorm(**dtypes, name="norm")(tokens)
         pooled = tokens[:, 0] if self.pooling == "class_token" else tokens.mean(axis=1)
         return pooled.reshape(batch, time, self.features)
 
@@ -311,23 +306,6 @@ class ViT(nn.Module):
         )
         tokens, positions = promote_dtype(tokens, positions, dtype=self.dtype)
         return tokens + positions
-
-    def _norm(self, name):
-        return nn.LayerNorm(dtype=self.dtype, param_dtype=self.param_dtype, name=name)
-
-    def _dense(self, name, features):
-        return nn.Dense(
-            features,
-            kernel_init=nn.initializers.xavier_uniform(),
-            bias_init=nn.initializers.normal(1e-6),
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name=name,
-        )
-
-    @property
-    def _hidden_dim(self):
-        return round(self.expansion_factor * self.features)
 
 
 def _scaled(module, pixels):
