@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
-from memorax.networks import Network
+from memorax.networks import Network, heads
 
 
 @struct.dataclass
@@ -108,6 +108,35 @@ def apply_and_add_losses(
     return output, jnp.asarray(sum(leaf.sum() for leaf in jax.tree.leaves(sown)), jnp.float32)
 
 
+def read_sequences(
+    network: Network,
+    params: PyTree,
+    timesteps: Timestep,
+    carry: PyTree,
+    burn_in_length: int,
+    candidate_action: Array | None = None,
+) -> tuple[Any, Array]:
+    """Apply a network to sequences to learn from; the burn-in only brings its carry up to date.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        timesteps: ``(batch, time)``, the burn-in first.
+        carry: The carry before the first step.
+        burn_in_length: Steps of the burn-in, through which no gradient flows.
+        candidate_action: After the burn-in, for heads that evaluate actions.
+
+    Returns:
+        The head's output after the burn-in, and the sum of what the network sows under ``losses``.
+    """
+    if burn_in_length:
+        burn_in = jax.tree.map(lambda leaf: leaf[:, :burn_in_length], timesteps)
+        carry, _ = apply_sequence(network, params, burn_in, carry)
+        carry = jax.lax.stop_gradient(carry)
+        timesteps = jax.tree.map(lambda leaf: leaf[:, burn_in_length:], timesteps)
+    return apply_and_add_losses(network, params, timesteps, carry, candidate_action)
+
+
 def apply_step(
     network: Network, params: PyTree, timestep: Timestep, carry: PyTree
 ) -> tuple[PyTree, Any]:
@@ -138,6 +167,11 @@ def episode_metrics(
         "episode_length": mean(episode_length),
         "num_episodes": num_episodes,
     }
+
+
+def batch_first(tree: PyTree) -> PyTree:
+    """Bring (time, batch, ...) to (batch, time, ...)."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
 
 
 def add_time(tree: PyTree) -> PyTree:
@@ -176,6 +210,39 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
             _check_continuous(head, got, action, space)
 
     jax.eval_shape(check, jax.random.key(0))
+
+
+def check_action_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
+    """Raise ``ValueError`` if a network's action values do not fit the environment.
+
+    Args:
+        field: What the network is called in the message, such as ``"DQN.network"``.
+        network: A network whose head is to return action values.
+        env: The environments.
+        params: Their parameters.
+    """
+    head, got = f"{field}.head", type(network.head).__name__
+    space = env.action_space(params)
+    if not isinstance(space, Discrete):
+        raise ValueError(
+            f"{field} values discrete actions, got an action space of shape {space.shape}"
+        )
+
+    def read(key):
+        timestep, _ = first_timestep(env, params, key)
+        variables = init_network(network, key, timestep)
+        carry = network.initialize_carry(env.num_envs)
+        return apply_step(network, variables, timestep, carry)[1]
+
+    output = jax.eval_shape(read, jax.random.key(0))
+    values = heads.expected_value(output)
+    shape = (env.num_envs, 1, space.n)
+    if getattr(values, "shape", None) != shape:
+        raise ValueError(
+            f"{head} must return action values of shape {shape}, such as "
+            f"DiscreteQNetwork(action_dim={space.n}), got {got}, which returns "
+            f"{getattr(values, 'shape', type(output).__name__)}"
+        )
 
 
 def _check_discrete(head, got, distribution, action, space):

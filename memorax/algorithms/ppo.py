@@ -13,17 +13,22 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import (
     Timestep,
-    apply_and_add_losses,
-    apply_sequence,
     apply_step,
     check_policy,
     episode_metrics,
     first_timestep,
     init_network,
+    read_sequences,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.rollouts import (
+    check_minibatches,
+    cut_to_sequences,
+    minibatch_indices,
+    rollout_sequence_length,
+)
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
-from memorax.networks import Network
+from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
 
 
@@ -54,6 +59,8 @@ class PPOConfig:
     """How far a value may leave its old one before its gradient is cut; None: no clipping."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
+    auxiliary_coefficient: float = 0.5
+    """Weight of the loss of a horde's demons, if a network's head is a Horde."""
     entropy_coefficient: float = 0.01
     """Weight of the policy's entropy."""
     normalize_advantage: bool = True
@@ -74,6 +81,7 @@ class PPOConfig:
         for field in (
             "clip_coefficient",
             "value_coefficient",
+            "auxiliary_coefficient",
             "entropy_coefficient",
             "sown_loss_coefficient",
         ):
@@ -81,12 +89,7 @@ class PPOConfig:
         for field in ("value_clip_coefficient", "target_kl"):
             if getattr(self, field) is not None:
                 check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
-        if self.num_envs * self.num_steps % self.num_minibatches:
-            raise ValueError(
-                "PPOConfig.num_envs * num_steps must be divisible by num_minibatches, got "
-                f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
-                f"num_minibatches={self.num_minibatches}"
-            )
+        check_minibatches(self)
         # At least one step has to remain to learn from.
         check_whole("PPOConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
@@ -123,6 +126,7 @@ class Rollout:
         value: What the critic expected.
         reward: What came of it; at a time limit, with the discounted value of what was cut off.
         ended: True where the action ended the episode.
+        demons: What the demons of each horde learn from.
         episode_return: The return of the episode up to and with the action.
         episode_length: The steps of the episode up to and with the action.
     """
@@ -133,8 +137,26 @@ class Rollout:
     value: PyTree
     reward: PyTree
     ended: PyTree
+    demons: PyTree
     episode_return: PyTree
     episode_length: PyTree
+
+
+@struct.dataclass
+class DemonSteps:
+    """What the demons of one horde learn from. All lead with (time, envs).
+
+    Attributes:
+        transition: What happened, as demons are shown it.
+        predictions: What each expected before.
+        cut_off: True where a time limit ended the episode.
+        predictions_cut_off: What each would have expected next there, elsewhere 0.
+    """
+
+    transition: PyTree
+    predictions: PyTree
+    cut_off: PyTree
+    predictions_cut_off: PyTree
 
 
 @struct.dataclass
@@ -148,6 +170,7 @@ class Sequences:
         value: What the critic expected.
         advantage: How much better than expected it turned out.
         target: What the critic should have expected.
+        demon_targets: What the demons of each horde should have expected.
         carry: The carries of the ``"actor"`` and the ``"critic"`` before the first step.
     """
 
@@ -157,6 +180,7 @@ class Sequences:
     value: PyTree
     advantage: PyTree
     target: PyTree
+    demon_targets: PyTree
     carry: PyTree
 
 
@@ -185,6 +209,9 @@ class PPO(Algorithm):
         ValueError: If the networks do not fit the environment or the configuration. Nothing has
             been compiled by then.
 
+    A critic may learn a distribution (``heads.HLGaussVNetwork``, with ``value_clip_coefficient``
+    None). Either head may be a ``heads.Horde``, whose demons learn beside it.
+
     Besides what ``Algorithm.train`` promises, ``initial_ratio_error`` is the largest distance of
     the importance ratio from 1 before a rollout's first minibatch: rounding, if the networks keep
     the laws.
@@ -209,21 +236,25 @@ class PPO(Algorithm):
         self.optimizer = optimizer
         self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
         check_policy("PPO.actor", actor, self._envs, env_params)
-        if not hasattr(critic.head, "loss"):
+        value_head = heads.main_head(critic.head)
+        if not hasattr(value_head, "loss"):
             raise ValueError(
                 "PPO.critic.head must have a loss, such as VNetwork(), got "
-                f"{type(critic.head).__name__}"
+                f"{type(value_head).__name__}"
             )
-        holds_carry = bool(jax.tree.leaves(jax.eval_shape(self._initial_carry)))
-        # Without a carry every step stands for itself, so steps may be shuffled as well.
-        self._sequence_length = config.num_steps if holds_carry or config.burn_in_length else 1
-        num_sequences = config.num_envs * config.num_steps // self._sequence_length
-        if num_sequences % config.num_minibatches:
+        clipped = config.value_clip_coefficient is not None
+        if clipped and isinstance(value_head, heads.HLGaussVNetwork):
             raise ValueError(
-                "PPOConfig.num_envs must be divisible by num_minibatches, since sequences are "
-                f"never cut, got num_envs={config.num_envs}, "
-                f"num_minibatches={config.num_minibatches}"
+                "PPOConfig.value_clip_coefficient must be None for HLGaussVNetwork, since a "
+                f"distribution has no distance to clip, got {config.value_clip_coefficient}"
             )
+        self._hordes = {
+            name: network.head
+            for name, network in self.networks.items()
+            if isinstance(network.head, heads.Horde)
+        }
+        carry = jax.eval_shape(self._initial_carry)
+        self._sequence_length = rollout_sequence_length(config, carry)
 
     @property
     def steps_per_update(self) -> int:
@@ -249,7 +280,8 @@ class PPO(Algorithm):
         )
 
     def _policy(self, state: PPOState, deterministic: bool):
-        def choose(key, distribution):
+        def choose(key, output):
+            distribution = heads.main_output(output)
             return distribution.mode() if deterministic else distribution.sample(seed=key)
 
         return self.networks["actor"], state.params["actor"], choose
@@ -283,69 +315,86 @@ class PPO(Algorithm):
     def _act(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
-        actor_carry, distribution = self._apply_step("actor", state, state.timestep)
-        critic_carry, value = self._apply_step("critic", state, state.timestep)
+        carry, outputs = self._read(state, state.timestep)
+        distribution = heads.main_output(outputs["actor"])
         action, log_prob = distribution.sample_and_log_prob(seed=action_key)
         action = action[:, 0]
         observation, env_state, reward, terminated, truncated, info = self._envs.step(
             env_key, state.env_state, action, self.env_params
         )
         ended = terminated | truncated
-        carry = {"actor": actor_carry, "critic": critic_carry}
         next_state = replace(
             state,
             env_state=env_state,
             timestep=Timestep(observation, ended, action, reward),
             carry=carry,
         )
-        # What the critic would have read next had the time limit not struck.
+        # What the networks would have read next had the time limit not struck.
         cut_off = Timestep(info["final_observation"], jnp.zeros_like(ended), action, reward)
         limited = truncated & ~terminated
-        value_cut_off = jax.lax.cond(
+        expected = self._expectations(outputs)
+        value_cut_off, predictions_cut_off = jax.lax.cond(
             jnp.any(limited),
-            lambda: self._apply_step("critic", next_state, cut_off)[1],
-            lambda: jnp.zeros_like(value),
+            lambda: self._expectations(self._read(next_state, cut_off)[1]),
+            lambda: jax.tree.map(jnp.zeros_like, expected),
+        )
+        value, predictions = expected
+        transition = heads.Transition(
+            state.timestep.observation, action, reward, info["final_observation"], terminated
         )
         rollout = Rollout(
             timestep=state.timestep,
             action=action,
             log_prob=log_prob[:, 0],
-            value=value[:, 0],
-            reward=reward + self.config.gamma * jnp.where(limited, value_cut_off[:, 0], 0),
+            value=value,
+            reward=reward + self.config.gamma * jnp.where(limited, value_cut_off, 0),
             ended=ended,
+            demons={
+                name: DemonSteps(transition, predictions[name], limited, predictions_cut_off[name])
+                for name in self._hordes
+            },
             episode_return=info["episode_return"],
             episode_length=info["episode_length"],
         )
         return next_state, rollout
 
-    def _apply_step(self, name, state, timestep):
-        return apply_step(self.networks[name], state.params[name], timestep, state.carry[name])
+    def _read(self, state: PPOState, timestep: Timestep) -> tuple[PyTree, dict[str, Any]]:
+        """Show a timestep to both networks; return their carries and outputs."""
+        carries, outputs = {}, {}
+        for name, network in self.networks.items():
+            carries[name], outputs[name] = apply_step(
+                network, state.params[name], timestep, state.carry[name]
+            )
+        return carries, outputs
+
+    def _expectations(self, outputs: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+        """Return the critic's value, and what each horde's demons predict, ``(envs,)`` each."""
+        value = heads.expected_value(heads.main_output(outputs["critic"]))
+        predictions = {name: heads.predictions(outputs[name]) for name in self._hordes}
+        return jax.tree.map(lambda leaf: leaf[:, 0], (value, predictions))
 
     def _sequences(self, state: PPOState, next_state: PPOState, rollout: Rollout) -> Sequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
-        _, last_value = self._apply_step("critic", next_state, next_state.timestep)
-        values = jnp.concatenate([rollout.value, last_value.T])
+        _, last_outputs = self._read(next_state, next_state.timestep)
+        last_value, last_predictions = self._expectations(last_outputs)
+        values = jnp.concatenate([rollout.value, last_value[None]])
         discount = self.config.gamma * (1.0 - rollout.ended)
         advantage = jax.vmap(
             rlax.truncated_generalized_advantage_estimation, in_axes=(1, 1, None, 1), out_axes=1
         )(rollout.reward, discount, self.config.gae_lambda, values)
-        batch_first = jax.tree.map(
-            lambda leaf: jnp.swapaxes(leaf, 0, 1),
-            (
-                rollout.timestep,
-                rollout.action,
-                rollout.log_prob,
-                rollout.value,
-                advantage,
-                advantage + rollout.value,
-            ),
+        steps = (
+            rollout.timestep,
+            rollout.action,
+            rollout.log_prob,
+            rollout.value,
+            advantage,
+            advantage + rollout.value,
+            {
+                name: _demon_targets(horde, rollout.demons[name], last_predictions[name])
+                for name, horde in self._hordes.items()
+            },
         )
-        # Cut to sequences: whole ones, or single steps.
-        length = self._sequence_length
-        return Sequences(
-            *jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[2:]), batch_first),
-            carry=state.carry,
-        )
+        return Sequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
 
     def _learn(self, state: PPOState, sequences: Sequences, key: Array):
         """Run the epochs; return parameters, the optimizer's state and metrics."""
@@ -385,9 +434,9 @@ class PPO(Algorithm):
             return learner, (metrics, 1.0 - stopped)
 
         num_sequences = sequences.log_prob.shape[0]
-        indices = jax.vmap(lambda key: jax.random.permutation(key, num_sequences))(
-            jax.random.split(key, config.update_epochs)
-        ).reshape(config.update_epochs * config.num_minibatches, -1)
+        indices = minibatch_indices(
+            key, num_sequences, config.update_epochs, config.num_minibatches
+        )
         (params, optimizer_state, _), (metrics, counted) = jax.lax.scan(
             unless_stopped, (state.params, state.optimizer_state, jnp.bool_(False)), indices
         )
@@ -399,8 +448,10 @@ class PPO(Algorithm):
     def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
         config = self.config
-        distribution, actor_sown = self._replay("actor", params, sequences)
-        value, critic_sown = self._replay("critic", params, sequences)
+        actor_output, actor_sown = self._replay("actor", params, sequences)
+        critic_output, critic_sown = self._replay("critic", params, sequences)
+        distribution = heads.main_output(actor_output)
+        value = heads.main_output(critic_output)
         learned = jax.tree.map(
             lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
         )
@@ -416,13 +467,21 @@ class PPO(Algorithm):
         )
         value_loss = self._value_loss(value, learned).mean()
         entropy = distribution.entropy().mean()
+        outputs = {"actor": actor_output, "critic": critic_output}
+        demon_losses = [
+            horde.loss(outputs[name], learned.demon_targets[name]).mean()
+            for name, horde in self._hordes.items()
+        ]
+        auxiliary_loss = jnp.asarray(sum(demon_losses))
         loss = (
             policy_loss
             + config.value_coefficient * value_loss
             - config.entropy_coefficient * entropy
+            + config.auxiliary_coefficient * auxiliary_loss
             + config.sown_loss_coefficient * (actor_sown + critic_sown)
         )
-        return loss, {
+        auxiliary = {"auxiliary_loss": auxiliary_loss} if self._hordes else {}
+        return loss, auxiliary | {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
@@ -432,25 +491,35 @@ class PPO(Algorithm):
         }
 
     def _replay(self, name: str, params: dict[str, PyTree], sequences: Sequences):
-        """Apply a network to whole sequences; the burn-in only brings its carry up to date.
-
-        Returns the head's output and the sum of what the network sows under ``losses``.
-        """
-        network, params = self.networks[name], params[name]
-        carry, timestep = sequences.carry[name], sequences.timestep
-        burn_in_length = self.config.burn_in_length
-        if burn_in_length:
-            burn_in = jax.tree.map(lambda leaf: leaf[:, :burn_in_length], timestep)
-            carry, _ = apply_sequence(network, params, burn_in, carry)
-            carry = jax.lax.stop_gradient(carry)
-            timestep = jax.tree.map(lambda leaf: leaf[:, burn_in_length:], timestep)
-        return apply_and_add_losses(network, params, timestep, carry)
+        """Return a network's output for whole sequences after the burn-in, and what it sows."""
+        return read_sequences(
+            self.networks[name],
+            params[name],
+            sequences.timestep,
+            sequences.carry[name],
+            self.config.burn_in_length,
+        )
 
     def _value_loss(self, value, learned):
-        loss = self.networks["critic"].head.loss
+        loss = heads.main_head(self.networks["critic"].head).loss
         unclipped = loss(value, learned.target)
         if self.config.value_clip_coefficient is None:
             return unclipped
         limit = self.config.value_clip_coefficient
         clipped = learned.value + jnp.clip(value - learned.value, -limit, limit)
         return jnp.maximum(unclipped, loss(clipped, learned.target))
+
+
+def _demon_targets(
+    horde: heads.Horde, steps: DemonSteps, last_predictions: dict[str, Array]
+) -> dict[str, Array]:
+    """Return each demon's target; the last step bootstraps from the prediction after it."""
+    next_predictions = jax.tree.map(
+        lambda predicted, last, cut_off: jnp.where(
+            steps.cut_off, cut_off, jnp.concatenate([predicted[1:], last[None]])
+        ),
+        steps.predictions,
+        last_predictions,
+        steps.predictions_cut_off,
+    )
+    return horde.targets(steps.transition, next_predictions)

@@ -1,13 +1,11 @@
 """What algorithms that learn from replay share: the sequences they keep, and their targets."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from memorax.algorithms.acting import Timestep
+from memorax.algorithms.acting import Timestep, batch_first
 from memorax.environments import (
     Environment,
     RecordEpisodeStatistics,
@@ -146,11 +144,6 @@ def sequences_of(window: Window, timestep: Timestep) -> Sequences:
     )
 
 
-def batch_first(tree: PyTree) -> PyTree:
-    """Bring (time, batch, ...) to (batch, time, ...)."""
-    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
-
-
 def n_step_returns(
     sequences: Sequences, gamma: float, n_step: int
 ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"], Int[Array, "batch time"]]:
@@ -184,9 +177,3 @@ def masked_mean(
 ) -> Float[Array, "batch"]:
     """Return each row's mean over the steps of its mask, 0 if there is none."""
     return jnp.where(mask, values, 0).sum(1) / jnp.maximum(mask.sum(1), 1)
-
-
-def at_steps(values: Any, index: Int[Array, "batch time"]) -> Any:
-    """Take the timesteps of an index out of every array of ``(batch, time + 1, ...)``."""
-    rows = jnp.arange(index.shape[0])[:, None]
-    return jax.tree.map(lambda leaf: leaf[rows, index], values)

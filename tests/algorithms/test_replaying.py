@@ -7,7 +7,6 @@ from memorax.algorithms.acting import Timestep
 from memorax.algorithms.replaying import (
     Sequences,
     Transition,
-    at_steps,
     empty_window,
     move_window,
     n_step_returns,
@@ -51,7 +50,7 @@ def test_n_step_targets_end_with_the_episode_and_bootstrap_from_where_a_time_lim
     sequences = random_sequences(seed=n_step)
     values = np.random.default_rng(9).standard_normal((BATCH, TIME + 1))
     returns, discount, index = n_step_returns(sequences, GAMMA, n_step)
-    target = returns + discount * at_steps(jnp.asarray(values), index)
+    target = returns + discount * values[np.arange(BATCH)[:, None], index]
     expected = [
         [loop_target(sequences, values, row, step, n_step) for step in range(TIME)]
         for row in range(BATCH)

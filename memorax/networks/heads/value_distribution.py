@@ -36,10 +36,6 @@ class ValueDistribution:
         """The values that the logits are of, in ascending order and equally distant."""
         return support(self.first_atom, self.last_atom, self.logits.shape[-1], self.logits.dtype)
 
-    def __getitem__(self, index: Any) -> "ValueDistribution":
-        """Take part of the leading axes, as of an array of values."""
-        return ValueDistribution(self.logits[index], self.atoms)
-
     @property
     def probs(self) -> Float[Array, "*axes atoms"]:
         """The probabilities of the atoms."""

@@ -1,0 +1,259 @@
+"""Deep Q-learning of recurrent agents from replay: DQN, its refinements, and R2D2."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import rlax
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.algorithms.acting import (
+    Timestep,
+    apply_step,
+    check_action_values,
+    init_network,
+    read_sequences,
+)
+from memorax.algorithms.algorithm import Metrics
+from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
+from memorax.algorithms.replay_algorithm import (
+    ReplayAlgorithm,
+    ReplayConfig,
+    ReplayState,
+    learned_from,
+)
+from memorax.algorithms.replaying import Sequences, masked_mean, n_step_returns
+from memorax.buffers import ReplaySample
+from memorax.environments import Environment
+from memorax.networks import Network, heads
+from memorax.validation import check_between, check_positive, check_whole
+
+
+@dataclass(frozen=True)
+class DQNConfig(ReplayConfig):
+    """What DQN does; sizes fit small tasks that need memory.
+
+    Raises:
+        ValueError: If a value is out of its range, sequences are not made of whole pieces of
+            acting, burn-in or ``n_step`` leave nothing to learn from, or the replay is smaller
+            than a batch.
+    """
+
+    n_step: int = 1
+    """Rewards that a target adds up before it bootstraps."""
+    double_q: bool = True
+    """Let the network choose the action that the target network values (arXiv 1509.06461)."""
+    value_rescaling: bool = False
+    """Learn values on a scale that grows like a square root (arXiv 1805.11593, section 3.1)."""
+    target_update_period: int = 1
+    """Gradient steps between updates of the target network."""
+    target_update_rate: float = 0.01
+    """How far an update moves the target network: 1 copies, less is Polyak's average."""
+    epsilon_start: float = 1.0
+    """Share of random actions at the beginning."""
+    epsilon_end: float = 0.05
+    """Share of random actions in the end."""
+    epsilon_decay_steps: int = 50_000
+    """Environment steps over which the share of random actions falls, linearly."""
+    priority_exponent: float | None = None
+    """How much temporal-difference errors decide what is replayed, 0 to 1; None: all alike."""
+    importance_exponent: float = 0.6
+    """How far the loss makes up for what priorities replay too often, 0 to 1."""
+    max_priority_weight: float = 0.9
+    """Share of the largest error, rather than the mean one, in a sequence's priority."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        super().__post_init__()
+        name = type(self).__name__
+        check_positive(f"{name}.target_update_period", self.target_update_period)
+        for field in ("target_update_rate", "importance_exponent", "max_priority_weight"):
+            check_between(f"{name}.{field}", getattr(self, field), 0.0, 1.0)
+        if self.priority_exponent is not None:
+            check_between(f"{name}.priority_exponent", self.priority_exponent, 0.0, 1.0)
+        check_epsilon(self)
+        check_whole(f"{name}.n_step", self.n_step, 1, self.sequence_length - self.burn_in_length)
+
+
+@dataclass(frozen=True)
+class R2D2Config(DQNConfig):
+    """DQN with the choices of R2D2: stored carries, burn-in, overlap, priorities, rescaling.
+
+    As published, but for the number of actors, the size of the replay and exploration: R2D2 runs
+    256 actors, each with an epsilon of its own.
+
+    Source: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement
+        Learning", sections 2.3 and 3, and table 2.
+    """
+
+    num_steps: int = 40
+    sequence_length: int = 80
+    burn_in_length: int = 40
+    batch_size: int = 64
+    gamma: float = 0.997
+    n_step: int = 5
+    value_rescaling: bool = True
+    target_update_period: int = 2_500
+    target_update_rate: float = 1.0
+    priority_exponent: float | None = 0.9
+
+
+@struct.dataclass
+class DQNLearner:
+    """What gradient steps change.
+
+    Attributes:
+        params: The network's parameters.
+        target_params: Those of the target network.
+        optimizer_state: The optimizer's state.
+        num_gradient_steps: Gradient steps so far.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    optimizer_state: PyTree
+    num_gradient_steps: PyTree
+
+
+class DQN(ReplayAlgorithm):
+    """Deep Q-learning, recurrent, from a replay of sequences.
+
+    With ``heads.C51QNetwork`` the same class learns the distribution of returns, with
+    ``heads.DiscreteQNetwork(dueling=True)`` the action values apart from the state's, with
+    ``R2D2Config`` it is R2D2. See ``ReplayAlgorithm`` for what a sequence holds.
+
+    Args:
+        config: What DQN does.
+        env: An ``Environment`` or a Gymnax environment of discrete actions, not vectorised.
+        env_params: Its parameters.
+        network: A network whose head returns action values.
+        optimizer: Applied to the parameters once a gradient step.
+
+    Raises:
+        ValueError: If the network does not fit the environment or the configuration, or the replay
+            would not fit into memory. Nothing has been compiled or allocated by then.
+
+    Source: Mnih et al. 2015, "Human-level control through deep reinforcement learning"; Hausknecht
+        and Stone 2015, arXiv 1507.06527 (recurrent); Kapturowski et al. 2019 (R2D2); Bellemare et
+        al. 2017, arXiv 1707.06887 (C51).
+    """
+
+    config: DQNConfig
+
+    def __init__(
+        self,
+        config: DQNConfig,
+        env: Environment | Any,
+        env_params: Any,
+        network: Network,
+        optimizer: optax.GradientTransformation,
+    ):
+        super().__init__(config, env, env_params)
+        self.network = network
+        self.optimizer = optimizer
+        check_action_values("DQN.network", network, self._envs, env_params)
+        self._prepare_replay(config.priority_exponent)
+
+    def _initial_carry(self) -> PyTree:
+        return self.network.initialize_carry(self.config.num_envs)
+
+    def _init_learner(self, key: Array, timestep: Timestep) -> DQNLearner:
+        params = init_network(self.network, key, timestep)
+        return DQNLearner(params, params, self.optimizer.init(params), jnp.int32(0))
+
+    def _policy(self, state: ReplayState, deterministic: bool):
+        epsilon = 0.0 if deterministic else self.config.epsilon_end
+
+        def choose(key, output):
+            return epsilon_greedy(key, heads.expected_value(output), epsilon)
+
+        return self.network, state.params, choose
+
+    def _choose(self, state: ReplayState, key: Array) -> tuple[PyTree, Array]:
+        carry, output = apply_step(self.network, state.params, state.timestep, state.carry)
+        values = heads.expected_value(output)[:, 0]
+        return carry, epsilon_greedy(key, values, self._epsilon(state))
+
+    def _epsilon(self, state: ReplayState) -> Array:
+        return linear_epsilon(self.config, self._num_env_steps(state))
+
+    def _update(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
+        epsilon = self._epsilon(state)
+        state, metrics = super()._update(state, key)
+        return state, metrics | {"epsilon": epsilon}
+
+    def _learn(self, learner: DQNLearner, sample: ReplaySample, key: Array):
+        config = self.config
+        weights = jnp.ones(config.batch_size)
+        if sample.probabilities is not None:
+            weights = sample.probabilities**-config.importance_exponent
+            weights /= weights.max()
+        (_, (priorities, metrics)), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+            learner.params, learner.target_params, sample.sequences, weights
+        )
+        updates, optimizer_state = self.optimizer.update(
+            gradients, learner.optimizer_state, learner.params
+        )
+        params = optax.apply_updates(learner.params, updates)
+        num_gradient_steps = learner.num_gradient_steps + 1
+        due = num_gradient_steps % config.target_update_period == 0
+        target_params = jax.tree.map(
+            partial(jnp.where, due),
+            optax.incremental_update(params, learner.target_params, config.target_update_rate),
+            learner.target_params,
+        )
+        learner = DQNLearner(params, target_params, optimizer_state, num_gradient_steps)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        return learner, priorities if self._replay.prioritized else None, metrics
+
+    def _loss(self, params: PyTree, target_params: PyTree, sequences: Sequences, weights: Array):
+        """Return the objective to minimise; each sequence's priority, and metrics."""
+        config, head = self.config, self.network.head
+        read = partial(
+            read_sequences,
+            self.network,
+            timesteps=sequences.timestep,
+            carry=sequences.carry,
+            burn_in_length=config.burn_in_length,
+        )
+        output, sown = read(params)
+        target_output, _ = read(target_params)
+        learned = learned_from(sequences, config.burn_in_length)
+        mask = ~learned.cut_off
+        acted_on = jax.tree.map(lambda leaf: leaf[:, :-1], output)
+        chosen = heads.select_action(acted_on, learned.action)
+        loss = head.loss(chosen, self._target(output, target_output, learned))
+        # |Q(s, a) - target|, but for distributions, whose loss says how far apart they are.
+        error = loss if isinstance(chosen, heads.ValueDistribution) else jnp.sqrt(2 * loss)
+        mean_error = masked_mean(error, mask)
+        largest = jnp.where(mask, error, 0).max(axis=1)
+        share = config.max_priority_weight
+        # What has priority 0 would never be drawn again.
+        priorities = share * largest + (1 - share) * mean_error + 1e-6
+        loss = (weights * masked_mean(loss, mask)).mean()
+        metrics = {
+            "loss": loss,
+            "action_value": masked_mean(heads.expected_value(chosen), mask).mean(),
+            "temporal_difference_error": mean_error.mean(),
+        }
+        return loss + config.sown_loss_coefficient * sown, (
+            jax.lax.stop_gradient(priorities),
+            metrics,
+        )
+
+    def _target(self, output: Any, target_output: Any, sequences: Sequences) -> Any:
+        """Return what the chosen actions turned out to be worth."""
+        config, head = self.config, self.network.head
+        returns, discount, index = n_step_returns(sequences, config.gamma, config.n_step)
+        chooser = output if config.double_q else target_output
+        action = jnp.argmax(heads.expected_value(chooser), axis=-1)
+        chosen = heads.select_action(target_output, action)
+        # The n steps may end at different times, each with a value there.
+        rows = jnp.arange(index.shape[0])[:, None]
+        bootstrap = jax.tree.map(lambda leaf: leaf[rows, index], chosen)
+        scale = rlax.SIGNED_HYPERBOLIC_PAIR if config.value_rescaling else rlax.IDENTITY_PAIR
+        return head.bellman_target(returns, discount, bootstrap, scale)

@@ -1,0 +1,270 @@
+"""What algorithms that learn from a replay of sequences do alike: act, keep, and draw."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.algorithms.acting import Timestep, episode_metrics, first_timestep
+from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.replaying import (
+    Sequences,
+    Transition,
+    empty_window,
+    move_window,
+    sequences_of,
+    vectorize,
+)
+from memorax.buffers import ReplaySample, SequenceReplay
+from memorax.environments import Environment, adapt
+from memorax.validation import check_between, check_positive, check_whole
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What all algorithms with a replay of sequences have; sizes fit small tasks.
+
+    Raises:
+        ValueError: If a value is out of its range, sequences are not made of whole pieces of
+            acting, burn-in leaves nothing to learn from, or the replay is smaller than a batch.
+    """
+
+    num_envs: int = 16
+    """Environments that run side by side."""
+    num_steps: int = 32
+    """Steps of each environment between updates."""
+    sequence_length: int = 32
+    """Steps of the sequences learned from, a multiple of num_steps; what is more overlaps."""
+    burn_in_length: int = 0
+    """First steps of each sequence that only refresh the carry and are not learned from."""
+    buffer_size: int = 100_000
+    """Steps that the replay holds, rounded up to whole sequences of every environment."""
+    learning_starts: int = 5_000
+    """Environment steps before the first gradient step."""
+    batch_size: int = 32
+    """Sequences of a gradient step."""
+    gradient_steps: int = 2
+    """Gradient steps of an update."""
+    gamma: float = 0.99
+    """Discount of a reward one step later."""
+    sown_loss_coefficient: float = 1.0
+    """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        name = type(self).__name__
+        for field in (
+            "num_envs",
+            "num_steps",
+            "sequence_length",
+            "buffer_size",
+            "learning_starts",
+            "batch_size",
+            "gradient_steps",
+        ):
+            check_positive(f"{name}.{field}", getattr(self, field))
+        check_between(f"{name}.gamma", self.gamma, 0.0, 1.0)
+        check_between(f"{name}.sown_loss_coefficient", self.sown_loss_coefficient, 0.0)
+        if self.sequence_length % self.num_steps:
+            raise ValueError(
+                f"{name}.sequence_length must be a multiple of num_steps, got "
+                f"sequence_length={self.sequence_length}, num_steps={self.num_steps}"
+            )
+        # Every step is to be learned from in some sequence, so num_steps have to remain.
+        check_whole(
+            f"{name}.burn_in_length", self.burn_in_length, 0, self.sequence_length - self.num_steps
+        )
+        if self.num_sequences < self.batch_size:
+            raise ValueError(
+                f"{name}.buffer_size must hold at least batch_size sequences, got "
+                f"buffer_size={self.buffer_size} ({self.num_sequences} sequences), "
+                f"batch_size={self.batch_size}"
+            )
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences that the replay holds."""
+        return -(-self.buffer_size // (self.num_envs * self.num_steps)) * self.num_envs
+
+
+@struct.dataclass
+class ReplayState:
+    """Everything that training needs to go on.
+
+    Attributes:
+        num_updates: Updates so far.
+        learner: What gradient steps change, with ``params`` among it.
+        env_state: The environments' state.
+        timestep: What the networks read next.
+        carry: The networks' carries before they read it.
+        window: The latest steps, the next sequences to be kept.
+        replay: The sequences kept.
+    """
+
+    num_updates: PyTree
+    learner: PyTree
+    env_state: PyTree
+    timestep: PyTree
+    carry: PyTree
+    window: PyTree
+    replay: PyTree
+
+    @property
+    def params(self) -> PyTree:
+        """The networks' parameters."""
+        return self.learner.params
+
+
+class ReplayAlgorithm(Algorithm):
+    """The base class of algorithms that learn from a replay of sequences.
+
+    Sequences are kept with the carries that acting had at their first step, so that learning reads
+    them from where acting did; as parameters move on these grow old, which ``burn_in_length`` makes
+    up for. Episodes meet within a sequence only as they do in acting: ``done`` parts them. A time
+    limit bootstraps from the value of the true last observation, which the networks read as a step
+    of its own; a termination is worth nothing more.
+
+    A subclass calls ``_prepare_replay`` once its networks are known to fit.
+    """
+
+    config: Any
+
+    def __init__(self, config: ReplayConfig, env: Environment | Any, env_params: Any):
+        self.config = config
+        self.env = adapt(env)
+        self.env_params = env_params
+        self._envs = vectorize(self.env, config.num_envs)
+
+    def _prepare_replay(self, priority_exponent: float | None = None) -> None:
+        """Check that the replay fits into memory, without allocating any."""
+        config = self.config
+        self._replay = SequenceReplay(
+            config.num_envs, config.num_sequences, config.batch_size, priority_exponent
+        )
+
+        def sequence(key):
+            timestep, _ = first_timestep(self._envs, self.env_params, key)
+            sequences = sequences_of(self._empty_window(timestep), timestep)
+            return jax.tree.map(lambda leaf: leaf[0], sequences)
+
+        self._sequence = jax.eval_shape(sequence, jax.random.key(0))
+        self._replay.check_memory(f"{type(config).__name__}.buffer_size", self._sequence)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps between updates, over all environments."""
+        return self.config.num_envs * self.config.num_steps
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes that the replay of one seed takes."""
+        return self._replay.num_bytes(self._sequence)
+
+    def _initial_carry(self) -> PyTree:
+        """Return the networks' carries before anything was seen."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _initial_carry")
+
+    def _init_learner(self, key: Array, timestep: Timestep) -> Any:
+        """Return what gradient steps change, before the first."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _init_learner")
+
+    def _choose(self, state: ReplayState, key: Array) -> tuple[PyTree, Array]:
+        """Return the networks' next carries, and every environment's action."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _choose")
+
+    def _learn(
+        self, learner: Any, sample: ReplaySample, key: Array
+    ) -> tuple[Any, Array | None, Metrics]:
+        """Return the learner after a gradient step, the sequences' priorities, and metrics."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _learn")
+
+    @partial(jax.jit, static_argnames=("self",))
+    def init(self, key: Array) -> ReplayState:
+        """Return the state before the first step."""
+        env_key, learner_key = jax.random.split(key)
+        timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._sequence)
+        return ReplayState(
+            num_updates=jnp.int32(0),
+            learner=self._init_learner(learner_key, timestep),
+            env_state=env_state,
+            timestep=timestep,
+            carry=self._initial_carry(),
+            window=self._empty_window(timestep),
+            replay=self._replay.init(empty),
+        )
+
+    def _empty_window(self, timestep: Timestep):
+        config = self.config
+        return empty_window(
+            timestep, self._initial_carry(), config.sequence_length, config.num_steps
+        )
+
+    def _num_env_steps(self, state: ReplayState) -> Array:
+        return state.num_updates * self.steps_per_update
+
+    def _update(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
+        """Act, keep what came of it, then learn."""
+        act_key, learn_key = jax.random.split(key)
+        carry = state.carry
+        state, (transitions, episodes) = jax.lax.scan(
+            self._act, state, jax.random.split(act_key, self.config.num_steps)
+        )
+        window = move_window(state.window, transitions, carry)
+        state = replace(
+            state,
+            num_updates=state.num_updates + 1,
+            window=window,
+            replay=self._replay.add(state.replay, sequences_of(window, state.timestep)),
+        )
+        learn_keys = jax.random.split(learn_key, self.config.gradient_steps)
+        state, metrics = jax.lax.scan(self._gradient_step, state, learn_keys)
+        return state, jax.tree.map(jnp.mean, metrics) | episode_metrics(*episodes)
+
+    def _act(self, state: ReplayState, key: Array):
+        """Act once in every environment."""
+        action_key, env_key = jax.random.split(key)
+        carry, action = self._choose(state, action_key)
+        observation, env_state, reward, terminated, truncated, info = self._envs.step(
+            env_key, state.env_state, action, self.env_params
+        )
+        transition = Transition(state.timestep, action, reward, terminated, truncated)
+        state = replace(
+            state,
+            env_state=env_state,
+            timestep=Timestep(observation, terminated | truncated, action, reward),
+            carry=carry,
+        )
+        episodes = info["episode_ended"], info["episode_return"], info["episode_length"]
+        return state, (transition, episodes)
+
+    def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
+        """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""
+        sample_key, learn_key = jax.random.split(key)
+        sample = self._replay.sample(state.replay, sample_key)
+
+        def learn():
+            return self._learn(state.learner, sample, learn_key)
+
+        def wait():
+            _, priorities, metrics = jax.eval_shape(learn)
+            if priorities is not None:
+                priorities = jnp.ones(priorities.shape, priorities.dtype)
+            nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics)
+            return state.learner, priorities, nothing
+
+        started = self._num_env_steps(state) >= self.config.learning_starts
+        learner, priorities, metrics = jax.lax.cond(started, learn, wait)
+        kept = state.replay
+        if priorities is not None:
+            kept = self._replay.update_priorities(kept, sample.indices, priorities)
+        return replace(state, learner=learner, replay=kept), metrics
+
+
+def learned_from(sequences: Sequences, burn_in_length: int) -> Sequences:
+    """Return the part of sequences after the burn-in, without its carry."""
+    return jax.tree.map(lambda leaf: leaf[:, burn_in_length:], replace(sequences, carry=()))

@@ -1,0 +1,248 @@
+"""Soft actor-critic of recurrent agents from replay."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.algorithms.acting import (
+    Timestep,
+    apply_step,
+    check_policy,
+    init_network,
+    read_sequences,
+)
+from memorax.algorithms.replay_algorithm import (
+    ReplayAlgorithm,
+    ReplayConfig,
+    ReplayState,
+    learned_from,
+)
+from memorax.algorithms.replaying import Sequences, masked_mean
+from memorax.buffers import ReplaySample
+from memorax.environments import Box, Environment
+from memorax.networks import Network, heads
+from memorax.networks.heads.base import takes
+from memorax.validation import check_between
+
+
+@dataclass(frozen=True)
+class SACConfig(ReplayConfig):
+    """What SAC does; defaults as in Haarnoja et al. 2018, sizes for small tasks.
+
+    Raises:
+        ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
+    """
+
+    gradient_steps: int = 8
+    """Gradient steps of an update."""
+    target_update_rate: float = 0.005
+    """How far a gradient step moves the target critic: Polyak's average."""
+    initial_temperature: float = 1.0
+    """Weight of the entropy at the beginning."""
+    target_entropy: float | None = None
+    """Entropy that the temperature is to keep; None: minus the dimensions of an action."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        super().__post_init__()
+        check_between("SACConfig.target_update_rate", self.target_update_rate, 0.0, 1.0)
+        least = float(np.finfo(np.float32).tiny)
+        check_between("SACConfig.initial_temperature", self.initial_temperature, least)
+        if self.target_entropy is not None:
+            check_between("SACConfig.target_entropy", self.target_entropy, -1e30, 1e30)
+
+
+@struct.dataclass
+class SACLearner:
+    """What gradient steps change.
+
+    Attributes:
+        params: Parameters of the ``"actor"``, the ``"critic"`` and the ``"temperature"``.
+        target_params: Those of the target critic.
+        optimizer_state: The optimizer's state for all of ``params``.
+    """
+
+    params: PyTree
+    target_params: PyTree
+    optimizer_state: PyTree
+
+
+class SAC(ReplayAlgorithm):
+    """Soft actor-critic, recurrent, for continuous actions.
+
+    Actor and critic each have a memory of their own, whose carries acting keeps up to date. All
+    three losses are minimised in one step, each reaching its own parameters alone:
+
+        critic:      (Q_i(s, a) - target)^2 / 2
+        target:      r + g (1 - terminated) (min_j Q'_j(s', a') - alpha log p(a'))
+        actor:       alpha log p(a) - min_i Q_i(s, a), with a drawn anew
+        temperature: -alpha (log p(a) + target_entropy)
+
+    See ``ReplayAlgorithm`` for what a sequence holds.
+
+    Args:
+        config: What SAC does.
+        env: An ``Environment`` or a Gymnax environment of continuous actions, not vectorised.
+        env_params: Its parameters.
+        actor: A network whose head returns a distribution with ``sample_and_log_prob``, within the
+            bounds of the actions: ``heads.SquashedGaussian``.
+        critic: A network whose head values given actions: ``heads.TwinContinuousQNetwork``.
+        optimizer: Applied to all parameters once a gradient step.
+
+    Raises:
+        ValueError: If the networks do not fit the environment, or the replay would not fit into
+            memory. Nothing has been compiled or allocated by then.
+
+    Source: Haarnoja et al. 2018, arXiv 1812.05905; recurrent: Ni et al. 2022, arXiv 2110.05038.
+    """
+
+    config: SACConfig
+
+    def __init__(
+        self,
+        config: SACConfig,
+        env: Environment | Any,
+        env_params: Any,
+        actor: Network,
+        critic: Network,
+        optimizer: optax.GradientTransformation,
+    ):
+        super().__init__(config, env, env_params)
+        self.networks = {"actor": actor, "critic": critic}
+        self.optimizer = optimizer
+        space = self.env.action_space(env_params)
+        if not isinstance(space, Box):
+            raise ValueError(f"SAC acts continuously, got the action space {space}")
+        check_policy("SAC.actor", actor, self._envs, env_params)
+        self._check_bounds(actor.head, space)
+        if not takes(critic.head, "candidate_action") or not hasattr(critic.head, "loss"):
+            raise ValueError(
+                "SAC.critic.head must value given actions, such as TwinContinuousQNetwork(), got "
+                f"{type(critic.head).__name__}"
+            )
+        entropy = config.target_entropy
+        self._temperature = heads.Temperature(
+            target_entropy=-float(np.prod(space.shape)) if entropy is None else float(entropy),
+            initial_temperature=config.initial_temperature,
+        )
+        self._prepare_replay()
+
+    def _check_bounds(self, head: Any, space: Box) -> None:
+        if not isinstance(head, heads.SquashedGaussian):
+            raise ValueError(
+                "SAC.actor.head must keep within the bounds of the actions, such as "
+                f"SquashedGaussian, got {type(head).__name__}"
+            )
+        for name in ("low", "high"):
+            bound = np.asarray(getattr(space, name), np.float32)
+            if not np.all(np.isclose(bound, np.asarray(getattr(head, name), np.float32))):
+                raise ValueError(
+                    f"SAC.actor.head.{name} must be that of the action space, {bound}, got "
+                    f"{getattr(head, name)}"
+                )
+
+    def _initial_carry(self) -> PyTree:
+        return {
+            name: network.initialize_carry(self.config.num_envs)
+            for name, network in self.networks.items()
+        }
+
+    def _init_learner(self, key: Array, timestep: Timestep) -> SACLearner:
+        actor_key, critic_key, temperature_key = jax.random.split(key, 3)
+        params = {
+            "actor": init_network(self.networks["actor"], actor_key, timestep),
+            "critic": init_network(self.networks["critic"], critic_key, timestep),
+            "temperature": self._temperature.init(temperature_key),
+        }
+        return SACLearner(params, params["critic"], self.optimizer.init(params))
+
+    def _policy(self, state: ReplayState, deterministic: bool):
+        def choose(key, distribution):
+            return distribution.mode() if deterministic else distribution.sample(seed=key)
+
+        return self.networks["actor"], state.params["actor"], choose
+
+    def _choose(self, state: ReplayState, key: Array) -> tuple[PyTree, Array]:
+        apply = {
+            name: partial(
+                apply_step, network, state.params[name], state.timestep, state.carry[name]
+            )
+            for name, network in self.networks.items()
+        }
+        actor_carry, distribution = apply["actor"]()
+        # Of the critic only its memory is asked, which no candidate action enters.
+        critic_carry, _ = apply["critic"]()
+        action = distribution.sample(seed=key)[:, 0]
+        return {"actor": actor_carry, "critic": critic_carry}, action
+
+    def _learn(self, learner: SACLearner, sample: ReplaySample, key: Array):
+        (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+            learner.params, learner.target_params, sample.sequences, key
+        )
+        updates, optimizer_state = self.optimizer.update(
+            gradients, learner.optimizer_state, learner.params
+        )
+        params: Any = optax.apply_updates(learner.params, updates)
+        target_params = optax.incremental_update(
+            params["critic"], learner.target_params, self.config.target_update_rate
+        )
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        return SACLearner(params, target_params, optimizer_state), None, metrics
+
+    def _loss(self, params: Any, target_params: PyTree, sequences: Sequences, key: Array):
+        """Return the objective to minimise, and metrics."""
+        config, critic = self.config, self.networks["critic"]
+        learned = learned_from(sequences, config.burn_in_length)
+        mask = ~learned.cut_off
+
+        def read(name, params, candidate_action=None):
+            return read_sequences(
+                self.networks[name],
+                params,
+                sequences.timestep,
+                sequences.carry[name],
+                config.burn_in_length,
+                candidate_action,
+            )
+
+        temperature = jnp.asarray(self._temperature.apply(params["temperature"]))
+        alpha = jax.lax.stop_gradient(temperature)
+        distribution, actor_sown = read("actor", params["actor"])
+        action, log_prob = distribution.sample_and_log_prob(seed=key)
+
+        target_values, _ = read("critic", target_params, action)
+        next_value = (_least(target_values) - alpha * log_prob)[:, 1:]
+        discount = config.gamma * (1.0 - learned.terminated)
+        target = jax.lax.stop_gradient(learned.reward + discount * next_value)
+        # The last timestep is only bootstrapped from: any action will do there.
+        taken = jnp.concatenate([learned.action, learned.action[:, -1:]], axis=1)
+        values, critic_sown = read("critic", params["critic"], taken)
+        critic_loss = masked_mean(critic.head.loss(values[:, :-1], target), mask).mean()
+
+        frozen = jax.lax.stop_gradient(params["critic"])
+        values_of_policy, _ = read("critic", frozen, action)
+        actor_loss = alpha * log_prob - _least(values_of_policy)
+        actor_loss = masked_mean(actor_loss[:, :-1], mask).mean()
+        temperature_loss = self._temperature.loss(temperature, log_prob[:, :-1])
+        temperature_loss = masked_mean(temperature_loss, mask).mean()
+
+        sown = config.sown_loss_coefficient * (actor_sown + critic_sown)
+        return critic_loss + actor_loss + temperature_loss + sown, {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "action_value": masked_mean(_least(values)[:, :-1], mask).mean(),
+            "entropy": -masked_mean(log_prob[:, :-1], mask).mean(),
+            "temperature": temperature,
+        }
+
+
+def _least(values: Array) -> Array:
+    """Return the least of the critics' values, or the only one's."""
+    return values.min(axis=-1) if values.ndim == 3 else values
