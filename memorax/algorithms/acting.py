@@ -228,21 +228,21 @@ def check_action_values(field: str, network: Network, env: Vectorize, params: An
             f"{field} values discrete actions, got an action space of shape {space.shape}"
         )
 
-    def read(key):
+    def check(key):
         timestep, _ = first_timestep(env, params, key)
         variables = init_network(network, key, timestep)
         carry = network.initialize_carry(env.num_envs)
-        return apply_step(network, variables, timestep, carry)[1]
+        _, output = apply_step(network, variables, timestep, carry)
+        values = heads.expected_value(output)
+        shape = (env.num_envs, 1, space.n)
+        if getattr(values, "shape", None) != shape:
+            raise ValueError(
+                f"{head} must return action values of shape {shape}, such as "
+                f"DiscreteQNetwork(action_dim={space.n}), got {got}, which returns "
+                f"{getattr(values, 'shape', type(output).__name__)}"
+            )
 
-    output = jax.eval_shape(read, jax.random.key(0))
-    values = heads.expected_value(output)
-    shape = (env.num_envs, 1, space.n)
-    if getattr(values, "shape", None) != shape:
-        raise ValueError(
-            f"{head} must return action values of shape {shape}, such as "
-            f"DiscreteQNetwork(action_dim={space.n}), got {got}, which returns "
-            f"{getattr(values, 'shape', type(output).__name__)}"
-        )
+    jax.eval_shape(check, jax.random.key(0))
 
 
 def _check_discrete(head, got, distribution, action, space):
