@@ -44,7 +44,8 @@ def test_gaussian_has_a_distribution_a_step_of_independent_normals():
     log_scale = np.asarray(params["params"]["log_scale"], np.float64)
     assert np.abs(log_scale).min() > 0.01
     distribution = head.apply(params, INPUTS)
-    assert isinstance(distribution, distrax.MultivariateNormalDiag)
+    assert isinstance(distribution, distrax.Distribution)
+    assert (distribution.batch_shape, distribution.event_shape) == ((BATCH, TIME), (2,))
     action = distribution.sample(seed=jax.random.key(2))
     assert action.shape == distribution.mean().shape == (BATCH, TIME, 2)
     normals = scipy.stats.norm(np.asarray(distribution.mean(), np.float64), np.exp(log_scale))

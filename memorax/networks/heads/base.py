@@ -83,6 +83,7 @@ def apply_head(
     inputs = {name: values for name, values in inputs.items() if values is not None}
     for name in inputs:
         if not takes(head, name):
-            kind = getattr(head, "__name__", type(head).__name__)
+            main = getattr(head, "head", head) if hasattr(head, "demons") else head
+            kind = getattr(main, "__name__", type(main).__name__)
             raise ValueError(f"the head {kind} takes no {name}, which was given")
     return head(features, **inputs)

@@ -108,9 +108,7 @@ class Gaussian(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, features: Float[Array, "batch time features"]
-    ) -> distrax.MultivariateNormalDiag:
+    def __call__(self, features: Float[Array, "batch time features"]) -> distrax.Independent:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
         mean = linear_output(self, features, self.action_dim, "mean")
         if self.state_dependent_scale:
@@ -120,7 +118,8 @@ class Gaussian(nn.Module):
                 "log_scale", self.log_scale_init, (self.action_dim,), self.param_dtype
             )
             scale = jnp.broadcast_to(jnp.exp(log_scale).astype(mean.dtype), mean.shape)
-        return distrax.MultivariateNormalDiag(loc=mean, scale_diag=scale)
+        # Not a MultivariateNormalDiag, whose bijectors hold on to tracers under jit.
+        return distrax.Independent(distrax.Normal(mean, scale), reinterpreted_batch_ndims=1)
 
 
 class SquashedGaussian(nn.Module):

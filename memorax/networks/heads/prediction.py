@@ -10,6 +10,7 @@ from flax import struct
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+from memorax.networks.blocks.base import unshared
 from memorax.networks.heads.base import apply_head, takes
 from memorax.networks.heads.value_distribution import expected_value
 from memorax.networks.sequence_models.base import check_callable
@@ -137,7 +138,8 @@ class HordeOutput:
 class Horde(nn.Module):
     """A main head, and demons that predict from the same features beside it.
 
-    The main head's output is what it would be alone; the demons shape the features by what they
+    Each demon has parameters of its own, even if one module instance is the head of several. The
+    main head's output is what it would be alone; the demons shape the features by what they
     learn. ``main_head``, ``main_output`` and ``predictions`` read any head's output, a horde's or
     not, so that an algorithm need not tell them apart.
 
@@ -174,6 +176,10 @@ class Horde(nn.Module):
         self.demons = FrozenDict(self.demons)
         super().__post_init__()
 
+    def setup(self):
+        """Give each demon its own parameters."""
+        self.predictors = {name: unshared(demon) for name, demon in self.demons.items()}
+
     def __call__(
         self,
         features: Float[Array, "batch time features"],
@@ -189,7 +195,7 @@ class Horde(nn.Module):
         """
         return HordeOutput(
             head=apply_head(self.head, features, candidate_action, action_mask),
-            demons={name: demon(features) for name, demon in self.demons.items()},
+            demons={name: demon(features) for name, demon in self.predictors.items()},
         )
 
     @nn.nowrap

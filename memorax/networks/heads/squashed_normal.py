@@ -1,25 +1,29 @@
 """A normal distribution squashed into an interval."""
 
+from typing import Any
+
 import distrax
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class SquashedNormal(distrax.Transformed):
+class SquashedNormal(distrax.Distribution):
     """The distribution of low + (high - low) (tanh(u) + 1) / 2 with u normal in each dimension.
 
     By the change of variables, with a the action and d its dimensions::
 
-        log p(a) = log N(u) - sum_d [2 (log 2 - u - softplus(-2 u)) + log((high - low) / 2)]
+        log p(a) = sum_d [log N(u) - 2 (log 2 - u - softplus(-2 u)) - log((high - low) / 2)]
 
-    An action near a bound no longer tells u: in float32 all u above 9 give the bound itself. Hence
-    the log-probability is exact where u is known, in ``sample_and_log_prob`` and
+    An action near a bound no longer tells u: in float32 all u above 9 give the same. Hence the
+    log-probability is exact where u is known, in ``sample_and_log_prob`` and
     ``log_prob_of_latent``, and ``log_prob`` is as exact as the action is.
 
-    Samples are reparametrised: gradients flow through them to ``mean`` and ``scale``.
+    Samples are reparametrised: gradients flow through them to ``loc`` and ``scale``. The entropy
+    has no closed form.
 
     Args:
-        mean: Of u.
+        loc: The mean of u.
         scale: The standard deviation of u.
         low: The least action, in each dimension.
         high: The largest action, in each dimension.
@@ -29,17 +33,27 @@ class SquashedNormal(distrax.Transformed):
 
     def __init__(
         self,
-        mean: Float[Array, "*axes actions"],
+        loc: Float[Array, "*axes actions"],
         scale: Float[Array, "*axes actions"],
-        low: Float[Array, "*#actions"],
-        high: Float[Array, "*#actions"],
+        low: Float[Array, " actions"],
+        high: Float[Array, " actions"],
     ):
-        affine = distrax.ScalarAffine(shift=(low + high) / 2, scale=(high - low) / 2)
-        super().__init__(
-            distrax.MultivariateNormalDiag(loc=mean, scale_diag=scale),
-            distrax.Block(distrax.Chain([affine, distrax.Tanh()]), 1),
-        )
-        self._affine = affine
+        super().__init__()
+        # Written without the bijectors of distrax, which hold on to tracers under jit.
+        self.loc = loc
+        self.scale = scale
+        self._centre = (low + high) / 2
+        self._reach = (high - low) / 2
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of an action."""
+        return self.loc.shape[-1:]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape of what there is a distribution for."""
+        return self.loc.shape[:-1]
 
     def log_prob(self, value: Float[Array, "*axes actions"]) -> Float[Array, "*axes"]:
         """Return the log-density of actions, finite at the bounds too.
@@ -47,14 +61,19 @@ class SquashedNormal(distrax.Transformed):
         Where an action is at a bound, or beyond it as rounding may leave one, u is taken to be the
         furthest that any action inside tells.
         """
-        squashed = self._affine.inverse(value)
+        squashed = (value - self._centre) / self._reach
         limit = 1 - jnp.finfo(squashed.dtype).epsneg
         return self.log_prob_of_latent(jnp.arctanh(jnp.clip(squashed, -limit, limit)))
 
     def log_prob_of_latent(self, latent: Float[Array, "*axes actions"]) -> Float[Array, "*axes"]:
         """Return the log-density of the actions that values u before squashing become."""
-        log_det = self.bijector.forward_log_det_jacobian(latent)
-        return jnp.subtract(self.distribution.log_prob(latent), log_det)
+        normal = jax.scipy.stats.norm.logpdf(latent, self.loc, self.scale)
+        slope = 2 * (jnp.log(2) - latent - jax.nn.softplus(-2 * latent))
+        return (normal - slope - jnp.log(self._reach)).sum(axis=-1)
+
+    def squash(self, latent: Float[Array, "*axes actions"]) -> Float[Array, "*axes actions"]:
+        """Return the actions that values u become."""
+        return self._centre + self._reach * jnp.tanh(latent)
 
     def mode(self) -> Float[Array, "*axes actions"]:
         """Return what the most likely u becomes, the median action of each dimension.
@@ -62,4 +81,15 @@ class SquashedNormal(distrax.Transformed):
         The density itself has its peaks at the bounds when the scale is large, where nobody who
         asks for a deterministic policy wants to go.
         """
-        return jnp.asarray(self.bijector.forward(self.distribution.mode()))
+        return self.squash(self.loc)
+
+    def _sample_latent(self, key: Array, n: int) -> Array:
+        noise = jax.random.normal(key, (n, *self.loc.shape), self.loc.dtype)
+        return self.loc + self.scale * noise
+
+    def _sample_n(self, key: Any, n: int) -> Array:
+        return self.squash(self._sample_latent(key, n))
+
+    def _sample_n_and_log_prob(self, key: Any, n: int) -> tuple[Array, Array]:
+        latent = self._sample_latent(key, n)
+        return self.squash(latent), self.log_prob_of_latent(latent)
