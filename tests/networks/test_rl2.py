@@ -10,8 +10,8 @@ from tests import laws
 from tests.networks.samples import draw_params
 from tests.registry import REGISTRY
 
-TRIAL, STEPS = 4, np.array([0, 1, 3])
-"""The steps of a trial, and how far into one each row is."""
+TRIAL, STEPS = 4, np.array([4, 1, 3])
+"""The steps of a trial, and how many of one each row has read."""
 
 INPUTS = jax.random.normal(jax.random.key(0), (3, 9, 5))
 DONE = jax.random.bernoulli(jax.random.key(1), 0.5, (3, 9))
@@ -31,7 +31,7 @@ def test_memory_is_forgotten_between_trials_and_nowhere_else():
     expected_carry, expected = memory_alone(INPUTS, jnp.asarray(STARTS), CARRY[0])
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_array_equal(carry, expected_carry)
-    np.testing.assert_array_equal(step, (STEPS + 9) % TRIAL)
+    np.testing.assert_array_equal(step, [1, 2, 4])
     assert step.dtype == jnp.int32
 
 
@@ -39,6 +39,21 @@ def test_trials_are_counted_from_a_fresh_carry():
     _, outputs = MODEL.apply(PARAMS, INPUTS)
     starts = jnp.broadcast_to(jnp.arange(9) % TRIAL == 0, (3, 9))
     np.testing.assert_array_equal(outputs, memory_alone(INPUTS, starts, None)[1])
+
+
+def test_the_first_trial_begins_from_the_carry_that_is_given():
+    fresh = CARRY[0], jnp.zeros(3, jnp.int32)
+
+    def read(carry):
+        _, outputs = MODEL.apply(PARAMS, INPUTS, DONE, (carry, fresh[1]))
+        return outputs[:, : TRIAL + 1].sum((0, 2)), outputs
+
+    outputs = read(CARRY[0])[1]
+    starts = jnp.broadcast_to(np.arange(9) % TRIAL == 0, (3, 9)).at[:, 0].set(False)
+    np.testing.assert_array_equal(outputs, memory_alone(INPUTS, starts, CARRY[0])[1])
+    to_carry = jax.jacobian(lambda carry: read(carry)[0])(CARRY[0])
+    assert to_carry[:TRIAL].all()
+    assert not to_carry[TRIAL].any()
 
 
 @pytest.mark.parametrize("row", range(3))

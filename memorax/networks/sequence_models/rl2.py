@@ -18,7 +18,7 @@ from memorax.networks.sequence_models.base import (
 from memorax.validation import check_whole
 
 LONGEST_TRIAL = 2**30
-"""So that the step within a trial and the length of a call add up within int32."""
+"""So that the steps of a trial and those of a call add up within int32."""
 
 
 class RL2Wrapper(SequenceModel):
@@ -26,11 +26,13 @@ class RL2Wrapper(SequenceModel):
 
     Episodes of a trial share one hidden task, which a memory that survives them can come to know:
     learning by remembering. A trial is ``steps_per_trial`` steps, counted for each row in the
-    carry; ``done`` resets nothing. With s the step within the trial::
+    carry; ``done`` resets nothing. With s how many steps of the trial were read, which starts at
+    0 in a fresh carry, and n for ``steps_per_trial``::
 
-        carry', y = sequence_model(x, done = (s == 0), carry),    s' = (s + 1) mod steps_per_trial
+        carry', y = sequence_model(x, done = (s == n), carry),    s' = s mod n + 1
 
-    Of the laws of a memory all hold, except that the reset is at a trial's first step.
+    Of the laws of a memory all hold, except that the reset is where the next trial begins. The
+    first trial needs none: it begins from the carry that is given, be it drawn or learnt.
 
     Within a trial the wrapped memory learns of an episode's end only by what it reads, so give the
     ``FeatureExtractor`` a ``done_extractor``, and one for actions and rewards. The environment has
@@ -65,14 +67,15 @@ class RL2Wrapper(SequenceModel):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``SequenceModel``, but ``done`` resets nothing."""
         inputs, _ = checked_inputs(self, inputs, done)
-        carry, step = checked_carry(self, initial_carry, inputs)
+        carry, steps_read = checked_carry(self, initial_carry, inputs)
         time = inputs.shape[1]
-        steps = (step[:, None] + jnp.arange(time, dtype=step.dtype)) % self.steps_per_trial
-        carry, outputs = apply_sequence_model(self.sequence_model, inputs, steps == 0, carry)
-        return (carry, (step + time) % self.steps_per_trial), outputs
+        steps = steps_read[:, None] + jnp.arange(time, dtype=steps_read.dtype)
+        begins = (steps > 0) & (steps % self.steps_per_trial == 0)
+        carry, outputs = apply_sequence_model(self.sequence_model, inputs, begins, carry)
+        return (carry, steps[:, -1] % self.steps_per_trial + 1), outputs
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
-        """Return the memory's own fresh carry, and the step within the trial of each row."""
+        """Return the memory's own fresh carry, and how many steps each row read of its trial."""
         carry = initialize_carry(self.sequence_model, key, input_shape)
         return carry, jnp.zeros(input_shape[:1], jnp.int32)
