@@ -14,10 +14,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from memorax.networks.blocks.stack import Stack
 from memorax.networks.network import Network
 from memorax.networks.sequence_models.base import Carry, apply_sequence_model, initialize_carry
 
+COPIES = {"Stack.blocks": "layers", "MoE.experts": "expert"}
+"""Fields whose modules are copied, each with the name that the copies' parameters have."""
 SMALLEST_SHARE = 1e-8
 """Of the largest gradient, which a picture shows."""
 
@@ -255,8 +256,7 @@ def _children(module: Any) -> Iterator[tuple[str, nn.Module]]:
     for field in dataclasses.fields(module):
         if field.name in ("parent", "name"):
             continue
-        # A stack's parameters are those of the layers that it makes of its blocks.
-        name = "layers" if isinstance(module, Stack) and field.name == "blocks" else field.name
+        name = COPIES.get(f"{type(module).__name__}.{field.name}", field.name)
         for keys, leaf in jax.tree.leaves_with_path(
             getattr(module, field.name), is_leaf=lambda node: isinstance(node, nn.Module)
         ):

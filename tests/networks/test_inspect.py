@@ -8,6 +8,7 @@ from memorax.networks import (
     FFN,
     RNN,
     FeatureExtractor,
+    MoE,
     Network,
     PreNorm,
     Residual,
@@ -15,6 +16,7 @@ from memorax.networks import (
     SelfAttention,
     SelfAttentionConfig,
     Stack,
+    TopKRouter,
     heads,
     inspect,
 )
@@ -78,6 +80,16 @@ def test_a_summary_looks_into_stacks():
     assert [layer.carry_bytes for layer in layers] == [4 * FEATURES, 0, 4 * FEATURES, 0]
     assert summary["layers_2.module.module"].kind == "RNN"
     assert len(inspect.summary(model, params, depth=1).parts) == 5
+
+
+def test_a_summary_looks_into_mixtures_of_experts():
+    model = MoE((FFN(FEATURES), gru()), TopKRouter(2))
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 1, FEATURES)))
+    summary = inspect.summary(model, params)
+    parts = [summary[path] for path in ("expert_0", "expert_1", "router")]
+    assert all(part.parameters for part in parts)
+    assert summary[""].parameters == sum(part.parameters for part in parts)
+    assert [part.carry_bytes for part in parts] == [0, 4 * FEATURES, 0]
 
 
 def test_a_summary_counts_bytes_of_every_dtype():
@@ -190,6 +202,16 @@ def test_attention_weights_are_found_wherever_they_are():
     later = inspect.attention_weights(model, params, OBSERVATION[:, 4:], initial_carry=carry)
     for path, whole in weights.items():
         np.testing.assert_allclose(later[path], whole[:, :, 4:], rtol=1e-5)
+
+
+def test_attention_weights_of_layers_that_share_parameters_are_told_apart():
+    block = Residual(PreNorm(attention()))
+    model = Stack(blocks=(block, block), share_parameters=True)
+    params = draw_params(model, OBSERVATION)
+    weights = inspect.attention_weights(model, params, OBSERVATION)
+    assert sorted(weights) == [f"layers_0.module.module[{call}]" for call in (0, 1)]
+    first, second = weights.values()
+    assert jnp.abs(first - second).max() > 1e-3
 
 
 @pytest.mark.parametrize(

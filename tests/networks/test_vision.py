@@ -196,6 +196,21 @@ def test_images_reach_a_feature_extractor(model, image):
     assert shapes.shape == (2, 3, model.features + 2)
 
 
+def test_the_guides_transformer_extracts_features():
+    feature_extractor = FeatureExtractor(
+        observation_extractor=ViT(
+            features=64,
+            num_layers=4,
+            num_heads=4,
+            expansion_factor=4,
+            patch_embedding=PatchEmbedding(patch_size=8, features=64),
+        ),
+    )
+    image = jnp.zeros((2, 3, 64, 64, 3), jnp.uint8)
+    shapes, _ = jax.eval_shape(feature_extractor.init_with_output, jax.random.key(0), image)
+    assert shapes.shape == (2, 3, 64)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64], ids=["bfloat16", "float64"])
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_precision_is_what_was_asked_for(name, dtype):
