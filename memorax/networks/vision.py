@@ -124,7 +124,8 @@ class PatchEmbedding(nn.Module):
     What comes in is told by its rank: an image has five axes, and its patches become tokens row by
     row; what has four is a sequence of tokens already, and each is mapped to ``features``.
 
-    Numbers of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+    Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+    Tokens are of floating point: bytes with four axes are images whose channels are missing.
 
     Attributes:
         patch_size: The height and width of a patch, in pixels.
@@ -157,13 +158,18 @@ class PatchEmbedding(nn.Module):
         """Return the tokens of every step.
 
         Args:
-            inputs: ``(batch, time, height, width, channels)`` or
-                ``(batch, time, tokens, features)``, uint8 or floating point.
+            inputs: ``(batch, time, height, width, channels)``, uint8 or floating point, or
+                ``(batch, time, tokens, features)``, floating point.
         """
         if inputs.ndim not in (4, 5):
             raise ValueError(
                 "PatchEmbedding reads images of shape (batch, time, height, width, channels) or "
                 f"tokens of shape (batch, time, tokens, features), got {inputs.shape}"
+            )
+        if inputs.ndim == 4 and inputs.dtype == jnp.uint8:
+            raise ValueError(
+                "PatchEmbedding reads tokens of floating point; an image has a last axis of "
+                f"channels, if only of 1: got uint8 of shape {inputs.shape}"
             )
         patches = self._cut(inputs) if inputs.ndim == 5 else inputs
         projection = nn.Dense(

@@ -73,9 +73,9 @@ def parameters(pooling):
 def test_features_are_those_of_hugging_face(pooling, dtype):
     features, _, patch_size, _ = PATCH.shape
     hidden_dim = PARAMS["layers.0.mlp.fc1.bias"].size
-    expected = CASE["last_hidden"][:, :1]
+    tokens, expected = CASE["last_hidden"], CASE["last_hidden"][:, :1]
     if pooling == "mean":
-        expected = CASE["nocls_mean"][:, None]
+        tokens, expected = CASE["nocls_hidden"], CASE["nocls_mean"][:, None]
     with jax.enable_x64(dtype is np.float64):
         model = ViT(
             features=features,
@@ -86,8 +86,13 @@ def test_features_are_those_of_hugging_face(pooling, dtype):
             pooling=pooling,
             param_dtype=dtype,
         )
-        actual = model.apply({"params": cast(parameters(pooling), dtype)}, cast(IMAGE, dtype))
-        assert_golden(actual, expected, dtype)
+        actual, captured = model.apply(
+            {"params": cast(parameters(pooling), dtype)},
+            cast(IMAGE, dtype),
+            capture_intermediates=lambda module, _: module.name == "norm",
+        )
+        (last_norm,) = captured["intermediates"]["norm"]["__call__"]
+        assert_golden((actual, last_norm), (expected, tokens), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: dtype.__name__)

@@ -235,6 +235,7 @@ PATCHES = PatchEmbedding(patch_size=4, features=4)
     [
         (PATCHES, jnp.ones((1, 1, 8, 6, 1)), "patch_size must divide .*=4, an image of 8 x 6"),
         (PATCHES, jnp.ones((1, 1, 3, 8, 1)), "patch_size must not exceed .*=4, an image of 3 x 8"),
+        (PATCHES, jnp.ones((1, 1, 8, 8), jnp.uint8), r"last axis of channels.*\(1, 1, 8, 8\)"),
         (PATCHES, jnp.ones((1, 8, 8)), r"PatchEmbedding reads images .* got \(1, 8, 8\)"),
         (PATCHES, jnp.ones((1, 1, 0, 4)), r"PatchEmbedding needs at least one .*\(1, 1, 0, 4\)"),
         (PATCHES, jnp.ones((1, 1, 4, 4, 1), int), "PatchEmbedding reads uint8 .* got dtype int32"),
