@@ -30,7 +30,8 @@ def test_c51_projects_and_loses_what_rlax_and_dopamine_do(dtype):
         assert_golden(values, arrays["c51_q_next"][None], dtype)
         best = values.argmax(-1)
         np.testing.assert_array_equal(best, arrays["c51_a_star"][None])
-        target = head.bellman_target(reward, discount, heads.select_action(next_output, best))
+        chosen = heads.select_action(next_output, best)
+        target = jax.jit(head.bellman_target)(reward, discount, chosen)
         assert_golden(target, arrays["c51_proj"][None], dtype)
         action = jnp.asarray(arrays["c51_action"])[None]
         loss = head.loss(heads.select_action(output, action), target)
@@ -65,14 +66,14 @@ def test_histograms_of_values_are_those_of_the_oracle(
     )
     with jax.enable_x64(dtype is np.float64):
         target = cast(arrays["targets"], dtype)[None]
-        histogram = head.histogram(target)
+        histogram = jax.jit(head.histogram)(target)
         assert_golden(histogram, probs[None], dtype)
         logits = cast(arrays["hl_logits"], dtype)[None]
         output, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), logits)
         decoded = jax.tree.map(lambda _: jnp.log(histogram), output).mean
         clipped = np.clip(arrays["targets"], first, last)
         assert_golden(decoded, (clipped if mean is None else mean)[None], dtype)
-        loss = head.loss(jax.tree.map(lambda _: logits, output), target)
+        loss = jax.jit(head.loss)(jax.tree.map(lambda _: logits, output), target)
         if bounds == "edges":
             expected = arrays["hl_loss"]
         else:
@@ -104,7 +105,7 @@ def test_squashed_log_probabilities_are_those_of_distrax_and_torch(dtype, scaled
         action = arrays["low"] + (arrays["high"] - arrays["low"]) * (action + 1) / 2
     with jax.enable_x64(dtype is np.float64):
         features = cast(np.concatenate([mean, log_std], axis=-1), dtype)[None]
-        distribution = head.apply({"params": cast(params, dtype)}, features)
+        distribution = jax.jit(head.apply)({"params": cast(params, dtype)}, features)
         latent = cast(arrays["pre_tanh"], dtype)[None]
         assert_golden(distribution.squash(latent), action, dtype)
         log_prob = distribution.log_prob_of_latent(latent)

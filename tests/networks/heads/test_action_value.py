@@ -102,7 +102,7 @@ def distribution(seed, *shape, v_min=-10.0, v_max=10.0):
 def test_c51_splits_the_mass_of_each_moved_atom_between_its_neighbours():
     head = heads.C51QNetwork(ACTIONS, num_atoms=11)
     next_output = distribution(4, BATCH, TIME)
-    target = head.bellman_target(REWARD, DISCOUNT, next_output)
+    target = jax.jit(head.bellman_target)(REWARD, DISCOUNT, next_output)
     atoms, expected = np.linspace(-10, 10, 11), np.zeros((BATCH, TIME, 11))
     for row, time in np.ndindex(BATCH, TIME):
         for atom, mass in zip(atoms, next_output.probs[row, time], strict=True):
@@ -113,7 +113,7 @@ def test_c51_splits_the_mass_of_each_moved_atom_between_its_neighbours():
             expected[row, time, below + 1] += mass * (place - below)
     np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(target.sum(-1), 1, rtol=1e-5)
-    project = jax.vmap(jax.vmap(rlax.categorical_l2_project, (0, 0, None)), (0, 0, None))
+    project = jax.jit(jax.vmap(jax.vmap(rlax.categorical_l2_project, (0, 0, None)), (0, 0, None)))
     moved = REWARD[..., None] + DISCOUNT[..., None] * next_output.atoms
     np.testing.assert_allclose(
         target, project(moved, next_output.probs, next_output.atoms), rtol=1e-5, atol=1e-7
@@ -126,7 +126,7 @@ def test_c51_keeps_the_mean_of_the_target_inside_the_support():
     head = heads.C51QNetwork(ACTIONS, num_atoms=11)
     reward, discount = jnp.clip(REWARD, -1, 1), jnp.minimum(DISCOUNT, 0.9)
     next_output = distribution(4, BATCH, TIME)
-    target = head.bellman_target(reward, discount, next_output)
+    target = jax.jit(head.bellman_target)(reward, discount, next_output)
     np.testing.assert_allclose(
         target @ next_output.atoms, reward + discount * next_output.mean, rtol=1e-4, atol=1e-5
     )
@@ -134,30 +134,37 @@ def test_c51_keeps_the_mean_of_the_target_inside_the_support():
 
 def test_c51_loses_what_rlax_loses():
     head = heads.C51QNetwork(ACTIONS, num_atoms=11)
-    output, next_output = (
-        distribution(5, BATCH, TIME, ACTIONS),
-        distribution(6, BATCH, TIME, ACTIONS),
-    )
-    best = next_output.mean.argmax(-1)
-    target = head.bellman_target(REWARD, DISCOUNT, heads.select_action(next_output, best))
-    loss = head.loss(heads.select_action(output, ACTION), target)
-    for row, time in np.ndindex(BATCH, TIME):
-        expected = rlax.categorical_q_learning(
-            output.atoms,
-            output.logits[row, time],
-            ACTION[row, time],
-            REWARD[row, time],
-            DISCOUNT[row, time],
-            next_output.atoms,
-            next_output.logits[row, time],
+    output = distribution(5, BATCH, TIME, ACTIONS)
+    next_output = distribution(6, BATCH, TIME, ACTIONS)
+
+    @jax.jit
+    def learn(output, next_output):
+        best = next_output.mean.argmax(-1)
+        chosen = heads.select_action(next_output, best)
+        target = head.bellman_target(REWARD, DISCOUNT, chosen)
+
+        def loss(output):
+            loss = head.loss(heads.select_action(output, ACTION), target)
+            return loss.sum(), loss
+
+        slope, loss = jax.grad(loss, has_aux=True)(output)
+        return loss, slope.logits, target
+
+    @jax.jit
+    def oracle(output, next_output):
+        learning = jax.vmap(rlax.categorical_q_learning, (None, 0, 0, 0, 0, None, 0))
+        return jax.vmap(learning, (None, 0, 0, 0, 0, None, 0))(
+            output.atoms, output.logits, ACTION, REWARD, DISCOUNT, output.atoms, next_output.logits
         )
-        np.testing.assert_allclose(loss[row, time], expected, rtol=1e-5)
-    slope = jax.grad(lambda output: head.loss(heads.select_action(output, ACTION), target).sum())
+
+    loss, slope, target = learn(output, next_output)
+    np.testing.assert_allclose(loss, oracle(output, next_output), rtol=1e-5)
     expected = np.zeros((BATCH, TIME, ACTIONS, 11))
+    probs = np.asarray(output.probs)
     for row, time in np.ndindex(BATCH, TIME):
         action = int(ACTION[row, time])
-        expected[row, time, action] = output.probs[row, time, action] - target[row, time]
-    np.testing.assert_allclose(slope(output).logits, expected, rtol=1e-4, atol=1e-6)
+        expected[row, time, action] = probs[row, time, action] - target[row, time]
+    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_c51_on_another_scale_moves_the_transformed_returns():
@@ -166,7 +173,7 @@ def test_c51_on_another_scale_moves_the_transformed_returns():
     next_output = heads.ValueDistribution(sharp, -10.0, 10.0)
     pair = rlax.SIGNED_LOGP1_PAIR
     reward, discount = jnp.asarray([[1.5]]), jnp.asarray([[0.9]])
-    target = head.bellman_target(reward, discount, next_output, pair)
+    target = jax.jit(lambda: head.bellman_target(reward, discount, next_output, pair))()
     expected = np.log1p(1.5 + 0.9 * np.expm1(2.0))
     np.testing.assert_allclose(target @ next_output.atoms, [[expected]], rtol=1e-4)
 
@@ -207,12 +214,19 @@ def test_critics_are_independent_and_learn_from_the_same_target(num_critics):
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_the_guides_twin_has_two_critics_that_start_differently():
+def test_the_guides_twin_has_two_critics_of_two_layers():
     head = heads.TwinContinuousQNetwork()
-    output, variables = head.init_with_output(jax.random.key(0), INPUTS, CANDIDATE)
+    output, variables = jax.eval_shape(head.init_with_output, jax.random.key(0), INPUTS, CANDIDATE)
     assert output.shape == (BATCH, TIME, 2)
+    for critic in ("critic_0", "critic_1"):
+        kernel = variables["params"][critic]["value_hidden_1"]["kernel"]
+        assert kernel.shape == (256, 256)
+
+
+def test_critics_start_differently():
+    head = heads.TwinContinuousQNetwork(hidden_dims=(7,))
+    output, _ = head.init_with_output(jax.random.key(0), INPUTS, CANDIDATE)
     assert np.abs(output[..., 0] - output[..., 1]).max() > 1e-2
-    assert variables["params"]["critic_1"]["value_hidden_1"]["kernel"].shape == (256, 256)
 
 
 @pytest.mark.parametrize(

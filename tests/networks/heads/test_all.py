@@ -115,7 +115,7 @@ def apply_network(head, **given):
     params = draw(
         jax.eval_shape(lambda key: model.init(key, OBSERVATION, **first), jax.random.key(0))
     )
-    return model.apply(params, OBSERVATION, **given)[1]
+    return jax.jit(model.apply)(params, OBSERVATION, **given)[1]
 
 
 @pytest.mark.parametrize(

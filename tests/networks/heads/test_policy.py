@@ -14,7 +14,7 @@ INPUTS = jax.random.normal(jax.random.key(0), (BATCH, TIME, FEATURES))
 
 
 def apply(head, *inputs):
-    return head.apply(draw_params(head, INPUTS), INPUTS, *inputs)
+    return jax.jit(head.apply)(draw_params(head, INPUTS), INPUTS, *inputs)
 
 
 def test_what_a_mask_forbids_has_no_probability_and_the_rest_shares_it():

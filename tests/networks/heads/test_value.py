@@ -42,7 +42,7 @@ def test_a_distributional_value_can_be_cut_and_scanned_like_any_output():
 
 def test_two_hot_lies_on_two_neighbours_whose_mean_is_the_target():
     head = heads.HLGaussVNetwork(**SUPPORT)
-    histogram = np.asarray(head.histogram(TARGETS))
+    histogram = np.asarray(jax.jit(head.histogram)(TARGETS))
     atoms = np.linspace(-3, 7, 21)
     for probs, target in zip(histogram.reshape(-1, 21), np.ravel(TARGETS), strict=True):
         np.testing.assert_allclose(probs @ atoms, np.clip(target, -3, 7), rtol=1e-5, atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_smoothed_histogram_is_the_mass_of_a_normal_distribution_in_each_bin(b
     head = heads.HLGaussVNetwork(**SUPPORT, smoothing=smoothing, bounds=bounds)
     width = 10 / (20 if bounds == "centres" else 21)
     first = -3 - (width / 2 if bounds == "centres" else 0)
-    histogram = np.asarray(head.histogram(TARGETS)).reshape(-1, 21)
+    histogram = np.asarray(jax.jit(head.histogram)(TARGETS)).reshape(-1, 21)
     for probs, target in zip(histogram, np.ravel(TARGETS), strict=True):
         normal = scipy.stats.norm(np.clip(float(target), -3, 7), smoothing * width)
         mass = [
@@ -74,7 +74,7 @@ def test_the_distributional_loss_is_a_cross_entropy_that_leads_to_the_target(smo
     output = head.apply(draw_params(head, inputs), inputs)
     output = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), output)
     log_probs = scipy.special.log_softmax(np.asarray(output.logits, np.float64), axis=-1)
-    expected = -(np.asarray(head.histogram(target)) * log_probs).sum(-1)
+    expected = -(np.asarray(jax.jit(head.histogram)(target)) * log_probs).sum(-1)
     np.testing.assert_allclose(head.loss(output, target), expected, rtol=1e-5)
 
     @jax.jit
