@@ -5,7 +5,7 @@ from memorax.algorithms.dqn import DQN, DQNConfig, R2D2Config
 from memorax.algorithms.evaluation import EvaluationReport
 from memorax.algorithms.ppo import PPO, PPOConfig, PPOState
 from memorax.algorithms.pqn import PQN, PQNConfig, PQNState
-from memorax.algorithms.replay_algorithm import ReplayState
+from memorax.algorithms.replay_algorithm import ReplayAlgorithm, ReplayState
 from memorax.algorithms.sac import SAC, SACConfig
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PQNConfig",
     "PQNState",
     "R2D2Config",
+    "ReplayAlgorithm",
     "ReplayState",
     "SACConfig",
 ]

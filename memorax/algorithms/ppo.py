@@ -93,6 +93,11 @@ class PPOConfig:
         # At least one step has to remain to learn from.
         check_whole("PPOConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
+    @property
+    def optimizer_steps(self) -> int:
+        """Steps of the optimizer in an update."""
+        return self.update_epochs * self.num_minibatches
+
 
 @struct.dataclass
 class PPOState:

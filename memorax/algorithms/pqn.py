@@ -77,6 +77,11 @@ class PQNConfig:
         check_minibatches(self)
         check_whole("PQNConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
+    @property
+    def optimizer_steps(self) -> int:
+        """Steps of the optimizer in an update."""
+        return self.update_epochs * self.num_minibatches
+
 
 @struct.dataclass
 class PQNState:

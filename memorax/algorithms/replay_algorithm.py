@@ -86,6 +86,11 @@ class ReplayConfig:
             )
 
     @property
+    def optimizer_steps(self) -> int:
+        """Steps of the optimizer in an update."""
+        return self.gradient_steps
+
+    @property
     def num_sequences(self) -> int:
         """Sequences that the replay holds."""
         return -(-self.buffer_size // (self.num_envs * self.num_steps)) * self.num_envs
@@ -152,7 +157,13 @@ class ReplayAlgorithm(Algorithm):
             return jax.tree.map(lambda leaf: leaf[0], sequences)
 
         self._sequence = jax.eval_shape(sequence, jax.random.key(0))
-        self._replay.check_memory(f"{type(config).__name__}.buffer_size", self._sequence)
+        self.check_memory(num_seeds=1)
+
+    def check_memory(self, num_seeds: int) -> None:
+        """Raise ``ValueError`` if the replays of so many seeds would not fit into memory."""
+        self._replay.check_memory(
+            f"{type(self.config).__name__}.buffer_size", self._sequence, num_seeds
+        )
 
     @property
     def steps_per_update(self) -> int:

@@ -9,19 +9,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic
 
 import jax
 import tyro
 from rich.console import Console
 
-from memorax.experiments.config import TrainConfig
+from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.run_folder import RunFolder
-from memorax.experiments.training import make_agents, restore, run
+from memorax.experiments.training import DivergedError, make_agents, restore, run
 from memorax.validation import unknown_name
-
-Options = TypeVar("Options")
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
 
@@ -35,10 +33,14 @@ commands:
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train a memory network with PPO, and its twin without memory, and compare them."""
+class Train(Generic[AlgorithmConfig]):
+    """Train a memory network, and its twin without memory, and compare them.
 
-    config: TrainConfig
+    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac; the options of the
+    chosen one are listed here.
+    """
+
+    config: TrainConfig[AlgorithmConfig]
     run_folder: Path | None = None
     """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
     resume: bool = False
@@ -84,9 +86,12 @@ class BadInputError(Exception):
 
 
 def _train(arguments: list[str]) -> int:
-    options = _parse(Train, "memorax train", arguments, Train(TrainConfig()))
+    algorithm, arguments = _take_algorithm(arguments)
+    kind = ALGORITHMS[algorithm or "ppo"]
+    default = Train(TrainConfig(algorithm=kind()))
+    options = _parse(Train[kind], "memorax train", arguments, default)
     if options.resume:
-        options = _resume(options, arguments)
+        options = _resume(options, algorithm, arguments)
     _enable_compilation_cache()
     try:
         agents = make_agents(options.config)
@@ -101,10 +106,29 @@ def _train(arguments: list[str]) -> int:
         f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
         f"torso {' and twin '.join(options.config.models)}"
     )
-    return 0 if run(options.config, agents, folder, console) else 130
+    try:
+        return 0 if run(options.config, agents, folder, console) else 130
+    except DivergedError as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 1
 
 
-def _resume(options: Train, arguments: list[str]) -> Train:
+def _take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take ``--algorithm NAME`` out of the arguments: it decides what the others may be."""
+    rest, name = list(arguments), None
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == "--algorithm":
+            taken = 1 if equals else 2
+            name = value if equals else "".join(arguments[index + 1 : index + 2])
+            rest = arguments[:index] + arguments[index + taken :]
+            break
+    if name is not None and name not in ALGORITHMS:
+        raise BadInputError(unknown_name("algorithm", name, ALGORITHMS))
+    return name, rest
+
+
+def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Train:
     """Take the configuration of the run; options that contradict it are refused."""
     if options.run_folder is None:
         raise BadInputError("--resume needs --run-folder, the run to go on with")
@@ -112,7 +136,15 @@ def _resume(options: Train, arguments: list[str]) -> Train:
         stored = RunFolder.open(options.run_folder).config()
     except ValueError as error:
         raise BadInputError(error) from error
-    resumed = _parse(Train, "memorax train", arguments, Train(stored))
+    kind = type(stored.algorithm)
+    if algorithm not in (None, stored.algorithm_name):
+        kind = ALGORITHMS[algorithm]
+    default = (
+        Train(stored)
+        if kind is type(stored.algorithm)
+        else Train(dataclasses.replace(stored, algorithm=kind()))
+    )
+    resumed = _parse(Train[kind], "memorax train", arguments, default)
     if resumed.config != stored:
         raise BadInputError(
             f"the options given differ from {options.run_folder / 'config.json'}: a run goes on "
@@ -140,10 +172,8 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(
-    kind: type[Options], program: str, arguments: list[str], default: Options | None = None
-) -> Options:
-    """Parse the options of a command; the first unknown one is refused in one line."""
+def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -> Any:
+    """Parse the options of a command, a dataclass; an unknown one is refused in one line."""
     call: dict[str, Any] = {"prog": program, "config": (tyro.conf.OmitArgPrefixes,)}
     if default is not None:
         call["default"] = default
@@ -156,15 +186,16 @@ def _parse(
             raise BadInputError(_unboxed(told.getvalue())) from stop
         raise
     if unknown:
-        raise BadInputError(unknown_name("option", unknown[0], _flags(kind)))
+        raise BadInputError(unknown_name("option", unknown[0], _flags(default or kind)))
     return options
 
 
-def _flags(kind: Any) -> Iterator[str]:
-    """Name the flags of a dataclass and of those inside it."""
-    for field in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(field.type):
-            yield from _flags(field.type)
+def _flags(options: Any) -> Iterator[str]:
+    """Name the flags of a dataclass, and of those inside it if it is an instance."""
+    for field in dataclasses.fields(options):
+        inside = getattr(options, field.name, None)
+        if dataclasses.is_dataclass(inside):
+            yield from _flags(inside)
         else:
             yield f"--{field.name.replace('_', '-')}"
 

@@ -5,9 +5,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from memorax.algorithms import PPOConfig
+from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.torsos import TORSOS
 from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
@@ -15,8 +15,20 @@ DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 
 
+ALGORITHMS: dict[str, type] = {
+    "ppo": PPOConfig,
+    "dqn": DQNConfig,
+    "r2d2": R2D2Config,
+    "pqn": PQNConfig,
+    "sac": SACConfig,
+}
+"""The configuration of each algorithm by its name."""
+
+AlgorithmConfig = TypeVar("AlgorithmConfig")
+
+
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Generic[AlgorithmConfig]):
     """What to train, on what, and for how long. The defaults are the demo.
 
     Raises:
@@ -29,10 +41,12 @@ class TrainConfig:
     """The task's own parameters, as name=value name=value ...; None: memory_length=24 for the
     demo's task, nothing for others."""
     torso: str = "gru"
-    """The memory: gru, lstm or simple; mlp has none."""
+    """The memory, such as gru, mamba2 or gtrxl; mlp has none."""
     features: int = 64
     """Width of the feature extractor and the torso."""
-    algorithm: PPOConfig = field(default_factory=PPOConfig)
+    previous_inputs: bool = False
+    """Also show the networks the previous action, reward and end of an episode, as in RL²."""
+    algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
     """The algorithm's own configuration."""
     learning_rate: float = 2e-3
     """Adam's step size, at the beginning if it is annealed."""
@@ -73,6 +87,12 @@ class TrainConfig:
                 raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")
 
     @property
+    def algorithm_name(self) -> str:
+        """The algorithm's name."""
+        kind = type(self.algorithm)
+        return next(name for name, config in ALGORITHMS.items() if config is kind)
+
+    @property
     def parsed_environment_parameters(self) -> dict[str, int | float | bool | str]:
         """The task's parameters by name, numbers as numbers, true and false as what they are."""
         assignments = self.environment_parameters
@@ -106,7 +126,9 @@ def _parse_value(text: str) -> int | float | bool | str:
 
 def to_json(config: TrainConfig) -> str:
     """Write a configuration down."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    fields = dataclasses.asdict(config)
+    fields["algorithm"] = {"name": config.algorithm_name} | fields["algorithm"]
+    return json.dumps(fields, indent=2) + "\n"
 
 
 def from_json(path: Path) -> TrainConfig:
@@ -117,7 +139,8 @@ def from_json(path: Path) -> TrainConfig:
     """
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
-        fields["algorithm"] = PPOConfig(**fields["algorithm"])
+        algorithm = fields["algorithm"]
+        fields["algorithm"] = ALGORITHMS[algorithm.pop("name")](**algorithm)
         if fields["environment_parameters"] is not None:
             fields["environment_parameters"] = tuple(fields["environment_parameters"])
         return TrainConfig(**fields)

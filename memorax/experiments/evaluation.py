@@ -11,7 +11,7 @@ import scipy.stats
 from jaxtyping import PyTree
 from rich.table import Table
 
-from memorax.algorithms import PPO
+from memorax.algorithms import Algorithm
 from memorax.experiments.config import TrainConfig
 
 
@@ -41,7 +41,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    config: TrainConfig, model: str, agent: PPO, state: PyTree, num_episodes: int
+    config: TrainConfig, model: str, agent: Algorithm, state: PyTree, num_episodes: int
 ) -> Evaluation:
     """Let every seed play fresh episodes with its most likely actions.
 

@@ -38,7 +38,7 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
         )
     axes.set_xlabel("environment steps of each seed")
     axes.set_ylabel("mean episode return")
-    axes.set_title(f"PPO on {config.task}")
+    axes.set_title(f"{config.algorithm_name} on {config.task}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[1]:

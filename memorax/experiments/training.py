@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from rich.console import Console
 
-from memorax.algorithms import PPO
+from memorax.algorithms import Algorithm, ReplayAlgorithm
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
@@ -42,6 +42,10 @@ class Interrupt:
         self._console.print("stopping after this piece; Ctrl-C again stops at once")
 
 
+class DivergedError(Exception):
+    """A loss is no number any more; the message says which, when, and what is left."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """Where the training of one model ended.
@@ -58,7 +62,7 @@ class Trained:
 
 
 def run(
-    config: TrainConfig, agents: dict[str, PPO], folder: RunFolder, console: Console
+    config: TrainConfig, agents: dict[str, Algorithm], folder: RunFolder, console: Console
 ) -> list[Evaluation] | None:
     """Train every model of a run, or go on where it stopped, and evaluate them.
 
@@ -93,16 +97,20 @@ def run(
     return evaluations
 
 
-def make_agents(config: TrainConfig) -> dict[str, PPO]:
+def make_agents(config: TrainConfig) -> dict[str, Algorithm]:
     """Return the agent of each model of a run.
 
     Raises:
         ValueError: If parts do not fit each other; nothing is compiled or written by then.
     """
-    return {model: make_agent(config, model) for model in config.models}
+    agents = {model: make_agent(config, model) for model in config.models}
+    for agent in agents.values():
+        if isinstance(agent, ReplayAlgorithm):
+            agent.check_memory(config.num_seeds)
+    return agents
 
 
-def restore(config: TrainConfig, model: str, agent: PPO, folder: RunFolder) -> PyTree:
+def restore(config: TrainConfig, model: str, agent: Algorithm, folder: RunFolder) -> PyTree:
     """Return the last state of a run's model.
 
     Raises:
@@ -119,12 +127,15 @@ def restore(config: TrainConfig, model: str, agent: PPO, folder: RunFolder) -> P
 def _train_model(
     config: TrainConfig,
     model: str,
-    agent: PPO,
+    agent: Algorithm,
     folder: RunFolder,
     console: Console,
     interrupt: Interrupt,
 ) -> Trained:
     started = time.perf_counter()
+    if isinstance(agent, ReplayAlgorithm):
+        total = config.num_seeds * agent.replay_bytes
+        console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
     init = jax.jit(jax.vmap(agent.init))
     checkpoints = Checkpoints(folder, model)
     restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
@@ -148,8 +159,9 @@ def _train_model(
             steps = range(
                 step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
             )
-            step += chunk_steps
             log.append(steps, metrics)
+            _check_losses(config, model, steps, metrics, saved_step, folder, log)
+            step += chunk_steps
             progress.advance(chunk_steps, seconds, np.asarray(metrics["episode_return"]))
             if step - saved_step >= config.checkpoint_every:
                 log.flush()
@@ -163,6 +175,22 @@ def _train_model(
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
     )
     return Trained(step, state, finished=step >= total_steps)
+
+
+def _check_losses(config, model, steps, metrics, saved_step, folder, log) -> None:
+    """Stop at the first loss that is no number, before such a state is saved."""
+    # Before a replay is learned from there is no loss.
+    first = getattr(config.algorithm, "learning_starts", 0)
+    for index, step in enumerate(steps):
+        for name, values in metrics.items():
+            seeds = np.flatnonzero(~np.isfinite(np.asarray(values)[:, index]))
+            if "loss" in name and step > first and seeds.size:
+                log.flush()
+                kept = f"checkpoint of step {saved_step:,}" if saved_step else "no checkpoint yet"
+                raise DivergedError(
+                    f"{model}: {name} of seed(s) {', '.join(map(str, seeds))} is not finite at "
+                    f"step {step:,}; last good state: {kept} in {folder.path}"
+                )
 
 
 def _total_steps(config: TrainConfig) -> int:

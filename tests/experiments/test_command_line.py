@@ -9,9 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from memorax.algorithms import PPOConfig
 from memorax.experiments.command_line import main
-from memorax.experiments.config import TrainConfig
+from memorax.experiments.config import ALGORITHMS, TrainConfig
 from memorax.experiments.progress import TrainingProgress
 from memorax.experiments.run_folder import RunFolder, read_metrics
 from memorax.experiments.training import make_agents, restore
@@ -127,7 +126,7 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
         (
             "train --torso x",
-            "unknown torso 'x'; choose from: ffm, gru, linear_attention, lru, lstm, mamba2",
+            "unknown torso 'x'; choose from: ffm, gpt2, gru, gtrxl, linear_attention, lru, lstm",
         ),
         ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
         ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
@@ -138,6 +137,13 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --num-steps 0", "num_steps must be a whole number of at least 1, got 0"),
         ("train --num-seeds -1", "num_seeds must be a whole number of at least 1, got -1"),
         ("train --learning-rate fast", "fast"),
+        ("train --algorithm dqm", "unknown algorithm 'dqm'; the closest are: dqn"),
+        ("train --algorithm", "unknown algorithm ''; choose from: dqn, ppo, pqn, r2d2, sac"),
+        ("train --algorithm=dqn --clip-coefficient 1", "unknown option '--clip-coefficient'"),
+        ("train --algorithm dqn --buffer-size 9", "buffer_size must hold at least batch_size"),
+        ("train --algorithm dqn --buffer-size 100000000000", "the replay would take"),
+        ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo or sac"),
+        ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
         ("evaluate nowhere", "nowhere is not a run folder"),
         ("evaluate", "run"),
     ],
@@ -154,14 +160,48 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 
 
-def test_help_lists_every_field_of_every_configuration(capsys):
+def test_other_algorithms_train_resume_and_are_evaluated_too(tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = [
+        *("train", "--algorithm", "r2d2", "--run-folder", str(folder), "--num-seeds", "2"),
+        *("--environment-parameters", "memory_length=3", "--features", "8", "--num-envs", "4"),
+        *("--num-steps", "4", "--sequence-length", "8", "--burn-in-length", "2", "--n-step", "2"),
+        *("--batch-size", "4", "--buffer-size", "200", "--learning-starts", "30"),
+        *("--total-steps", "96", "--evaluation-episodes", "8", "--previous-inputs"),
+        "--no-memoryless-twin",
+    ]
+    assert main(command) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    agent = make_agents(RunFolder(folder).config())["gru"]
+    assert f"the replay of 2 seed(s) takes {2 * agent.replay_bytes:,} bytes" in told
+    losses = [float(row["loss"]) for row in read_metrics(RunFolder(folder))]
+    assert np.isnan(losses[:2]).all(), "nothing is learned before the replay has begun to fill"
+    assert np.isfinite(losses[-2:]).all()
+    evaluated = (folder / "evaluation.json").read_text()
+    assert main([*command[:5], "--resume"]) == 0
+    assert (folder / "evaluation.json").read_text() == evaluated
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert train(folder, "--learning-rate", "1e38", "--max-gradient-norm", "1e38") == 1
+    error = capsys.readouterr().err
+    assert "_loss of seed(s) 0" in error
+    assert "is not finite at step" in error
+    assert "last good state: no checkpoint yet in" in error
+    assert not list((folder / "checkpoints").glob("*/*"))
+
+
+@pytest.mark.parametrize("algorithm", [None, "ppo", "r2d2", "pqn", "sac"])
+def test_help_lists_every_field_of_every_configuration(algorithm, capsys):
+    chosen = [] if algorithm is None else ["--algorithm", algorithm]
     with pytest.raises(SystemExit) as stop:
-        main(["train", "--help"])
+        main(["train", *chosen, "--help"])
     assert stop.value.code == 0
     told = capsys.readouterr().out
     names = [
         field.name
-        for config in (TrainConfig, PPOConfig)
+        for config in (TrainConfig, ALGORITHMS[algorithm or "ppo"])
         for field in dataclasses.fields(config)
         if field.name != "algorithm"
     ]

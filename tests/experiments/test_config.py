@@ -1,6 +1,6 @@
 import pytest
 
-from memorax.algorithms import PPOConfig
+from memorax.algorithms import PPOConfig, R2D2Config
 from memorax.experiments.config import TrainConfig, from_json, to_json
 from memorax.experiments.training import _chunk_updates
 
@@ -15,6 +15,7 @@ from memorax.experiments.training import _chunk_updates
             environment_parameters=("max_steps_in_episode=7",),
             algorithm=PPOConfig(gamma=0.5, target_kl=0.1),
         ),
+        TrainConfig(algorithm=R2D2Config(n_step=3), previous_inputs=True),
     ],
 )
 def test_a_configuration_is_read_back_as_it_was_written(config, tmp_path):
