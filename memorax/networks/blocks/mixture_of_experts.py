@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import DenyList
 from jaxtyping import Array, Bool, Float, Int
 
 from memorax.networks.blocks.base import Block, unshared
@@ -120,14 +121,15 @@ class MoE(Block):
         experts: Sequence models or plain modules, whose outputs are equally wide.
         router: A ``TopKRouter``, or a module that returns gates and experts as it does.
         implementation: ``"dense"`` computes every expert for every step; ``"dispatch"`` sorts the
-            steps by expert and computes the chosen ones alone, for experts that are all alike and
-            hold no carry. Both compute the same. ``"auto"`` dispatches where it can, when it saves
-            half of the work and blocks are large enough.
+            steps by expert and computes the chosen ones alone, for experts that are all alike,
+            hold no carry, and do nothing but map. Both compute the same. ``"auto"`` dispatches
+            where it can, when it saves half of the work and blocks are large enough.
 
     Raises:
         ValueError: At construction, if an expert or the router is neither a module nor callable,
-            the router expects another number of experts, or experts cannot be dispatched; at the
-            call, if the experts' outputs differ in width.
+            the router expects another number of experts, or experts to dispatch are not alike or
+            hold a carry; at the call, if the experts' outputs differ in width, or those to dispatch
+            draw, sow or keep anything.
 
     Source: as ``TopKRouter``; blocks of steps with one expert each as in Gale et al. 2023,
     "MegaBlocks", arXiv 2211.15841.
@@ -175,7 +177,7 @@ class MoE(Block):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``Block``."""
         gates, chosen = self.router(inputs)
-        if not self.is_initializing() and self._dispatches(chosen):
+        if not self.is_initializing() and self._dispatches(inputs, chosen):
             return carry, self._dispatch(inputs, gates, chosen)
         carry, outputs = self._read_with_all(inputs, done, carry)
         mixed = jnp.zeros((), outputs[0].dtype)
@@ -197,12 +199,31 @@ class MoE(Block):
             raise ValueError(f"MoE.experts must have outputs of one size, got features {sizes}")
         return carries, outputs
 
-    def _dispatches(self, chosen):
-        if self.implementation != "auto":
-            return self.implementation == "dispatch"
+    def _dispatches(self, inputs, chosen):
+        if self.implementation == "dense":
+            return False
+        if self.implementation == "dispatch":
+            if not self._are_pure(inputs):
+                raise ValueError(
+                    'MoE.implementation "dispatch" needs experts that neither draw random numbers '
+                    "nor sow nor keep variables other than parameters, got "
+                    f"{type(self.experts[0]).__name__}"
+                )
+            return True
         saves = len(self.experts) >= 2 * (1 + 1 / BLOCKS_PER_EXPERT) * chosen.shape[-1]
         large = self._block_size(chosen) >= LEAST_STEPS_OF_BLOCK
-        return saves and large and self._are_alike_and_stateless()
+        return saves and large and self._are_alike_and_stateless() and self._are_pure(inputs)
+
+    def _are_pure(self, inputs):
+        """Tell whether experts do nothing but map, so that none misses what was not computed."""
+        compute = nn.apply(
+            lambda expert, step: apply_sequence_model(expert, step)[1],
+            unshared(self.experts[0]),
+            mutable=DenyList("params"),
+        )
+        step = jax.ShapeDtypeStruct((1, 1, inputs.shape[-1]), inputs.dtype)
+        _, written = jax.eval_shape(compute, _params(self.expert[0]), step)
+        return not jax.tree.leaves(written) and not self.has_rng("dropout")
 
     def _dispatch(self, inputs, gates, chosen):
         """Compute the chosen experts alone, in blocks of steps that have chosen the same one."""
@@ -219,8 +240,9 @@ class MoE(Block):
         def compute(module, block):
             return apply_sequence_model(module, block)[1]
 
-        variables = [{"params": module.variables.get("params", {})} for module in self.expert]
-        variables = jax.tree.map(lambda *leaves: jnp.stack(leaves)[expert], *variables)
+        variables = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves)[expert], *map(_params, self.expert)
+        )
         outputs = jax.vmap(compute)(variables, blocks)
         outputs = outputs.reshape(-1, outputs.shape[-1])[place].reshape(*chosen.shape, -1)
         return (gates[..., None] * outputs).sum(-2)
@@ -237,6 +259,10 @@ class MoE(Block):
             and all(other == first for other in others)
             and not jax.tree.leaves(carry)
         )
+
+
+def _params(module: nn.Module) -> dict[str, Any]:
+    return {"params": module.variables.get("params", {})}
 
 
 def _blocks_by_expert(
