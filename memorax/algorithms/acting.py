@@ -195,9 +195,8 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     def check(key):
         timestep, _ = first_timestep(env, params, key)
         variables = init_network(network, key, timestep)
-        _, distribution = apply_step(
-            network, variables, timestep, network.initialize_carry(env.num_envs)
-        )
+        carry = network.initialize_carry(env.num_envs)
+        distribution = heads.main_output(apply_step(network, variables, timestep, carry)[1])
         if not hasattr(distribution, "sample_and_log_prob"):
             raise ValueError(
                 f"{head} must return a distribution over actions, got {got}, which returns "

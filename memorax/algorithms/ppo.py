@@ -241,6 +241,11 @@ class PPO(Algorithm):
         self.optimizer = optimizer
         self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
         check_policy("PPO.actor", actor, self._envs, env_params)
+        if isinstance(heads.main_head(actor.head), heads.SquashedGaussian):
+            raise ValueError(
+                "PPO.actor.head must be a distribution whose entropy is known, such as Gaussian in "
+                "memorax.environments.ClipAction, got SquashedGaussian"
+            )
         value_head = heads.main_head(critic.head)
         if not hasattr(value_head, "loss"):
             raise ValueError(

@@ -28,6 +28,10 @@ class FeatureExtractor(nn.Module):
         reward_extractor: Maps the previous reward, as ``(batch, time, 1)`` float.
         done_extractor: Maps ``done``, as ``(batch, time, 1)`` float.
         action_dim: How many discrete actions there are.
+        across_episodes: Whether the action and reward before an episode's first observation are
+            shown as well, which belong to the episode before. For ``RL2Wrapper``, whose trials
+            have several episodes that all tell of one task; False by default, for elsewhere
+            nothing of an episode may reach the next.
 
     Raises:
         ValueError: At construction, if an extractor is not callable or ``action_dim`` is not
@@ -42,6 +46,7 @@ class FeatureExtractor(nn.Module):
     reward_extractor: nn.Module | Callable[..., Any] | None = None
     done_extractor: nn.Module | Callable[..., Any] | None = None
     action_dim: int | None = None
+    across_episodes: bool = False
 
     def __post_init__(self):
         """Check the fields."""
@@ -108,7 +113,7 @@ class FeatureExtractor(nn.Module):
             action = _feature_axis(action)
         elif discrete:
             action = action.astype(float)
-        return _zero_where(done, action)
+        return action if self.across_episodes else _zero_where(done, action)
 
     def _reward_features(self, reward, done):
         if reward is None:
@@ -119,7 +124,8 @@ class FeatureExtractor(nn.Module):
                 f"FeatureExtractor: reward must have shape (batch, time) = {done.shape}, "
                 f"got {reward.shape}"
             )
-        return _zero_where(done, _feature_axis(reward))
+        reward = _feature_axis(reward)
+        return reward if self.across_episodes else _zero_where(done, reward)
 
 
 def leading_shape(observation: PyTree) -> tuple[int, int]:

@@ -111,6 +111,17 @@ def test_the_previous_action_is_zero_where_an_episode_starts(action, fields):
     assert (elsewhere > 0).all()
 
 
+def test_across_episodes_the_last_action_and_reward_are_shown_at_the_next_ones_start():
+    arguments = {"action": DISCRETE_ACTION, "reward": REWARD}
+    extractor = all_extractors(action_dim=ACTIONS, across_episodes=True)
+    hiding = all_extractors(action_dim=ACTIONS)
+    shown = extractor.apply({}, OBSERVATION, done=DONE, **arguments)
+    np.testing.assert_array_equal(
+        shown[..., :-1], hiding.apply({}, OBSERVATION, **arguments)[..., :-1]
+    )
+    np.testing.assert_array_equal(shown[..., -1], DONE)
+
+
 def test_a_nan_of_the_episode_before_leaves_no_trace_in_features_and_gradients():
     extractor = all_extractors(lambda: nn.Dense(3))
     variables = draw_params(extractor, OBSERVATION, DONE, CONTINUOUS_ACTION, REWARD)

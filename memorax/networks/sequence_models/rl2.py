@@ -35,10 +35,9 @@ class RL2Wrapper(SequenceModel):
     first trial needs none: it begins from the carry that is given, be it drawn or learnt.
 
     Within a trial the wrapped memory learns of an episode's end only by what it reads, so give the
-    ``FeatureExtractor`` a ``done_extractor`` beside those of actions and rewards. It shows no
-    action and no reward at an episode's first step: where an episode's last reward tells
-    something of the task, the environment has to show it in the observation. The environment
-    also has to draw a new task after ``steps_per_trial`` steps.
+    ``FeatureExtractor`` a ``done_extractor`` beside those of actions and rewards, and
+    ``across_episodes=True``, without which it hides an episode's last reward. The environment has
+    to draw a new task after ``steps_per_trial`` steps.
 
     Attributes:
         sequence_model: The memory, any sequence model.
