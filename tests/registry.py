@@ -11,6 +11,8 @@ from typing import Any
 import flax.linen as nn
 
 from memorax.networks import (
+    FFN,
+    GLU,
     RNN,
     ALiBi,
     FFMCell,
@@ -26,7 +28,11 @@ from memorax.networks import (
     MemoroidCell,
     MinGRUCell,
     MinGRUConfig,
+    MoE,
+    PostNorm,
+    Projection,
     RelativePositionalEmbedding,
+    Residual,
     RL2Wrapper,
     RoPE,
     RTUCell,
@@ -39,6 +45,9 @@ from memorax.networks import (
     SequenceModelWrapper,
     SHMCell,
     SHMConfig,
+    Stack,
+    TopKRouter,
+    architectures,
     mLSTMCell,
     mLSTMConfig,
     sLSTMCell,
@@ -145,13 +154,50 @@ def self_attention(
     )
 
 
-def with_memory(attention: Build) -> Build:
-    """Extend an attention's context of 4 by a memory of 3; the inputs are those of the laws."""
-    return lambda *dtypes: SegmentRecurrence(attention(*dtypes), memory_length=3, features=5)
+def segment_recurrence(positional_embedding: Callable[[Any], Any]) -> Build:
+    """Extend an attention's context of 4 by a memory of 3."""
+    attention = self_attention(positional_embedding)
+    return lambda dtype, param_dtype: Stack(
+        (
+            Projection(FEATURES, dtype=dtype, param_dtype=param_dtype),
+            SegmentRecurrence(attention(dtype, param_dtype), 3, features=FEATURES),
+        )
+    )
 
 
-def relative(param_dtype: Any) -> RelativePositionalEmbedding:
-    return RelativePositionalEmbedding(FEATURES, param_dtype)
+def scanned(remat: bool = False) -> Build:
+    """Two layers of which one is compiled, with their norms behind residuals."""
+
+    def build(dtype, param_dtype):
+        dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+        memory = Memoroid(MinGRUCell(MinGRUConfig(FEATURES), **dtypes))
+        layer = tuple(
+            PostNorm(Residual(module), nn.RMSNorm, **dtypes)
+            for module in (memory, GLU(FEATURES, 2, **dtypes))
+        )
+        layers = Stack(layer * 2, remat=remat, scan_layers=True)
+        return Stack((Projection(FEATURES, **dtypes), layers))
+
+    return build
+
+
+def experts(implementation: Any) -> Build:
+    def build(dtype, param_dtype):
+        ffn = FFN(FEATURES, 2, dtype=dtype, param_dtype=param_dtype)
+        return MoE((ffn,) * 4, TopKRouter(4, param_dtype=param_dtype), implementation)
+
+    return build
+
+
+def experts_with_memory(dtype: Any, param_dtype: Any) -> MoE:
+    memory, router = rnn(nn.MGUCell)(dtype, param_dtype), TopKRouter(3, param_dtype=param_dtype)
+    return MoE((memory, memory, dense(dtype, param_dtype)), router)
+
+
+def architecture(function: Callable[..., Any], num_layers: int = 1, **sizes: Any) -> Build:
+    return lambda dtype, param_dtype: function(
+        8, num_layers, dtype=dtype, param_dtype=param_dtype, **sizes
+    )
 
 
 REGISTRY = (
@@ -211,13 +257,31 @@ REGISTRY = (
         {"fused": self_attention(lambda dtype: ALiBi(2), "fused")},
     ),
     Entry("self_attention_learnable", self_attention(LearnablePositionalEmbedding)),
-    Entry("segment_recurrence", with_memory(self_attention(lambda dtype: ALiBi(2)))),
-    Entry("transformer_xl_attention", with_memory(self_attention(relative))),
+    Entry(
+        "segment_recurrence",
+        segment_recurrence(lambda dtype: RelativePositionalEmbedding(FEATURES, dtype)),
+    ),
     Entry(
         "rl2",
         lambda *dtypes: RL2Wrapper(rnn(nn.GRUCell)(*dtypes), steps_per_trial=5),
         exempt={"reset": "its memory survives episodes, and is forgotten between trials"},
     ),
+    Entry("scanned_stack", scanned(), {"remat": scanned(remat=True)}),
+    Entry("mixture_of_experts", experts("dense"), {"dispatch": experts("dispatch")}),
+    Entry("mixture_of_memories", experts_with_memory),
+    Entry(
+        "gtrxl",
+        architecture(architectures.gtrxl, num_heads=2, context_length=4, memory_length=3),
+    ),
+    Entry(
+        "transformer_xl",
+        architecture(architectures.transformer_xl, num_heads=2, context_length=4, memory_length=3),
+    ),
+    Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
+    Entry("xlstm", architecture(architectures.xlstm, 2, num_heads=2)),
+    Entry("mamba2_stack", architecture(architectures.mamba2)),
+    Entry("s5_stack", architecture(architectures.s5)),
+    Entry("min_gru_stack", architecture(architectures.min_gru)),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),
     Entry("dense", dense),

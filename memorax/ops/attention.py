@@ -196,7 +196,7 @@ def episode_age(
         The counts, 0 where an episode begins.
     """
     steps = jnp.arange(done.shape[1], dtype=length.dtype)
-    start = jax.lax.cummax(jnp.where(done, steps, -length[:, None]), axis=1)
+    start = _running_maximum(jnp.where(done, steps, -length[:, None]))
     return jnp.minimum(steps - start, limit)
 
 
@@ -223,6 +223,11 @@ def slide_window(
     in_episode = jnp.arange(length)[::-1] <= age[:, None]
     in_episode = in_episode.reshape(-1, *[1] * (window.ndim - 3), length, 1)
     return whole, jnp.where(in_episode, last, 0)
+
+
+def _running_maximum(values):
+    # Not jax.lax.cummax: XLA takes seconds to fold it where no episode begins.
+    return jax.lax.associative_scan(jnp.maximum, values, axis=1)
 
 
 class Span(NamedTuple):
@@ -331,7 +336,7 @@ def _made_finite(query, keys, values, age, spans):
         finite_values.append(zeroed(value, good))
         # The last bad step no nearer than the span's least distance.
         columns = jnp.arange(good.shape[1], dtype=age.dtype)
-        last = jax.lax.cummax(jnp.where(good, -1, columns), axis=1)[:, span.size - 1 :]
+        last = _running_maximum(jnp.where(good, -1, columns))[:, span.size - 1 :]
         steps = columns[: age.shape[1]]
         bad |= (last >= steps) & (steps + span.high - 1 - last <= age)
     return query, tuple(finite_keys), tuple(finite_values), bad
