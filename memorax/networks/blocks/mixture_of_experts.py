@@ -29,8 +29,8 @@ Each block is computed with a copy of its expert's parameters, and each expert f
 more blocks take more memory and waste less.
 """
 
-LEAST_STEPS_OF_BLOCK = 16
-"""Below which copying parameters costs more than computing experts that were not chosen."""
+LEAST_STEPS_OF_BLOCK = 8
+"""Below which copying parameters costs about as much as computing experts that nobody chose."""
 
 
 class TopKRouter(nn.Module):
@@ -123,7 +123,7 @@ class MoE(Block):
         implementation: ``"dense"`` computes every expert for every step; ``"dispatch"`` sorts the
             steps by expert and computes the chosen ones alone, for experts that are all alike,
             hold no carry, and do nothing but map. Both compute the same. ``"auto"`` dispatches
-            where it can, when it saves half of the work and blocks are large enough.
+            where it can, when it computes less and blocks are large enough.
 
     Raises:
         ValueError: At construction, if an expert or the router is neither a module nor callable,
@@ -210,7 +210,7 @@ class MoE(Block):
                     f"{type(self.experts[0]).__name__}"
                 )
             return True
-        saves = len(self.experts) >= 2 * (1 + 1 / BLOCKS_PER_EXPERT) * chosen.shape[-1]
+        saves = len(self.experts) > (1 + 1 / BLOCKS_PER_EXPERT) * chosen.shape[-1]
         large = self._block_size(chosen) >= LEAST_STEPS_OF_BLOCK
         return saves and large and self._are_alike_and_stateless() and self._are_pure(inputs)
 
