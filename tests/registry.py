@@ -194,10 +194,8 @@ def experts_with_memory(dtype: Any, param_dtype: Any) -> MoE:
     return MoE((memory, memory, dense(dtype, param_dtype)), router)
 
 
-def architecture(function: Callable[..., Any], num_layers: int = 1, **sizes: Any) -> Build:
-    return lambda dtype, param_dtype: function(
-        8, num_layers, dtype=dtype, param_dtype=param_dtype, **sizes
-    )
+def architecture(function: Callable[..., Any], **sizes: Any) -> Build:
+    return lambda dtype, param_dtype: function(8, 1, dtype=dtype, param_dtype=param_dtype, **sizes)
 
 
 REGISTRY = (
@@ -278,7 +276,7 @@ REGISTRY = (
         architecture(architectures.transformer_xl, num_heads=2, context_length=4, memory_length=3),
     ),
     Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
-    Entry("xlstm", architecture(architectures.xlstm, 2, num_heads=2)),
+    Entry("xlstm", architecture(architectures.xlstm, num_heads=2)),
     Entry("mamba2_stack", architecture(architectures.mamba2)),
     Entry("s5_stack", architecture(architectures.s5)),
     Entry("min_gru_stack", architecture(architectures.min_gru)),

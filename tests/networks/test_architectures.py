@@ -4,6 +4,7 @@ import pytest
 
 from memorax.experiments.torsos import TORSOS
 from memorax.networks import FeatureExtractor, Network, architectures, heads
+from tests import laws
 from tests.networks.samples import draw_params
 
 # As in the user's guide, to the letter.
@@ -75,6 +76,12 @@ def test_an_xlstm_alternates():
     names = [str(block.module.module) for block in architectures.xlstm(16, 4).blocks[1:-1]]
     kinds = [next(kind for kind in ("mLSTM", "sLSTM", "GLU") if kind in name) for name in names]
     assert kinds == ["mLSTM", "sLSTM", "GLU"] * 2
+
+
+@pytest.mark.parametrize("law", [laws.cut, laws.reset])
+def test_an_xlstm_of_both_kinds_keeps_the_law(law):
+    # That of the registry has one layer: half precision rounds the slopes of two by up to 9%.
+    law(architectures.xlstm(8, 2, num_heads=2))
 
 
 @pytest.mark.parametrize("architecture", DEEP, ids=lambda function: function.__name__)
