@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
 from memorax.networks import Network, heads
+from memorax.networks.heads.base import takes
 
 
 @struct.dataclass
@@ -211,6 +212,39 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     jax.eval_shape(check, jax.random.key(0))
 
 
+def check_state_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
+    """Raise ``ValueError`` if a network does not say how good a state is, or cannot learn to.
+
+    Args:
+        field: What the network is called in the message, such as ``"PPO.critic"``.
+        network: A network whose head, or a horde's main one, is to return a value a step.
+        env: The environments.
+        params: Their parameters.
+    """
+    main_head = heads.main_head(network.head)
+    got = type(main_head).__name__
+    if not hasattr(main_head, "loss"):
+        raise ValueError(f"{field}.head must have a loss, such as VNetwork(), got {got}")
+    if takes(main_head, "candidate_action"):
+        raise ValueError(
+            f"{field}.head must value states, such as VNetwork(), got {got}, which values actions"
+        )
+
+    def check(key):
+        timestep, _ = first_timestep(env, params, key)
+        variables = init_network(network, key, timestep)
+        carry = network.initialize_carry(env.num_envs)
+        output = heads.main_output(apply_step(network, variables, timestep, carry)[1])
+        shape = getattr(heads.expected_value(output), "shape", type(output).__name__)
+        if shape != (env.num_envs, 1):
+            raise ValueError(
+                f"{field}.head must return values of shape {(env.num_envs, 1)}, such as "
+                f"VNetwork(), got {got}, which returns {shape}"
+            )
+
+    jax.eval_shape(check, jax.random.key(0))
+
+
 def check_action_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
     """Raise ``ValueError`` if a network's action values do not fit the environment.
 
@@ -226,6 +260,12 @@ def check_action_values(field: str, network: Network, env: Vectorize, params: An
         raise ValueError(
             f"{field} values discrete actions, got an action space of shape {space.shape}"
         )
+    for method in ("bellman_target", "loss"):
+        if not hasattr(network.head, method):
+            raise ValueError(
+                f"{head} must have a {method}, such as DiscreteQNetwork(action_dim={space.n}), "
+                f"got {got}"
+            )
 
     def check(key):
         timestep, _ = first_timestep(env, params, key)

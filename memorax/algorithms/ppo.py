@@ -15,6 +15,7 @@ from memorax.algorithms.acting import (
     Timestep,
     apply_step,
     check_policy,
+    check_state_values,
     episode_metrics,
     first_timestep,
     init_network,
@@ -246,12 +247,8 @@ class PPO(Algorithm):
                 "PPO.actor.head must be a distribution whose entropy is known, such as Gaussian in "
                 "memorax.environments.ClipAction, got SquashedGaussian"
             )
+        check_state_values("PPO.critic", critic, self._envs, env_params)
         value_head = heads.main_head(critic.head)
-        if not hasattr(value_head, "loss"):
-            raise ValueError(
-                "PPO.critic.head must have a loss, such as VNetwork(), got "
-                f"{type(value_head).__name__}"
-            )
         clipped = config.value_clip_coefficient is not None
         if clipped and isinstance(value_head, heads.HLGaussVNetwork):
             raise ValueError(

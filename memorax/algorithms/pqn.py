@@ -182,17 +182,8 @@ class PQN(Algorithm):
     def _update(self, state: PQNState, key: Array) -> tuple[PQNState, Metrics]:
         """Act, then learn."""
         act_key, learn_key = jax.random.split(key)
-        carry = state.carry
         epsilon = linear_epsilon(self.config, state.num_updates * self.steps_per_update)
-        state, (transitions, values, episodes) = jax.lax.scan(
-            partial(self._act, epsilon=epsilon),
-            state,
-            jax.random.split(act_key, self.config.num_steps),
-        )
-        _, last_output = apply_step(self.network, state.params, state.timestep, state.carry)
-        values = jnp.concatenate([values, heads.expected_value(last_output)[:, 0].max(-1)[None]])
-        steps = transitions, self._targets(transitions, values)
-        sequences = *cut_to_sequences(steps, self._sequence_length), carry
+        state, sequences, episodes = self._rollout(state, act_key, epsilon)
         params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
         state = replace(
             state,
@@ -201,6 +192,17 @@ class PQN(Algorithm):
             optimizer_state=optimizer_state,
         )
         return state, metrics | {"epsilon": epsilon} | episode_metrics(*episodes)
+
+    def _rollout(self, state: PQNState, key: Array, epsilon: Array):
+        """Act for ``num_steps`` steps in every environment; return what the loss reads of them."""
+        carry = state.carry
+        state, (transitions, values, episodes) = jax.lax.scan(
+            partial(self._act, epsilon=epsilon), state, jax.random.split(key, self.config.num_steps)
+        )
+        _, last_output = apply_step(self.network, state.params, state.timestep, state.carry)
+        values = jnp.concatenate([values, heads.expected_value(last_output)[:, 0].max(-1)[None]])
+        steps = transitions, self._targets(transitions, values)
+        return state, (*cut_to_sequences(steps, self._sequence_length), carry), episodes
 
     def _act(self, state: PQNState, key: Array, epsilon: Array):
         """Act once in every environment."""

@@ -122,7 +122,8 @@ class SAC(ReplayAlgorithm):
             raise ValueError(f"SAC acts continuously, got the action space {space}")
         check_policy("SAC.actor", actor, self._envs, env_params)
         self._check_bounds(actor.head, space)
-        if not takes(critic.head, "candidate_action") or not hasattr(critic.head, "loss"):
+        values_actions = takes(critic.head, "candidate_action") and hasattr(critic.head, "loss")
+        if not values_actions or isinstance(critic.head, heads.Horde):
             raise ValueError(
                 "SAC.critic.head must value given actions, such as TwinContinuousQNetwork(), got "
                 f"{type(critic.head).__name__}"

@@ -1,12 +1,28 @@
 """Small agents for the tests of algorithms."""
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from memorax import environments
-from memorax.algorithms import PPO, PPOConfig
-from memorax.environments import Discrete
+from memorax.algorithms import DQN, PPO, PQN, SAC, DQNConfig, PPOConfig, PQNConfig, SACConfig
+from memorax.algorithms.acting import Timestep
+from memorax.algorithms.replaying import Sequences
+from memorax.environments import Box, Discrete
 from memorax.networks import RNN, FeatureExtractor, Network, heads
+from tests.algorithms.tasks import Counting
+
+REPLAY = {
+    "num_envs": 4,
+    "num_steps": 4,
+    "sequence_length": 12,
+    "buffer_size": 256,
+    "batch_size": 8,
+    "learning_starts": 64,
+}
+CONTINUOUS = Box(-1.0, 2.0, (1,))
 
 
 def mlp_torso(features=16):
@@ -63,3 +79,78 @@ def make_agent(
     config = PPOConfig(**{"num_envs": 4, "num_steps": 16, "num_minibatches": 2} | config)
     actor, critic = make_networks(torso, env.action_space(env_params), all_extractors)
     return PPO(config, env, env_params, actor, critic, optimizer or optax.adam(1e-3))
+
+
+def small_network(torso, head):
+    """Return a network that reads observations and previous rewards."""
+    extractor = FeatureExtractor(
+        observation_extractor=nn.Sequential((nn.Dense(8), nn.tanh)), reward_extractor=nn.Dense(4)
+    )
+    return Network(feature_extractor=extractor, torso=torso, head=head)
+
+
+def make_dqn(torso=None, head=None, env=None, config=DQNConfig, optimizer=None, **fields):
+    """Return DQN, by default on ``Counting`` with a GRU; ``fields`` are the configuration's."""
+    network = small_network(torso or gru_torso(8), head or heads.DiscreteQNetwork(2))
+    config = config(**REPLAY | fields)
+    return DQN(config, env or Counting(), None, network, optimizer or optax.adam(1e-3))
+
+
+def make_pqn(torso=None, env=None, optimizer=None, **fields):
+    """Return PQN, by default on ``Counting`` with a GRU."""
+    network = small_network(torso or gru_torso(8), heads.DiscreteQNetwork(2))
+    config = PQNConfig(**{"num_envs": 4, "num_steps": 12, "num_minibatches": 2} | fields)
+    return PQN(config, env or Counting(), None, network, optimizer or optax.adam(1e-3))
+
+
+def make_sac(torso=None, actor_head=None, critic_head=None, env=None, optimizer=None, **fields):
+    """Return SAC, by default on ``Counting`` with a continuous action and GRUs."""
+    torso = torso or gru_torso(8)
+    actor = small_network(torso, actor_head or heads.SquashedGaussian(1, low=-1.0, high=2.0))
+    critic = small_network(torso, critic_head or heads.TwinContinuousQNetwork(hidden_dims=(8,)))
+    config = SACConfig(**REPLAY | fields)
+    optimizer = optimizer or optax.adam(1e-3)
+    return SAC(config, env or Counting(CONTINUOUS), None, actor, critic, optimizer)
+
+
+def perturbed(params, seed=0, scale=0.3):
+    """Return parameters away from their initial values, which would hide errors."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    leaves = [
+        leaf + scale * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def random_sequences(agent, seed=0):
+    """Return sequences as a replay of ``Counting`` may give them, but with random contents."""
+    draw = np.random.default_rng(seed)
+    batch, time = agent.config.batch_size, agent.config.sequence_length
+
+    def normal(*shape):
+        return jnp.asarray(draw.standard_normal(shape), jnp.float32)
+
+    def actions(time):
+        if isinstance(agent.env.actions, Discrete):
+            return jnp.asarray(draw.integers(2, size=(batch, time)), jnp.int32)
+        return jnp.asarray(draw.uniform(-1, 2, (batch, time, 1)), jnp.float32)
+
+    terminated = draw.random((batch, time)) < 0.15
+    cut_off = ~terminated & (draw.random((batch, time)) < 0.15)
+    done = np.concatenate([np.zeros((batch, 1), bool), terminated | cut_off], axis=1)
+    carry = jax.tree.map(lambda leaf: leaf[:1].repeat(batch, 0), agent._initial_carry())
+    return Sequences(
+        timestep=Timestep(
+            normal(batch, time + 1, 2),
+            jnp.asarray(done),
+            actions(time + 1),
+            normal(batch, time + 1),
+        ),
+        action=actions(time),
+        reward=normal(batch, time),
+        terminated=jnp.asarray(terminated),
+        cut_off=jnp.asarray(cut_off),
+        carry=perturbed(carry, seed),
+    )

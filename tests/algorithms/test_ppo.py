@@ -10,10 +10,11 @@ import pytest
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
 from memorax.algorithms.acting import Timestep, apply_sequence
-from memorax.environments import Box, Discrete, Environment
+from memorax.environments import Discrete
 from memorax.networks import RNN, Network, heads
 from memorax.networks.sequence_models.base import SequenceModel, checked_carry
 from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
+from tests.algorithms.tasks import Counting
 from tests.registry import REGISTRY
 
 
@@ -62,39 +63,6 @@ class RestartingCounter(SequenceModel):
 
 def test_a_torso_that_breaks_the_cut_law_shows_in_the_ratio():
     assert ratio_error(make_agent(RestartingCounter())) > 0.01
-
-
-class Counting(Environment):
-    """Counts up; row 0's like an episode that terminates at 5, if odd, else a time limit strikes.
-
-    The reward is 1 a step. Whether an episode terminates or is cut off is drawn at its start and
-    shown, so that the critic's values differ.
-    """
-
-    def _observe(self, state):
-        count, limited = state
-        return jnp.stack([count / 5.0, limited.astype(jnp.float32)])
-
-    def reset(self, key, params):
-        state = jnp.float32(0), jax.random.bernoulli(key)
-        return self._observe(state), state
-
-    def step(self, key, state, action, params):
-        count, limited = state
-        count = count + 1
-        final_observation = self._observe((count, limited))
-        ended = count >= 5
-        first, fresh = self.reset(key, params)
-        state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (count, limited))
-        observation = jnp.where(ended, first, final_observation)
-        info = {"final_observation": final_observation}
-        return observation, state, jnp.float32(1), ended & ~limited, ended & limited, info
-
-    def observation_space(self, params):
-        return Box(0.0, 1.0, (2,))
-
-    def action_space(self, params):
-        return Discrete(2)
 
 
 def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_do_not():
@@ -381,3 +349,151 @@ def test_an_lstm_trains_on_continuous_actions():
     state, metrics = agent.train(jax.random.key(1), state, 3 * agent.steps_per_update)
     assert all(np.isfinite(metrics[name]).all() for name in metrics if "episode" not in name)
     assert metrics["num_episodes"].sum() == 3 * 16 // 20 * 4
+
+
+def with_demons(head):
+    """Return a horde of one demon of each kind; the second's discount depends on the episode."""
+    demons = {
+        "reward": heads.GVF(heads.VNetwork(), lambda step: step.reward, 0.7),
+        "count": heads.GVF(
+            heads.HLGaussVNetwork(num_bins=11, v_min=-1.0, v_max=4.0),
+            lambda step: step.next_observation[..., 0] + step.action,
+            lambda step: 0.5 + 0.3 * step.observation[..., 1],
+        ),
+    }
+    return heads.Horde(head, demons)
+
+
+def horde_agent(**config):
+    networks = make_networks(gru_torso(), Discrete(2))
+    actor, critic = (replace(network, head=with_demons(network.head)) for network in networks)
+    config = PPOConfig(**{"num_envs": 4, "num_steps": 13, "num_minibatches": 2} | config)
+    return PPO(config, Counting(), None, actor, critic, optax.adam(1e-3))
+
+
+def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
+    agent = horde_agent()
+    state = agent.init(jax.random.key(1))
+    next_state, rollout = jax.jit(agent._rollout)(state, jax.random.key(2))
+    sequences = jax.jit(agent._sequences)(state, next_state, rollout)
+    timestep, ended = sequences.timestep, np.asarray(rollout.ended.T)
+    count, limited = np.moveaxis(np.asarray(timestep.observation, np.float64), -1, 0)
+    assert (ended[:, :-1] & (limited[:, :-1] == 1)).any()
+    assert (ended & (limited == 0)).any()
+    assert not ended[:, -1].all()
+    last = np.asarray(next_state.timestep.observation)
+    for name, network in agent.networks.items():
+
+        @jax.jit
+        def predict(observation, done, network=network, name=name):
+            steps = Timestep(observation, done, jnp.zeros((4, 14), jnp.int32), jnp.zeros((4, 14)))
+            carry = network.initialize_carry(4)
+            output = apply_sequence(network, state.params[name], steps, carry)[1]
+            return heads.predictions(output)
+
+        for step in range(13):
+            # The sequence as it would have gone on without an end; what comes later is not read.
+            going_on = np.where(count[:, step] > 0.7, 1.0, count[:, step] + 0.2)
+            following = np.stack([going_on, limited[:, step]], axis=-1)
+            if step == 12:
+                following = np.where(ended[:, step, None], following, last)
+            observation = np.zeros((4, 14, 2), np.float32)
+            observation[:, :-1] = timestep.observation
+            observation[:, step + 1] = following
+            done = np.zeros((4, 14), bool)
+            done[:, : step + 1] = timestep.done[:, : step + 1]
+            predicted = predict(jnp.asarray(observation), jnp.asarray(done))
+            to_come = {name: np.asarray(predicted[name])[:, step + 1] for name in predicted}
+            goes_on = ~(ended[:, step] & (limited[:, step] == 0))
+            expected = {
+                "reward": 1.0 + 0.7 * to_come["reward"] * goes_on,
+                "count": following[:, 0]
+                + np.asarray(sequences.action)[:, step]
+                + (0.5 + 0.3 * limited[:, step]) * to_come["count"] * goes_on,
+            }
+            for demon, target in expected.items():
+                got = sequences.demon_targets[name][demon][:, step]
+                np.testing.assert_allclose(got, target, rtol=1e-4, atol=1e-5)
+
+
+def test_demons_shape_the_torso_by_their_coefficient():
+    def gradient(auxiliary_coefficient):
+        agent = horde_agent(auxiliary_coefficient=auxiliary_coefficient)
+        state = agent.init(jax.random.key(0))
+        next_state, rollout = agent._rollout(state, jax.random.key(1))
+        sequences = agent._sequences(state, next_state, rollout)
+
+        def auxiliary_loss(params):
+            return agent._loss(params, sequences)[1]["auxiliary_loss"]
+
+        def loss(params):
+            return agent._loss(params, sequences)[0]
+
+        return jax.jit(lambda params: (jax.grad(loss)(params), jax.grad(auxiliary_loss)(params)))(
+            state.params
+        )
+
+    without, alone = gradient(0.0)
+    together, _ = gradient(0.7)
+    for name in ("actor", "critic"):
+        reached = alone[name]["params"]
+        for part in ("torso", "feature_extractor"):
+            assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(reached[part]))
+    for got, old, new in zip(*map(jax.tree.leaves, (together, without, alone)), strict=True):
+        np.testing.assert_allclose(got, old + 0.7 * new, rtol=1e-3, atol=1e-6)
+
+
+def test_a_distribution_of_values_learns_as_a_critic():
+    """A critic of an endless reward of 1, of which a time limit shows 5 at a time."""
+    actor, critic = make_networks(mlp_torso(), Discrete(2))
+    critic = replace(critic, head=heads.HLGaussVNetwork(num_bins=21, v_min=-1.0, v_max=4.0))
+    config = PPOConfig(
+        num_envs=8,
+        num_steps=16,
+        gamma=0.5,
+        value_clip_coefficient=None,
+        value_coefficient=1.0,
+    )
+    agent = PPO(config, Counting(), None, actor, critic, optax.adam(5e-3))
+    state = agent.init(jax.random.key(0))
+    state, metrics = agent.train(jax.random.key(1), state, 8_000)
+    assert np.isfinite(metrics["value_loss"]).all()
+    count = np.tile(np.arange(5), 2) / 5
+    limited = np.repeat([0.0, 1.0], 5)
+    timestep = Timestep(
+        jnp.asarray(np.stack([count, limited], -1)[None], jnp.float32),
+        jnp.zeros((1, 10), bool),
+        jnp.zeros((1, 10), jnp.int32),
+        jnp.zeros((1, 10)),
+    )
+    _, output = apply_sequence(critic, state.params["critic"], timestep, ())
+    worth = np.where(limited == 1, 2.0, 2 - 2.0 ** (1 - (5 - 5 * count)))
+    np.testing.assert_allclose(output.mean[0], worth, atol=0.15)
+
+
+@pytest.mark.parametrize("demons", [False, True])
+def test_a_distribution_of_values_is_not_clipped(demons, as_a_user):
+    head = heads.HLGaussVNetwork()
+    head = with_demons(head) if demons else head
+    with pytest.raises(ValueError, match=r"value_clip_coefficient must be None for HLGauss.*0.2"):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), head)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (heads.DiscreteQNetwork(2), r"must return values of shape .*got DiscreteQNetwork, which"),
+        (heads.C51QNetwork(2), "must return values of shape .*got C51QNetwork, which"),
+        (heads.TwinContinuousQNetwork(), "must value states.*got TwinContinuousQNetwork"),
+        (with_demons(heads.DiscreteQNetwork(2)), "must return values of shape .*DiscreteQNetwork"),
+        (heads.Categorical(2), "must have a loss.*got Categorical"),
+    ],
+)
+def test_critics_that_do_not_value_states_are_refused(head, words, as_a_user):
+    with pytest.raises(ValueError, match=f"PPO.critic.head {words}"):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), head)
+
+
+def test_a_squashed_policy_is_refused_for_want_of_an_entropy(as_a_user):
+    with pytest.raises(ValueError, match=r"PPO.actor.head .*entropy.*got SquashedGaussian"):
+        make_ppo("gymnax::Pendulum-v1", heads.SquashedGaussian(1, low=-2.0, high=2.0))

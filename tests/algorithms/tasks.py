@@ -1,0 +1,42 @@
+"""Small tasks for the tests of algorithms."""
+
+import jax
+import jax.numpy as jnp
+
+from memorax.environments import Box, Discrete, Environment
+
+
+class Counting(Environment):
+    """Counts to 5, where an episode terminates or a time limit cuts it off.
+
+    The reward is 1 a step. Whether an episode terminates or is cut off is drawn at its start and
+    shown, so that values differ.
+    """
+
+    def __init__(self, actions=None):
+        self.actions = actions or Discrete(2)
+
+    def _observe(self, state):
+        count, limited = state
+        return jnp.stack([count / 5.0, limited.astype(jnp.float32)])
+
+    def reset(self, key, params):
+        state = jnp.float32(0), jax.random.bernoulli(key)
+        return self._observe(state), state
+
+    def step(self, key, state, action, params):
+        count, limited = state
+        count = count + 1
+        final_observation = self._observe((count, limited))
+        ended = count >= 5
+        first, fresh = self.reset(key, params)
+        state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, (count, limited))
+        observation = jnp.where(ended, first, final_observation)
+        info = {"final_observation": final_observation}
+        return observation, state, jnp.float32(1), ended & ~limited, ended & limited, info
+
+    def observation_space(self, params):
+        return Box(0.0, 1.0, (2,))
+
+    def action_space(self, params):
+        return self.actions

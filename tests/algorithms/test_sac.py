@@ -1,0 +1,221 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax.algorithms import SACConfig
+from memorax.algorithms.acting import apply_sequence
+from memorax.algorithms.replaying import sequences_of
+from memorax.environments import Discrete
+from memorax.networks import heads
+from tests.algorithms.agents import make_sac, perturbed, random_sequences
+from tests.algorithms.tasks import Counting
+
+
+def learner_away_from_its_start(agent):
+    learner = agent.init(jax.random.key(0)).learner
+    return perturbed(learner.params, 1), perturbed(learner.target_params, 2)
+
+
+@pytest.mark.parametrize("burn_in_length", [0, 5])
+def test_the_losses_are_the_published_ones(burn_in_length):
+    agent = make_sac(gamma=0.9, burn_in_length=burn_in_length, target_entropy=-0.5)
+    config, sequences = agent.config, random_sequences(agent)
+    params, target_params = learner_away_from_its_start(agent)
+    key = jax.random.key(3)
+    loss, metrics = jax.jit(agent._loss)(params, target_params, sequences, key)
+
+    @jax.jit
+    def outputs():
+        _, distribution = apply_sequence(
+            agent.networks["actor"], params["actor"], sequences.timestep, sequences.carry["actor"]
+        )
+        # Its bounds have no time.
+        distribution = jax.tree.map(
+            lambda leaf: leaf[:, burn_in_length:] if leaf.ndim > 1 else leaf, distribution
+        )
+        action, log_prob = distribution.sample_and_log_prob(seed=key)
+
+        def values(variables, candidate_action):
+            # Only what follows the burn-in is valued: before it, any action will do.
+            padding = jnp.zeros((config.batch_size, burn_in_length, 1))
+            steps = sequences.timestep
+            _, output = agent.networks["critic"].apply(
+                variables,
+                steps.observation,
+                done=steps.done,
+                action=steps.action,
+                reward=steps.reward,
+                initial_carry=sequences.carry["critic"],
+                candidate_action=jnp.concatenate([padding, candidate_action], axis=1),
+            )
+            return output[:, burn_in_length:]
+
+        taken = jnp.concatenate([sequences.action, jnp.zeros((config.batch_size, 1, 1))], axis=1)
+        return (
+            log_prob,
+            values(params["critic"], taken[:, burn_in_length:]),
+            values(params["critic"], action),
+            values(target_params, action),
+        )
+
+    log_prob, taken, drawn, target_drawn = (np.asarray(leaf, np.float64) for leaf in outputs())
+    alpha = float(np.exp(jax.tree.leaves(params["temperature"])[0]))
+    critic_loss = actor_loss = temperature_loss = 0.0
+    for row in range(config.batch_size):
+        losses = []
+        for step in range(config.sequence_length - burn_in_length):
+            now = burn_in_length + step
+            if sequences.cut_off[row, now]:
+                continue
+            target = float(sequences.reward[row, now])
+            if not sequences.terminated[row, now]:
+                worth = target_drawn[row, step + 1].min() - alpha * log_prob[row, step + 1]
+                target += 0.9 * worth
+            losses.append(
+                (
+                    0.5 * ((taken[row, step] - target) ** 2).sum(),
+                    alpha * log_prob[row, step] - drawn[row, step].min(),
+                    -alpha * (log_prob[row, step] - 0.5),
+                )
+            )
+        means = np.mean(losses, axis=0) / config.batch_size
+        critic_loss, actor_loss = critic_loss + means[0], actor_loss + means[1]
+        temperature_loss += means[2]
+    np.testing.assert_allclose(metrics["critic_loss"], critic_loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["actor_loss"], actor_loss, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(loss, critic_loss + actor_loss + temperature_loss, rtol=1e-4)
+
+
+def test_each_loss_reaches_its_own_parameters_alone():
+    agent = make_sac()
+    sequences = random_sequences(agent)
+    params, target_params = learner_away_from_its_start(agent)
+
+    @jax.jit
+    def gradients():
+        def of(name):
+            def loss(params):
+                total, metrics = agent._loss(params, target_params, sequences, jax.random.key(0))
+                rest = total - metrics["critic_loss"] - metrics["actor_loss"]
+                return rest if name == "temperature" else metrics[f"{name}_loss"]
+
+            return jax.grad(loss)(params)
+
+        total = jax.grad(
+            lambda params, target_params: agent._loss(
+                params, target_params, sequences, jax.random.key(0)
+            )[0],
+            argnums=1,
+        )(params, target_params)
+        return {name: of(name) for name in params}, total
+
+    by_loss, of_target = gradients()
+    assert not any(leaf.any() for leaf in jax.tree.leaves(of_target))
+    for name, gradient in by_loss.items():
+        for part, leaves in gradient.items():
+            largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(leaves))
+            if part == name:
+                assert largest > 1e-3
+            else:
+                # The rest of a difference is rounding.
+                assert largest < 1e-5, (name, part)
+
+
+@pytest.mark.parametrize(("target_entropy", "sign"), [(-20.0, -1), (20.0, 1)])
+def test_the_temperature_moves_the_entropy_to_its_target(target_entropy, sign):
+    agent = make_sac(target_entropy=target_entropy)
+    params, target_params = learner_away_from_its_start(agent)
+    gradient = jax.jit(jax.grad(lambda *args: agent._loss(*args)[0]))(
+        params, target_params, random_sequences(agent), jax.random.key(0)
+    )
+    # Down the gradient: up while there is too little entropy.
+    assert float(jax.tree.leaves(gradient["temperature"])[0]) * sign < 0
+
+
+def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them():
+    agent = make_sac(learning_starts=10**6)
+    state, _ = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 96)
+    sequences = sequences_of(state.window, state.timestep)
+    count, limited = np.moveaxis(np.asarray(sequences.timestep.observation), -1, 0)
+    for row, step in np.ndindex(*sequences.reward.shape):
+        if sequences.cut_off[row, step]:
+            assert count[row, step] == 1
+            assert limited[row, step] == 1
+            assert sequences.reward[row, step] == 0
+            assert sequences.timestep.done[row, step + 1]
+        else:
+            assert sequences.terminated[row, step] == (
+                np.isclose(count[row, step], 0.8) and limited[row, step] == 0
+            )
+            if not sequences.terminated[row, step]:
+                assert count[row, step + 1] == pytest.approx(count[row, step] + 0.2)
+                assert limited[row, step + 1] == limited[row, step]
+    assert sequences.cut_off.any()
+    assert sequences.terminated.any()
+    for name, network in agent.networks.items():
+        carry, _ = network.apply(
+            state.params[name],
+            sequences.timestep.observation[:, :-1],
+            done=sequences.timestep.done[:, :-1],
+            action=sequences.timestep.action[:, :-1],
+            reward=sequences.timestep.reward[:, :-1],
+            initial_carry=sequences.carry[name],
+        )
+        np.testing.assert_allclose(carry, state.carry[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_target_critic_follows_by_its_rate():
+    agent = make_sac(target_update_rate=0.25)
+    state = agent.init(jax.random.key(0))
+    replay = agent._replay.add(state.replay, sequences_of(state.window, state.timestep))
+    sample = agent._replay.sample(replay, jax.random.key(0))
+    sample = replace(sample, sequences=random_sequences(agent))
+    learner, _, _ = jax.jit(agent._learn)(state.learner, sample, jax.random.key(1))
+    old = state.learner.target_params
+    for got, before, new in zip(
+        *map(jax.tree.leaves, (learner.target_params, old, learner.params["critic"])), strict=True
+    ):
+        np.testing.assert_allclose(got, 0.75 * before + 0.25 * new, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"env": Counting(Discrete(2))}, r"SAC acts continuously, got .*Discrete\(n=2\)"),
+        ({"actor_head": heads.Gaussian(1)}, "actor.head must keep within the bounds.*got Gaussian"),
+        ({"actor_head": heads.SquashedGaussian(2, low=-1.0, high=2.0)}, r"actor.head: .*\(2,\)"),
+        ({"actor_head": heads.SquashedGaussian(1)}, "actor.head.high must be that of the action"),
+        ({"actor_head": heads.Categorical(2)}, "actor.head must be continuous.*got Categorical"),
+        ({"critic_head": heads.VNetwork()}, "critic.head must value given actions.*got VNetwork"),
+        ({"critic_head": heads.DiscreteQNetwork(2)}, "critic.head must value.*got DiscreteQNet"),
+        (
+            {
+                "critic_head": heads.Horde(
+                    heads.TwinContinuousQNetwork(), {"no": heads.GVF(heads.VNetwork(), len, 0.9)}
+                )
+            },
+            "critic.head must value given actions.*got Horde",
+        ),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(arguments, words, as_a_user):
+    with pytest.raises(ValueError, match=words):
+        make_sac(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"initial_temperature": 0.0}, "initial_temperature must be a number"),
+        ({"target_update_rate": 2.0}, "target_update_rate must be a number from 0 to 1, got 2.0"),
+        ({"target_entropy": float("nan")}, "target_entropy must be a number"),
+        ({"burn_in_length": 32}, "burn_in_length must be a whole number from 0 to 0, got 32"),
+        ({"buffer_size": 64}, "buffer_size must hold at least batch_size sequences"),
+    ],
+)
+def test_a_configuration_out_of_range_is_refused(fields, words, as_a_user):
+    with pytest.raises(ValueError, match=f"SACConfig.{words}"):
+        SACConfig(**fields)
