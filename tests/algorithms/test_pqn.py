@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from memorax import environments
+from memorax.algorithms import PQN, PQNConfig
+from memorax.algorithms.acting import apply_sequence, apply_step
+from memorax.networks import heads
+from tests.algorithms.agents import gru_torso, make_pqn, mlp_torso, perturbed, small_network
+from tests.algorithms.tasks import Counting
+
+GAMMA, LAMBDA = 0.9, 0.7
+
+
+def rollout_of(agent):
+    """Return states before and after a rollout, and what the loss reads of it."""
+    state = agent.init(jax.random.key(0))
+    state = state.replace(params=perturbed(state.params))
+    after, sequences, _ = jax.jit(agent._rollout)(state, jax.random.key(1), jnp.float32(0.5))
+    return state, after, sequences
+
+
+def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
+    agent = make_pqn(gamma=GAMMA, q_lambda=LAMBDA, num_steps=16)
+    state, after, (transitions, targets, carry) = rollout_of(agent)
+    _, values = apply_sequence(agent.network, state.params, transitions.timestep, carry)
+    _, last = apply_step(agent.network, state.params, after.timestep, after.carry)
+    values = np.asarray(jnp.concatenate([values, last], axis=1).max(-1), np.float64)
+    count, limited = np.moveaxis(np.asarray(transitions.timestep.observation), -1, 0)
+    cut_off = np.isclose(count, 1.0)
+    terminated = np.isclose(count, 0.8) & (limited == 0)
+    assert cut_off.any()
+    assert terminated.any()
+    for row in range(4):
+        following = values[row, 16]
+        for step in reversed(range(16)):
+            if cut_off[row, step]:
+                # The value of what the time limit cut off; nothing was done there.
+                following = values[row, step]
+                continue
+            worth = (1 - LAMBDA) * values[row, step + 1] + LAMBDA * following
+            following = 1.0 + (0.0 if terminated[row, step] else GAMMA * worth)
+            np.testing.assert_allclose(targets[row, step], following, rtol=1e-5)
+
+
+@pytest.mark.parametrize("burn_in_length", [0, 5])
+def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_length):
+    agent = make_pqn(burn_in_length=burn_in_length)
+    state, _, (transitions, targets, carry) = rollout_of(agent)
+    params = perturbed(state.params, 2)
+    loss, _ = jax.jit(agent._loss)(params, transitions, targets, carry)
+    _, values = apply_sequence(agent.network, params, transitions.timestep, carry)
+    losses = [
+        0.5 * (float(values[row, step, transitions.action[row, step]]) - targets[row, step]) ** 2
+        for row in range(4)
+        for step in range(burn_in_length, 12)
+        if not transitions.cut_off[row, step]
+    ]
+    assert len(losses) < 4 * (12 - burn_in_length)
+    np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-4)
+
+
+def test_sequences_are_never_cut_unless_the_network_holds_no_carry():
+    def shape(torso):
+        return rollout_of(make_pqn(torso))[2][1].shape
+
+    assert shape(gru_torso()) == (4, 12)
+    assert shape(mlp_torso()) == (48, 1)
+
+
+def test_memory_solves_what_no_memoryless_agent_can():
+    env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=4)
+    config = PQNConfig(num_steps=16, epsilon_decay_steps=10_000)
+
+    def mean_return(torso):
+        network = small_network(torso, heads.DiscreteQNetwork(2))
+        agent = PQN(config, env, env_params, network, optax.adam(5e-3))
+        state = agent.init(jax.random.key(0))
+        state, _ = agent.train(jax.random.key(1), state, 30_000)
+        return agent.evaluate(jax.random.key(2), state, 200).episode_returns.mean()
+
+    assert mean_return(gru_torso()) > 0.95
+    assert abs(mean_return(mlp_torso())) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"q_lambda": 1.5}, "q_lambda must be a number from 0 to 1, got 1.5"),
+        ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
+        ({"burn_in_length": 64}, "burn_in_length must be a whole number from 0 to 63, got 64"),
+        ({"epsilon_decay_steps": 0}, "epsilon_decay_steps must be a whole number of at least 1"),
+    ],
+)
+def test_a_configuration_out_of_range_is_refused(fields, words, as_a_user):
+    with pytest.raises(ValueError, match=f"PQNConfig.*{words}"):
+        PQNConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (heads.C51QNetwork(2), r"PQN.network.head must be DiscreteQNetwork.*C51QNetwork: use DQN"),
+        (heads.DiscreteQNetwork(3), r"PQN.network.head must return action values of shape"),
+        (heads.VNetwork(), r"PQN.network.head must have a bellman_target.*got VNetwork"),
+    ],
+)
+def test_heads_that_do_not_value_the_actions_are_refused(head, words, as_a_user):
+    network = small_network(gru_torso(8), head)
+    with pytest.raises(ValueError, match=words):
+        PQN(PQNConfig(), Counting(), None, network, optax.adam(1e-3))
