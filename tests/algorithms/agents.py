@@ -33,8 +33,8 @@ def gru_torso(features=16):
     return RNN(cell=nn.GRUCell(features=features))
 
 
-def make_networks(torso, space, all_extractors=False):
-    """Return actor and critic.
+def make_networks(torso, space, all_extractors=False, critic_torso=None):
+    """Return actor and critic, of the same torso unless the critic has its own.
 
     The policy's kernel is large, unlike the default: a policy that hardly looks at its features
     would hide that they are wrong.
@@ -46,7 +46,7 @@ def make_networks(torso, space, all_extractors=False):
     else:
         policy = heads.Gaussian(action_dim=space.shape[0], kernel_init=kernel_init)
 
-    def network(head):
+    def network(head, torso):
         extractors = (
             {
                 "action_extractor": nn.Dense(4),
@@ -62,7 +62,7 @@ def make_networks(torso, space, all_extractors=False):
         )
         return Network(feature_extractor=extractor, torso=torso, head=head)
 
-    return network(policy), network(heads.VNetwork())
+    return network(policy, torso), network(heads.VNetwork(), critic_torso or torso)
 
 
 def make_agent(
@@ -71,13 +71,15 @@ def make_agent(
     env_params=None,
     all_extractors=False,
     optimizer=None,
+    critic_torso=None,
     **config,
 ):
     """Return PPO on ``env``, or on a memory chain whose episodes are shorter than rollouts."""
     if env is None:
         env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=4)
     config = PPOConfig(**{"num_envs": 4, "num_steps": 16, "num_minibatches": 2} | config)
-    actor, critic = make_networks(torso, env.action_space(env_params), all_extractors)
+    space = env.action_space(env_params)
+    actor, critic = make_networks(torso, space, all_extractors, critic_torso)
     return PPO(config, env, env_params, actor, critic, optimizer or optax.adam(1e-3))
 
 
