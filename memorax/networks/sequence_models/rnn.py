@@ -78,18 +78,21 @@ class RNN(SequenceModel):
 
 def _run_any_cell(cell, inputs, done, carry, unroll):
     fresh = fresh_carry(cell, (inputs.shape[0], inputs.shape[-1]))
+    dtype = inputs.dtype
 
     def step(cell, carry, input_and_done):
         inputs, done = input_and_done
+        inputs = inputs.astype(dtype)
         carry = jax.tree.map(lambda new, old: jnp.where(_align(done, old), new, old), fresh, carry)
         next_carry, outputs = cell(carry, inputs)
         # A cell that computes in another precision than it remembers must not change its carry.
         next_carry = jax.tree.map(lambda new, old: new.astype(old.dtype), next_carry, carry)
         return next_carry, outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 
-    if jnp.finfo(getattr(cell, "dtype", None) or inputs.dtype).bits < 32:
-        # XLA on CPU converts all of a half-precision array that a scan stacks at each step, which
-        # makes time quadratic. What the backward pass needs is computed again instead of kept.
+    if jnp.finfo(getattr(cell, "dtype", None) or dtype).bits < 32:
+        # XLA on CPU converts all of a half-precision array that a scan stacks or reads at each
+        # step, which makes time quadratic. What the backward pass needs is computed again instead
+        # of kept, and inputs are read as float32.
         step = nn.remat(step, prevent_cse=False)
     scan = nn.scan(
         step,
@@ -99,7 +102,8 @@ def _run_any_cell(cell, inputs, done, carry, unroll):
         out_axes=1,
         unroll=unroll,
     )
-    return scan(cell, carry, (inputs, done))
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return scan(cell, carry, (inputs.astype(wide), done))
 
 
 def _align(done, leaf):
