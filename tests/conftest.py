@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -30,6 +31,20 @@ hypothesis.settings.register_profile(
     report_multiple_bugs=False,
 )
 hypothesis.settings.load_profile("memorax")
+
+
+MOST_MEMORY_MAPS = 30_000
+"""Linux allows a process 65,530 by default, and every compiled program takes some."""
+
+
+@pytest.fixture(autouse=True)
+def few_memory_maps():
+    """Let go of compiled programs before so many are mapped that the next one crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MEMORY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
