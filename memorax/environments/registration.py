@@ -7,7 +7,10 @@ from memorax.environments.environment import Environment
 from memorax.validation import unknown_name
 
 # Each suite is one module with `make` and `names`, imported when it is first asked for.
-_SUITES = {"gymnax": "memorax.environments.gymnax"}
+_SUITES = {
+    "gymnax": "memorax.environments.gymnax",
+    "memory": "memorax.environments.memory",
+}
 
 
 def make(name: str, **params: Any) -> tuple[Environment, Any]:
