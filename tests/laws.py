@@ -335,15 +335,7 @@ class _Memory:
     def __init__(self, model: Any, precision: Precision, batch: int = BATCH):
         self.model, self.precision, self.batch = model, precision, batch
         self.apply = nn.apply(apply_sequence_model, model)
-        inputs = jnp.asarray(self.draw_inputs(seed=0, time=1))
-        variables = jax.jit(nn.init(apply_sequence_model, model))(jax.random.key(0), inputs)
-        noise = np.random.default_rng(0)
-        self.variables = jax.tree.map(
-            lambda leaf: np.asarray(
-                leaf + PERTURBATION * noise.standard_normal(leaf.shape), leaf.dtype
-            ),
-            variables,
-        )
+        self.variables = _perturbed_variables(model, precision)
         self.fresh = initialize_carry(model, jax.random.key(0), (batch, FEATURES))
         self.traces = 0
 
@@ -393,6 +385,20 @@ class _Memory:
 def _memory(model: Any, precision: Precision, batch: int = BATCH) -> _Memory:
     """Return the memory that another law has compiled for already, if there is one."""
     return _Memory(model, precision, batch)
+
+
+@functools.lru_cache(maxsize=16)
+def _perturbed_variables(model: Any, precision: Precision) -> Any:
+    """Return initial variables and some noise; they do not depend on the batch."""
+    inputs = jnp.zeros((1, 1, FEATURES), precision.param_dtype)
+    variables = jax.jit(nn.init(apply_sequence_model, model))(jax.random.key(0), inputs)
+    noise = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: np.asarray(
+            leaf + PERTURBATION * noise.standard_normal(leaf.shape), leaf.dtype
+        ),
+        variables,
+    )
 
 
 def _dones() -> st.SearchStrategy:

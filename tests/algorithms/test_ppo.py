@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import flax.linen as nn
@@ -8,13 +9,14 @@ import optax
 import pytest
 
 from memorax import environments
-from memorax.algorithms import PPO, PPOConfig
-from memorax.algorithms.acting import Timestep, apply_sequence
+from memorax.algorithms import PPO, PPOConfig, ppo
+from memorax.algorithms.acting import Timestep, apply_sequence, init_network
 from memorax.environments import Discrete
 from memorax.networks import RNN, Network, heads
 from memorax.networks.sequence_models.base import SequenceModel, checked_carry
 from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
 from tests.algorithms.tasks import Counting
+from tests.networks.samples import draw
 from tests.registry import REGISTRY
 
 
@@ -35,6 +37,17 @@ def ratio_error(agent):
     return float(measure(state, next_state, rollout))
 
 
+@pytest.fixture
+def drawn_parameters(monkeypatch):
+    """Let agents begin with drawn parameters: compiling initializers takes longer than the test."""
+
+    def draw_network(network, key, timestep):
+        return draw(jax.eval_shape(functools.partial(init_network, network), key, timestep))
+
+    monkeypatch.setattr(ppo, "init_network", draw_network)
+
+
+@pytest.mark.usefixtures("drawn_parameters")
 @pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
 def test_the_importance_ratio_is_1_before_the_first_update(entry):
     torso = entry.build(None, jnp.float32)
