@@ -4,7 +4,8 @@ For each length and batch, forward and forward with backward, all in one process
 
 - ours: the torso as it comes;
 - (a) the same recurrence as an associative scan over every state, with reset flags;
-- (b) the same recurrence as a plain ``lax.scan`` over steps, differentiated by JAX;
+- (b) the same recurrence as a plain ``lax.scan`` over steps, differentiated by JAX; for the cells
+  of Flax, Flax's own ``nn.RNN``;
 - (c) the model of the ``memax`` package with as many numbers of state, where it has it in Flax and
   is installed (``pip install memax``);
 - (d) ``flax.linen.RNN(GRUCell)`` of the same width, which is what one would take instead.
@@ -68,6 +69,7 @@ RNNS = {
     "SHM": rnn("SHM", features=16, output_features=FEATURES),
     "RTU": rnn("RTU", features=FEATURES, hidden_dim=64),
 }
+FLAX_CELLS = {"GRU": nn.GRUCell, "LSTM": nn.LSTMCell}
 BASELINE = "(d) Flax GRU"
 
 
@@ -181,10 +183,6 @@ def compile_program(apply: Callable, both: bool, batch: int, steps: int, params:
     return (lambda: program(params, inputs)), memory, seconds
 
 
-def flax_gru():
-    return nn.RNN(nn.GRUCell(FEATURES))
-
-
 def measure(options: Options, name: str, batch: int, steps: int, passes: str) -> dict[str, Any]:
     programs, skipped = {}, []
     inputs = jnp.zeros((batch, 1, FEATURES))
@@ -211,12 +209,16 @@ def measure(options: Options, name: str, batch: int, steps: int, passes: str) ->
             return jax.vmap(row)(inputs, done)
 
         programs["(c) memax"] = compile_program(apply_memax, passes == "both", batch, steps, params)
-    gru = flax_gru()
-    params = gru.init(jax.random.key(0), inputs)
-    programs[BASELINE] = compile_program(
-        lambda params, inputs, done: gru.apply(params, inputs), passes == "both", batch, steps,
-        params,
-    )  # fmt: skip
+    flax_models = {BASELINE: nn.RNN(nn.GRUCell(FEATURES))}
+    if options.references and name in FLAX_CELLS:
+        flax_models["(b) scan"] = nn.RNN(FLAX_CELLS[name](FEATURES))
+    for label, model in flax_models.items():
+
+        def apply_flax(params, inputs, done, model=model):
+            return model.apply(params, inputs)
+
+        params = model.init(jax.random.key(0), inputs)
+        programs[label] = compile_program(apply_flax, passes == "both", batch, steps, params)
     seconds = medians({label: call for label, (call, *_) in programs.items()}, options.repeats)
     return {
         "model": name,

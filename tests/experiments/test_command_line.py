@@ -61,7 +61,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
 
 def test_evaluate_repeats_the_numbers_in_a_new_process(finished, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "memorax.experiments.command_line", "evaluate", str(finished)],
+        [sys.executable, "-m", "memorax", "evaluate", str(finished)],
         capture_output=True,
         text=True,
         check=True,

@@ -1,0 +1,19 @@
+"""The command ``memorax``, which answers before all that it needs is imported."""
+
+import sys
+
+LONG_RUNNING = "train", "compare"
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    if sys.argv[1:2] and sys.argv[1] in LONG_RUNNING and "--help" not in sys.argv:
+        # JAX, the environments and the checkpoints' library take seconds to import.
+        print(f"memorax {sys.argv[1]}: starting", flush=True)
+    from memorax.experiments import command_line  # noqa: PLC0415
+
+    return command_line.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
