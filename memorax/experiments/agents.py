@@ -3,7 +3,6 @@
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 import optax
 
 from memorax import environments
@@ -20,8 +19,9 @@ from memorax.algorithms import (
 )
 from memorax.environments import ClipAction, Discrete, FlattenObservation
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.torsos import TORSOS
-from memorax.networks import FeatureExtractor, Network, heads
+from memorax.networks import FeatureExtractor, Network
 
 PREVIOUS_FEATURES = 16
 """Width of what is made of the previous action, reward and end of an episode, each."""
@@ -42,17 +42,26 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     def network(head: nn.Module) -> Network:
         return _network(config, torso, head, space)
 
+    def value_head(default: str) -> nn.Module:
+        return VALUE_HEADS[config.value_head or default](space, config.value_range)
+
     algorithm = config.algorithm
     match algorithm:
         case PPOConfig():
-            actor, critic = network(_policy(config, space)), network(heads.VNetwork())
-            return PPO(algorithm, *task, actor, critic, optimizer)
+            default = "categorical" if isinstance(space, Discrete) else "gaussian"
+            actor = POLICY_HEADS[config.policy_head or default](space)
+            critic = value_head("v_network")
+            return PPO(algorithm, *task, network(actor), network(critic), optimizer)
         case DQNConfig():
-            return DQN(algorithm, *task, network(_action_values(config, space)), optimizer)
+            _check_discrete(config, space)
+            return DQN(algorithm, *task, network(value_head("discrete_q_network")), optimizer)
         case PQNConfig():
-            return PQN(algorithm, *task, network(_action_values(config, space)), optimizer)
+            _check_discrete(config, space)
+            return PQN(algorithm, *task, network(value_head("discrete_q_network")), optimizer)
         case SACConfig():
-            actor, critic = _bounded_policy(config, space), heads.TwinContinuousQNetwork()
+            _check_continuous(config, space)
+            actor = POLICY_HEADS[config.policy_head or "squashed_gaussian"](space)
+            critic = value_head("twin_continuous_q_network")
             return SAC(algorithm, *task, network(actor), network(critic), optimizer)
     raise ValueError(f"algorithm must be one of {TrainConfig.__name__}'s, got {algorithm!r}")
 
@@ -74,40 +83,24 @@ def _network(config: TrainConfig[Any], torso: str, head: nn.Module, space: Any) 
     )
 
 
-def _policy(config: TrainConfig[Any], space: Any) -> nn.Module:
-    if isinstance(space, Discrete):
-        return heads.Categorical(action_dim=space.n)
-    _check_vector(config, space)
-    return heads.Gaussian(action_dim=space.shape[0])
-
-
-def _action_values(config: TrainConfig[Any], space: Any) -> nn.Module:
+def _check_discrete(config: TrainConfig[Any], space: Any) -> None:
     if not isinstance(space, Discrete):
         raise ValueError(
             f"{config.algorithm_name} values discrete actions, and those of {config.environment} "
             "are continuous: use ppo or sac"
         )
-    return heads.DiscreteQNetwork(action_dim=space.n)
+    if config.policy_head is not None:
+        raise ValueError(
+            f"{config.algorithm_name} acts by its values and has no policy_head, got "
+            f"{config.policy_head!r}"
+        )
 
 
-def _bounded_policy(config: TrainConfig[Any], space: Any) -> nn.Module:
+def _check_continuous(config: TrainConfig[Any], space: Any) -> None:
     if isinstance(space, Discrete):
         raise ValueError(
             f"sac acts continuously, and the actions of {config.environment} are discrete: use "
             "ppo, dqn, r2d2 or pqn"
-        )
-    _check_vector(config, space)
-    low, high = (
-        tuple(np.broadcast_to(np.asarray(bound, float), space.shape).tolist())
-        for bound in (space.low, space.high)
-    )
-    return heads.SquashedGaussian(action_dim=space.shape[0], low=low, high=high)
-
-
-def _check_vector(config: TrainConfig[Any], space: Any) -> None:
-    if len(space.shape) != 1:
-        raise ValueError(
-            f"{config.environment}: continuous actions must be vectors, got shape {space.shape}"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.torsos import TORSOS
 from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
@@ -32,7 +33,7 @@ class TrainConfig(Generic[AlgorithmConfig]):
     """What to train, on what, and for how long. The defaults are the demo.
 
     Raises:
-        ValueError: If a value is out of its range or the torso is unknown.
+        ValueError: If a value is out of its range, or the torso or a head is unknown.
     """
 
     environment: str = DEMO_ENVIRONMENT
@@ -44,6 +45,16 @@ class TrainConfig(Generic[AlgorithmConfig]):
     """The memory, such as gru, mamba2 or gtrxl; mlp has none."""
     features: int = 64
     """Width of the feature extractor and the torso."""
+    policy_head: str | None = None
+    """How to act: categorical, gaussian or squashed_gaussian; None: what the algorithm and the
+    actions call for."""
+    value_head: str | None = None
+    """How to value: v_network or hl_gauss_v_network for ppo, discrete_q_network, dueling_q_network
+    or c51_q_network for dqn, r2d2 and pqn, twin_continuous_q_network or continuous_q_network for
+    sac; None: the first of them."""
+    value_range: tuple[float, float] = (-10.0, 10.0)
+    """The least and the greatest value that heads of a distribution (hl_gauss_v_network,
+    c51_q_network) can tell."""
     previous_inputs: bool = False
     """Also show the networks the previous action, reward and end of an episode, as in RL²."""
     algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
@@ -71,6 +82,9 @@ class TrainConfig(Generic[AlgorithmConfig]):
         """Check the fields."""
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(unknown_name(name, getattr(self, name), choices))
         for name in (
             "features",
             "total_steps",
@@ -143,6 +157,7 @@ def from_json(path: Path) -> TrainConfig:
         fields["algorithm"] = ALGORITHMS[algorithm.pop("name")](**algorithm)
         if fields["environment_parameters"] is not None:
             fields["environment_parameters"] = tuple(fields["environment_parameters"])
+        fields["value_range"] = tuple(fields["value_range"])
         return TrainConfig(**fields)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no configuration of a run: {error}") from error

@@ -15,7 +15,9 @@ from memorax.experiments.training import _chunk_updates
             environment_parameters=("max_steps_in_episode=7",),
             algorithm=PPOConfig(gamma=0.5, target_kl=0.1),
         ),
-        TrainConfig(algorithm=R2D2Config(n_step=3), previous_inputs=True),
+        TrainConfig(
+            algorithm=R2D2Config(n_step=3), previous_inputs=True, value_head="c51_q_network"
+        ),
     ],
 )
 def test_a_configuration_is_read_back_as_it_was_written(config, tmp_path):

@@ -1,8 +1,10 @@
 """What our own tasks share: how an episode begins again, and what an action may be."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -12,6 +14,7 @@ from memorax.environments.spaces import Box, Discrete, Space
 Advance = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
 
 
+@dataclass(frozen=True)
 class Task(Environment):
     """A task of our own: says how an episode begins and how it goes on.
 
