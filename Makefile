@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint bench install
+.PHONY: demo test lint bench learn install
 
 install: $(INSTALLED)
 
@@ -28,3 +28,7 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/training.py
+
+# Train every algorithm, head and architecture; takes hours.
+learn: $(INSTALLED)
+	@$(BIN)/python benchmarks/learning.py --output runs/learning

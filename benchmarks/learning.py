@@ -1,0 +1,213 @@
+"""What every algorithm, head and architecture learns, beside the same network without memory.
+
+Each line is a run as ``memorax train`` makes it. Writes its table, its numbers and the learning
+curves into a folder.
+"""
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+import tyro
+from rich.console import Console
+
+from memorax.algorithms import (
+    DQNConfig,
+    PPOConfig,
+    PQNConfig,
+    R2D2Config,
+    SACConfig,
+)
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.training import make_agents, run
+from memorax.networks import heads
+
+PENDULUM = "memory::StatelessPendulumEasy"
+CHAIN = {
+    "environment": "gymnax::MemoryChain-bsuite",
+    "environment_parameters": ("memory_length=10",),
+}
+REPLAYED = {"learning_rate": 1e-3, "max_gradient_norm": 10.0, "anneal_learning_rate": False}
+
+ALGORITHMS: dict[str, TrainConfig] = {
+    "PPO, Categorical, VNetwork": TrainConfig(),
+    "PPO, HLGaussVNetwork": TrainConfig(
+        algorithm=PPOConfig(value_clip_coefficient=None),
+        value_head="hl_gauss_v_network",
+        value_range=(-2.0, 2.0),
+    ),
+    "PPO, Horde of a GVF": TrainConfig(),
+    "DQN, DiscreteQNetwork": TrainConfig(
+        **CHAIN, **REPLAYED, algorithm=DQNConfig(), total_steps=100_000
+    ),
+    "DQN, C51QNetwork": TrainConfig(
+        **CHAIN,
+        **REPLAYED | {"learning_rate": 3e-3},
+        algorithm=DQNConfig(),
+        value_head="c51_q_network",
+        value_range=(-2.0, 2.0),
+        total_steps=100_000,
+    ),
+    "R2D2, dueling": TrainConfig(
+        **CHAIN,
+        **REPLAYED,
+        algorithm=R2D2Config(),
+        value_head="dueling_q_network",
+        total_steps=150_000,
+    ),
+    "PQN, DiscreteQNetwork": TrainConfig(
+        **CHAIN, **REPLAYED, algorithm=PQNConfig(), total_steps=150_000
+    ),
+    "PPO, Gaussian": TrainConfig(environment=PENDULUM, total_steps=1_000_000),
+    "SAC, SquashedGaussian, TwinContinuousQNetwork": TrainConfig(
+        environment=PENDULUM,
+        **REPLAYED,
+        algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
+        total_steps=60_000,
+    ),
+    "SAC, ContinuousQNetwork": TrainConfig(
+        environment=PENDULUM,
+        **REPLAYED,
+        algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
+        value_head="continuous_q_network",
+        total_steps=60_000,
+    ),
+}
+ARCHITECTURES: dict[str, TrainConfig] = {
+    name: TrainConfig(torso=name, memoryless_twin=False)
+    for name in (
+        "gtrxl",
+        "transformer_xl",
+        "gpt2",
+        "xlstm",
+        "mamba2_stack",
+        "s5_stack",
+        "min_gru_stack",
+        "rl2_gru",
+    )
+}
+RUNS = ALGORITHMS | ARCHITECTURES
+
+
+@dataclass
+class Options:
+    """Train every algorithm with every head, and every architecture."""
+
+    output: Path
+    """Folder for learning.md, .json and .png, and for the runs."""
+    runs: tuple[str, ...] = tuple(RUNS)
+    """Which runs, by name."""
+    num_seeds: int = 3
+    """Seeds of each."""
+
+
+def agents_of(name: str, config: TrainConfig) -> dict[str, Any]:
+    """Return the agents of a run; heads that the command line cannot name are put in here."""
+    agents = make_agents(config)
+    if name != "PPO, Horde of a GVF":
+        return agents
+    # The steps that are left: a cumulant of 1 until the end.
+    demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: 0 * step.reward + 1, discount=1.0)
+    for model, agent in agents.items():
+        critic = agent.networks["critic"]
+        horde = critic.clone(head=heads.Horde(critic.head, {"steps_left": demon}))
+        agents[model] = type(agent)(
+            replace(config.algorithm, auxiliary_coefficient=0.01),
+            agent.env,
+            agent.env_params,
+            agent.networks["actor"],
+            horde,
+            agent.optimizer,
+        )
+    return agents
+
+
+def measure(name: str, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+    started = time.perf_counter()
+    evaluations = run(config, agents_of(name, config), folder, Console())
+    if evaluations is None:
+        raise KeyboardInterrupt
+    return {
+        "run": name,
+        "algorithm": config.algorithm_name,
+        "task": config.task,
+        "memory": config.torso,
+        "steps": config.total_steps,
+        "seconds": time.perf_counter() - started,
+        "evaluations": [asdict(evaluation) for evaluation in evaluations],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| run | task | memory | return | 95 % interval | without memory | steps | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        memory, *twins = row["evaluations"]
+        single = math.isnan(memory["low"])
+        interval = "-" if single else f"[{memory['low']:.2f}, {memory['high']:.2f}]"
+        twin = f"{twins[0]['mean_return']:.2f}" if twins else "-"
+        lines.append(
+            f"| {row['run']} | {row['task']} | {row['memory']} | {memory['mean_return']:.2f} "
+            f"| {interval} | {twin} | {row['steps']:,} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(names: list[str], folders: list[Path], path: Path) -> None:
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    columns = 3
+    height = -(-len(names) // columns)
+    figure, axes = plt.subplots(height, columns, figsize=(12, 3 * height), squeeze=False)
+    for axis, name, folder in zip(axes.flat, names, folders, strict=False):
+        rows = read_metrics(RunFolder.open(folder))
+        for model in dict.fromkeys(row["model"] for row in rows):
+            steps = sorted({int(row["step"]) for row in rows if row["model"] == model})
+            returns = {step: [] for step in steps}
+            for row in rows:
+                if row["model"] == model:
+                    returns[int(row["step"])].append(float(row["episode_return"]))
+            ended = [step for step in steps if not np.isnan(returns[step]).any()]
+            axis.plot(ended, [np.mean(returns[step]) for step in ended], label=model)
+        axis.set_title(name, fontsize=9)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    for axis in list(axes.flat)[len(names) :]:
+        axis.axis("off")
+    figure.supxlabel("environment steps of each seed")
+    figure.supylabel("mean return of episodes")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows, folders = [], []
+    for index, name in enumerate(options.runs):
+        config = replace(RUNS[name], num_seeds=options.num_seeds)
+        folders.append(
+            options.output / "runs" / f"{index:02}-{config.algorithm_name}-{config.torso}"
+        )
+        rows.append(measure(name, config, RunFolder.create(folders[-1], config)))
+        # What is there is kept when a later run is stopped.
+        machine = f"jax {jax.__version__} on {jax.default_backend()}"
+        text = f"{options.num_seeds} seed(s), {machine}\n\n{table(rows)}\n"
+        (options.output / "learning.md").write_text(text)
+        (options.output / "learning.json").write_text(json.dumps(rows, indent=1) + "\n")
+        plot([row["run"] for row in rows], folders, options.output / "learning.png")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
