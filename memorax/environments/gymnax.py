@@ -1,24 +1,18 @@
 """Gymnax's environments; the only file that imports gymnax."""
 
 import dataclasses
-import inspect
 from typing import Any
 
+import gymnax
 import jax.numpy as jnp
+from gymnax import registration
+from gymnax.environments import spaces as gymnax_spaces
 from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
+from memorax.environments.parameters import check_parameters, signature_defaults
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.validation import unknown_name
-
-try:
-    import gymnax
-    from gymnax import registration
-    from gymnax.environments import spaces as gymnax_spaces
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "environments 'gymnax::...' need gymnax: pip install 'memorax[envs]'"
-    ) from error
 
 
 class GymnaxEnvironment(Environment):
@@ -76,29 +70,12 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
     """
     if name not in registration.registered_envs:
         raise ValueError(unknown_name("gymnax environment", name, names()))
-    accepted = inspect.signature(registration._registry[name]).parameters
+    accepted = signature_defaults(registration._registry[name])
     constructor = {key: params.pop(key) for key in list(params) if key in accepted}
     env, defaults = gymnax.make(name, **constructor)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    for field, value in params.items():
-        if field not in fields:
-            choices = [*fields, *accepted]
-            raise ValueError(unknown_name(f"parameter of gymnax::{name},", field, choices))
-        _check_kind(f"gymnax::{name}: {field}", value, fields[field])
+    check_parameters(f"gymnax::{name}", params, fields | accepted)
     return GymnaxEnvironment(env), dataclasses.replace(defaults, **params)
-
-
-def _check_kind(field, value, default):
-    if isinstance(default, bool):
-        allowed, kind = (bool,), "true or false"
-    elif isinstance(default, int):
-        allowed, kind = (int,), "a whole number"
-    elif isinstance(default, float):
-        allowed, kind = (int, float), "a number"
-    else:
-        return
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ValueError(f"{field} must be {kind}, got {value!r}")
 
 
 def _space(space: Any) -> Space:

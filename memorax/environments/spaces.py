@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,11 @@ class Discrete:
     """
 
     n: int
+
+    def contains(self, value: Any) -> Bool[Array, ""]:
+        """Return whether ``value`` is one of them."""
+        value = jnp.asarray(value)
+        return (value >= 0) & (value < self.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +38,11 @@ class Box:
     high: Any
     shape: tuple[int, ...]
     dtype: Any = jnp.float32
+
+    def contains(self, value: Any) -> Bool[Array, ""]:
+        """Return whether every element of ``value`` lies between its bounds; NaN does not."""
+        value = jnp.asarray(value)
+        return jnp.all((value >= self.low) & (value <= self.high))
 
 
 Space = Discrete | Box

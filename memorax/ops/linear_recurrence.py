@@ -1,6 +1,6 @@
 """Linear recurrences with a diagonal decay, real or complex.
 
-Complex numbers are computed as pairs of real arrays.
+Complex numbers are computed as pairs of real arrays, but for few of them in a sequential scan.
 The backward pass is a linear recurrence too, run backwards in time by the same implementation, so
 no implementation stores more than the states that it returns.
 
@@ -19,6 +19,10 @@ from memorax.validation import check_positive
 
 CHUNK_SIZE = 128
 """Steps of a chunk: memory grows with it, the number of chunks falls."""
+
+FEW_STATES = 256
+"""Complex states, over the batch, up to which a sequential scan computes in complex arithmetic:
+there the number of operations in a step counts, beyond it how fast each is. Measured on CPU."""
 
 
 def linear_recurrence(
@@ -65,8 +69,11 @@ def linear_recurrence(
     _check_shapes(decay, inputs, done, initial_state)
     if implementation == "auto":
         implementation = "sequential" if on_cpu() or inputs.shape[1] == 1 else "associative"
-    dtype = jnp.finfo(initial_state.dtype).dtype
     per_step = decay.ndim > initial_state.ndim
+    if implementation == "sequential" and initial_state.size <= FEW_STATES:
+        dtype = initial_state.dtype
+    else:
+        dtype = jnp.finfo(initial_state.dtype).dtype
     state, states = _recurrence(  # pyright: ignore[reportGeneralTypeIssues]
         tuple(_time_major(part) if per_step else part for part in _parts(decay, dtype)),
         tuple(_time_major(part) for part in _parts(inputs, dtype)),
@@ -113,7 +120,9 @@ def _time_major(values):
 
 
 def _parts(values, dtype):
-    """Return the real array, or the real and imaginary ones, in the given precision."""
+    """Return a complex array, or a real one, or the real and imaginary ones, as ``dtype`` says."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (values.astype(dtype),)
     parts = (values.real, values.imag) if jnp.iscomplexobj(values) else (values,)
     return tuple(part.astype(dtype) for part in parts)
 
@@ -138,6 +147,7 @@ def _plus(one, other):
 
 
 def _conjugate(parts):
+    """Transpose a product with numbers; JAX transposes one with complex arrays without it."""
     return parts if len(parts) == 1 else (parts[0], -parts[1])
 
 
