@@ -1,0 +1,84 @@
+"""What adapters of pure JAX suites share: an episode that ends is followed by the next."""
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from memorax.environments.environment import Environment, Step
+
+Advance = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
+
+
+class EpisodicEnvironment(Environment):
+    """An environment that says how an episode begins and how it goes on.
+
+    Subclasses implement ``begin``, ``advance`` and the two spaces.
+
+    Args:
+        name: The name that the suite gives it.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name that the suite gives it."""
+        return self._name
+
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return an episode's first observation and its state."""
+        raise NotImplementedError(f"{type(self).__name__} must implement begin")
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode.
+
+        Returns:
+            Observation, state, reward, terminated and truncated; nothing is reset. Where both a
+            termination and a time limit end an episode, it is a termination.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement advance")
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        return self.begin(key, params)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once; an episode that ends is followed by the next.
+
+        An action outside of the action space earns NaN where the program is compiled, which no
+        training overlooks.
+
+        Raises:
+            ValueError: If the action is outside of the action space and its value is known.
+        """
+        space = self.action_space(params)
+        action = jnp.asarray(action)
+        allowed = space.contains(action)
+        if not isinstance(allowed, jax.core.Tracer) and not allowed:
+            raise ValueError(f"{self.name}: the action must lie in {space}, got {action}")
+        advance_key, begin_key = jax.random.split(key)
+        final_observation, state, reward, terminated, truncated = self.advance(
+            advance_key, state, action, params
+        )
+        truncated = truncated & ~terminated
+
+        def begin_again(loop):
+            return False, *_like(loop[1:], self.begin(begin_key, params))
+
+        # Suites take much longer to begin an episode than to go on with it. A conditional would
+        # become a choice between both under vmap; a loop is not entered where no copy has ended.
+        _, observation, state = jax.lax.while_loop(
+            lambda loop: loop[0], begin_again, (terminated | truncated, final_observation, state)
+        )
+        reward = jnp.where(allowed, jnp.asarray(reward, jnp.float32), jnp.nan)
+        info = {"final_observation": final_observation}
+        return observation, state, reward, terminated, truncated, info
+
+
+def _like(old: PyTree, new: PyTree) -> PyTree:
+    """Give ``new`` the dtypes of ``old``, which suites do not always keep."""
+    return jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), old, new)

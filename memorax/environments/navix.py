@@ -1,0 +1,94 @@
+"""NAVIX, MiniGrid in JAX; the only file that imports navix."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import navix
+from jaxtyping import Array, PyTree
+from navix.environments.registry import registry
+
+from memorax.environments.environment import Environment
+from memorax.environments.episodic import Advance, EpisodicEnvironment
+from memorax.environments.parameters import check_parameters
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import check_positive, unknown_name
+
+_OBSERVATIONS = {
+    name: getattr(navix.observations, name)
+    for name in (
+        "categorical",
+        "categorical_first_person",
+        "rgb",
+        "rgb_first_person",
+        "symbolic",
+        "symbolic_first_person",
+    )
+}
+_PARAMETERS = {"max_steps": 100, "observation": "symbolic"}
+
+
+class NavixEnvironment(EpisodicEnvironment):
+    """A NAVIX environment. Reaching ``max_steps`` truncates an episode.
+
+    Args:
+        name: NAVIX's name.
+        env: What ``navix.make`` returns.
+    """
+
+    def __init__(self, name: str, env: Any):
+        super().__init__(name)
+        self._env = env
+
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return an episode's first observation and its state."""
+        timestep = self._env.reset(key)
+        return timestep.observation, timestep
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode; the state holds NAVIX's own key."""
+        # The public `step` resets by itself, a step later than our environments do.
+        timestep = self._env._step(state, action)
+        terminated, truncated = timestep.is_termination(), timestep.is_truncation()
+        return timestep.observation, timestep, timestep.reward, terminated, truncated
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations."""
+        space = self._env.observation_space
+        # The upper bounds that NAVIX gives are lower than some of its tags, and walls are -1.
+        low, high = (0, 255) if space.dtype == jnp.uint8 else (-1, 255)
+        return Box(low, high, tuple(space.shape), space.dtype)
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        return Discrete(int(self._env.action_space.maximum) + 1)
+
+
+def names() -> list[str]:
+    """Return the names of NAVIX's environments."""
+    return list(registry())
+
+
+def make(name: str, **params: Any) -> tuple[Environment, Any]:
+    """Return NAVIX's environment, and its parameters, which are none: the environment holds them.
+
+    Args:
+        name: NAVIX's name, such as ``"Navix-DoorKey-5x5-v0"``.
+        **params: ``max_steps``, the time limit; ``observation``, the name of one of NAVIX's
+            observation functions, such as ``"symbolic_first_person"``, which sees only a part.
+
+    Raises:
+        ValueError: If there is no such environment, parameter or observation.
+    """
+    if name not in registry():
+        raise ValueError(unknown_name("navix environment", name, names()))
+    check_parameters(f"navix::{name}", params, _PARAMETERS)
+    options = _PARAMETERS | params
+    check_positive(f"navix::{name}: max_steps", options["max_steps"])
+    if options["observation"] not in _OBSERVATIONS:
+        raise ValueError(unknown_name("navix observation", options["observation"], _OBSERVATIONS))
+    env = navix.make(
+        name,
+        max_steps=options["max_steps"],
+        observation_fn=_OBSERVATIONS[options["observation"]],
+    )
+    return NavixEnvironment(name, env), None

@@ -1,0 +1,77 @@
+"""XLand-MiniGrid; the only file that imports xminigrid."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import xminigrid
+from jaxtyping import Array, PyTree
+
+from memorax.environments.environment import Environment
+from memorax.environments.episodic import Advance, EpisodicEnvironment
+from memorax.environments.parameters import check_parameters
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import check_positive, unknown_name
+
+
+class XMiniGridEnvironment(EpisodicEnvironment):
+    """An XLand-MiniGrid environment. Reaching ``max_steps`` truncates an episode.
+
+    Args:
+        name: XLand-MiniGrid's name.
+        env: What ``xminigrid.make`` returns first.
+    """
+
+    def __init__(self, name: str, env: Any):
+        super().__init__(name)
+        self._env = env
+
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return an episode's first observation and its state."""
+        timestep = self._env.reset(params, key)
+        return timestep.observation, timestep
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode; the state holds XLand-MiniGrid's own key."""
+        timestep = self._env.step(params, state, action)
+        terminated = timestep.last() & (timestep.discount == 0)
+        return timestep.observation, timestep, timestep.reward, terminated, timestep.last()
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations: tile and colour of each cell in view."""
+        return Box(0, 255, tuple(self._env.observation_shape(params)), jnp.uint8)
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        return Discrete(int(self._env.num_actions(params)))
+
+
+def names() -> list[str]:
+    """Return the names of XLand-MiniGrid's environments."""
+    return list(xminigrid.registered_environments())
+
+
+def make(name: str, **params: Any) -> tuple[Environment, Any]:
+    """Return XLand-MiniGrid's environment and its parameters, each set as asked.
+
+    The tasks ``"XLand-MiniGrid-..."`` have no goal until they are given a ``ruleset``, such as
+    one of the suite's benchmarks.
+
+    Args:
+        name: XLand-MiniGrid's name, such as ``"MiniGrid-MemoryS8"``.
+        **params: Fields of the environment's parameters, such as ``view_size=5``.
+
+    Raises:
+        ValueError: If there is no such environment or parameter, or a size is out of range.
+    """
+    if name not in names():
+        raise ValueError(unknown_name("xminigrid environment", name, names()))
+    env, defaults = xminigrid.make(name)
+    accepted = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    check_parameters(f"xminigrid::{name}", params, accepted)
+    for size in ("height", "width", "view_size", "max_steps"):
+        check_positive(f"xminigrid::{name}: {size}", params.get(size, accepted[size]))
+    view_size = params.get("view_size", accepted["view_size"])
+    if view_size % 2 == 0:
+        raise ValueError(f"xminigrid::{name}: view_size must be odd, got {view_size}")
+    return XMiniGridEnvironment(name, env), dataclasses.replace(defaults, **params)
