@@ -88,7 +88,8 @@ class Options:
     repeats: int = 7
     """Calls of each alternative, of which the median counts."""
     output: Path | None = None
-    """Folder for sequence_models.md, .json and .png; None: only print."""
+    """Folder for sequence_models.md, .json and .png, whose earlier rows are kept where they are not
+    measured anew; None: only print."""
     references: bool = True
     """Whether (a), (b) and (c) are measured too."""
 
@@ -299,11 +300,24 @@ def main() -> None:
                     print(table([row]).splitlines()[-1], flush=True)
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
+        report = options.output / "sequence_models.json"
+        rows = merged(report, rows)
         text = f"Measured on {machine()}.\n\n{table(rows)}\n"
         (options.output / "sequence_models.md").write_text(text)
-        report = {"machine": machine(), "rows": rows}
-        (options.output / "sequence_models.json").write_text(json.dumps(report, indent=1))
+        report.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
         plot(rows, options.output / "sequence_models.png")
+
+
+def merged(report: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows that a report on the same machine has, with the new ones in their places."""
+    earlier = json.loads(report.read_text()) if report.exists() else {"machine": machine()}
+    if earlier["machine"] != machine():
+        raise SystemExit(f"{report} was measured on {earlier['machine']}, this is {machine()}")
+
+    def place(row):
+        return row["passes"], row["model"], row["batch"], row["time"]
+
+    return list({place(row): row for row in [*earlier.get("rows", []), *rows]}.values())
 
 
 if __name__ == "__main__":

@@ -72,16 +72,12 @@ class Entry:
             parameters and carry.
         exempt: By name, the laws that the model is not meant to keep, each with the reason. A
             test of its own says what it keeps instead.
-        composed: Whether the model is made of others that are listed too. Then the laws of
-            arithmetic and of transformations, which take longest to compile, are those of its
-            parts in other precisions than float32.
     """
 
     name: str
     build: Build
     alternatives: Mapping[str, Build] = field(default_factory=dict)
     exempt: Mapping[str, str] = field(default_factory=dict)
-    composed: bool = False
 
 
 # The RNN takes its own backward pass for exactly the cells of Flax, not for what inherits them.
@@ -270,16 +266,16 @@ REGISTRY = (
     Entry(
         "gtrxl",
         architecture(architectures.gtrxl, num_heads=2, context_length=4, memory_length=3),
-        composed=True,
     ),
     Entry(
         "transformer_xl",
         architecture(architectures.transformer_xl, num_heads=2, context_length=4, memory_length=3),
-        composed=True,
     ),
-    Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4), composed=True),
-    Entry("xlstm", architecture(architectures.xlstm, num_heads=2), composed=True),
-    Entry("s5_stack", architecture(architectures.s5), composed=True),
+    Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
+    Entry("xlstm", architecture(architectures.xlstm, num_heads=2)),
+    Entry("mamba2_stack", architecture(architectures.mamba2)),
+    Entry("s5_stack", architecture(architectures.s5)),
+    Entry("min_gru_stack", architecture(architectures.min_gru)),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),
     Entry("dense", dense),

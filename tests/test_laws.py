@@ -12,14 +12,6 @@ def same_worker(entry: Entry):
     return pytest.mark.xdist_group(entry.name)
 
 
-def is_held_to(entry: Entry, law, precision: laws.Precision) -> bool:
-    if law is laws.finite and precision is laws.FLOAT64:
-        # What is finite in float32 is in a format of wider range, and this law takes longest.
-        return False
-    of_its_parts = law in (laws.finite, laws.transparent) and precision is not laws.FLOAT32
-    return law.__name__ not in entry.exempt and not (entry.composed and of_its_parts)
-
-
 @pytest.mark.parametrize(
     ("law", "entry", "precision"),
     [
@@ -33,7 +25,7 @@ def is_held_to(entry: Entry, law, precision: laws.Precision) -> bool:
         for precision in PRECISIONS
         for law in laws.LAWS
         for entry in REGISTRY
-        if is_held_to(entry, law, precision)
+        if law.__name__ not in entry.exempt
     ],
 )
 def test_model_keeps_the_law(law, entry: Entry, precision: laws.Precision):

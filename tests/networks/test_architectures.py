@@ -78,20 +78,10 @@ def test_an_xlstm_alternates():
     assert kinds == ["mLSTM", "sLSTM", "GLU"] * 2
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        # That of the registry has one layer: half precision rounds the slopes of two by up to 9%.
-        architectures.xlstm(8, 2, num_heads=2),
-        # Made like the stack of S5 that the registry lists.
-        architectures.mamba2(8, 1),
-        architectures.min_gru(8, 1),
-    ],
-    ids=["xlstm", "mamba2", "min_gru"],
-)
 @pytest.mark.parametrize("law", [laws.cut, laws.reset])
-def test_architectures_that_the_registry_leaves_out_keep_the_laws(law, architecture):
-    law(architecture)
+def test_an_xlstm_of_both_kinds_of_layers_keeps_the_laws(law):
+    # That of the registry has one layer: half precision rounds the slopes of two by up to 9%.
+    law(architectures.xlstm(8, 2, num_heads=2))
 
 
 @pytest.mark.parametrize("architecture", DEEP, ids=lambda function: function.__name__)
