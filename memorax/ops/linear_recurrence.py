@@ -21,8 +21,9 @@ CHUNK_SIZE = 128
 """Steps of a chunk: memory grows with it, the number of chunks falls."""
 
 FEW_STATES = 256
-"""Complex states, over the batch, up to which a sequential scan computes in complex arithmetic:
-there the number of operations in a step counts, beyond it how fast each is. Measured on CPU."""
+"""States, over the batch, up to which a sequential scan has the fewest operations a step: complex
+arithmetic, and the decay's gradient left to the end. Beyond it their memory costs more. Measured
+on CPU."""
 
 
 def linear_recurrence(
@@ -249,7 +250,8 @@ def _backward(implementation, unroll, chunk_size, residuals, gradients):
     state_gradients = tuple(
         part.at[-1].add(last) for part, last in zip(state_gradients, last_gradient, strict=True)
     )
-    if implementation == "sequential" and not _is_per_step(decay, state):
+    constant = not _is_per_step(decay, state)
+    if implementation == "sequential" and constant and state[0].size > FEW_STATES:
         to_decay, to_inputs, to_state = _backward_through_constant_decay(
             decay, input_shapes, done, state, states, state_gradients, unroll
         )
