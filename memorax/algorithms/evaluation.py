@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from memorax.algorithms.acting import Timestep, first_timestep
-from memorax.environments import RecordEpisodeStatistics, Vectorize
+from memorax.environments import RecordEpisodeStatistics, Vectorize, release
 from memorax.environments.environment import Environment
 
 Act = Callable[[Array, Timestep, PyTree], tuple[PyTree, Array]]
@@ -63,7 +63,7 @@ def evaluate(
 
     def unfinished(loop):
         step, report, *_ = loop
-        return (step < max_steps) & ~jnp.all(report.completed)
+        return (step < max_steps) & _any(~report.completed)
 
     def play(loop):
         step, report, timestep, env_state, carry = loop
@@ -80,5 +80,23 @@ def evaluate(
         )
         return step + 1, report, Timestep(observation, ended, action, reward), env_state, carry
 
-    _, report, *_ = jax.lax.while_loop(unfinished, play, (0, report, timestep, env_state, carry))
+    _, report, _, env_state, _ = jax.lax.while_loop(
+        unfinished, play, (0, report, timestep, env_state, carry)
+    )
+    release(env_state)
     return report
+
+
+@jax.custom_batching.custom_vmap
+def _any(flags: Bool[Array, "*flags"]) -> Bool[Array, ""]:
+    """Return whether any flag is true, under vmap of any copy: all copies stop together.
+
+    A finished copy goes on until the last one has finished, and its report stays as it is. So
+    environments in processes, which JAX cannot step in some copies alone, can be mapped too.
+    """
+    return jnp.any(flags)
+
+
+@_any.def_vmap
+def _any_of_all_copies(axis_size, in_batched, flags):
+    return _any(flags), False

@@ -1,7 +1,8 @@
 """Tasks by name, and what can be put around them."""
 
 from memorax.environments.environment import Environment
-from memorax.environments.registration import adapt, make
+from memorax.environments.processes import process_failure, release
+from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.environments.wrappers import (
     ClipAction,
@@ -13,6 +14,7 @@ from memorax.environments.wrappers import (
 )
 
 __all__ = [
+    "SUITES",
     "Box",
     "ClipAction",
     "Discrete",
@@ -25,4 +27,7 @@ __all__ = [
     "Wrapper",
     "adapt",
     "make",
+    "names",
+    "process_failure",
+    "release",
 ]

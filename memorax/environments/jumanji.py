@@ -4,11 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jumanji
 import numpy as np
 from jaxtyping import Array, PyTree
-from jumanji import specs
-from jumanji.registration import _REGISTRY, load
+from jumanji import registration, specs
 from jumanji.wrappers import MultiToSingleWrapper
 
 from memorax.environments.choices import joint_choice
@@ -54,9 +52,9 @@ class JumanjiEnvironment(EpisodicEnvironment):
             action = jnp.stack(jnp.unravel_index(action, self._sizes))
         action = jnp.reshape(action, spec.shape).astype(spec.dtype)
         state, timestep = self._env.step(state, action)
-        terminated = timestep.last() & (timestep.discount == 0)
         observation = self._flatten(timestep.observation)
-        return observation, state, timestep.reward, terminated, timestep.last()
+        ended, discount = jnp.asarray(timestep.last()), jnp.asarray(timestep.discount)
+        return observation, state, jnp.asarray(timestep.reward), ended & (discount == 0), ended
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of flat observations."""
@@ -74,7 +72,7 @@ class JumanjiEnvironment(EpisodicEnvironment):
 
 def names() -> list[str]:
     """Return the names of Jumanji's environments."""
-    return sorted(_REGISTRY)
+    return sorted(registration.registered_environments())
 
 
 def make(name: str, **params: Any) -> tuple[Environment, Any]:
@@ -89,9 +87,9 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         ValueError: If there is no such environment or parameter, or the environment would load
             something from the network.
     """
-    if name not in _REGISTRY:
+    if name not in names():
         raise ValueError(unknown_name("jumanji environment", name, names()))
-    accepted = signature_defaults(load(_REGISTRY[name].entry_point))
+    accepted = signature_defaults(registration.load(registration._REGISTRY[name].entry_point))
     check_parameters(f"jumanji::{name}", params, accepted)
     for size in ("num_rows", "num_cols", "board_size", "time_limit"):
         if size in params:
@@ -100,7 +98,7 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         raise ValueError(
             f"jumanji::{name} would load its levels from the network: give it a generator of yours"
         )
-    return JumanjiEnvironment(name, jumanji.make(name, **params)), None
+    return JumanjiEnvironment(name, registration.make(name, **params)), None
 
 
 def _observation_space(env: Any) -> Box:

@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
+from memorax.environments.processes import hold
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.validation import check_positive
 
@@ -175,10 +176,10 @@ class ShowFinalObservation(Wrapper):
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once, or only go on to the next episode."""
-        observation, env_state, reward, terminated, truncated, info = self.env.step(
-            key, state.env_state, action, params
-        )
         waiting = state.cut_off
+        observation, env_state, reward, terminated, truncated, info = self.env.step(
+            key, hold(state.env_state, waiting), action, params
+        )
 
         def unless_waiting(new, old):
             return jax.tree.map(lambda new, old: jnp.where(waiting, old, new), new, old)

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
-import xminigrid
 from jaxtyping import Array, PyTree
+from xminigrid import registration
 
 from memorax.environments.environment import Environment
 from memorax.environments.episodic import Advance, EpisodicEnvironment
@@ -48,7 +48,7 @@ class XMiniGridEnvironment(EpisodicEnvironment):
 
 def names() -> list[str]:
     """Return the names of XLand-MiniGrid's environments."""
-    return list(xminigrid.registered_environments())
+    return list(registration.registered_environments())
 
 
 def make(name: str, **params: Any) -> tuple[Environment, Any]:
@@ -66,7 +66,7 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
     """
     if name not in names():
         raise ValueError(unknown_name("xminigrid environment", name, names()))
-    env, defaults = xminigrid.make(name)
+    env, defaults = registration.make(name)
     accepted = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
     check_parameters(f"xminigrid::{name}", params, accepted)
     for size in ("height", "width", "view_size", "max_steps"):

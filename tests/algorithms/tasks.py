@@ -1,9 +1,12 @@
 """Small tasks for the tests of algorithms."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
 from memorax.environments import Box, Discrete, Environment
+from memorax.environments.memory.task import Task
 
 
 class Counting(Environment):
@@ -40,3 +43,27 @@ class Counting(Environment):
 
     def action_space(self, params):
         return self.actions
+
+
+@dataclass(frozen=True)
+class Recalling(Task):
+    """Shows a number at first; the third action should be that number: reward 1 - |a - x| there.
+
+    Who does not remember earns 0.5 at best, by acting 0.
+    """
+
+    def begin(self, key):
+        number = jax.random.uniform(key, minval=-1, maxval=1)
+        return jnp.stack([number, 1.0]), (number, jnp.int32(0))
+
+    def advance(self, key, state, action):
+        number, step = state
+        last = step == 2
+        reward = jnp.where(last, 1 - jnp.abs(action[0] - number), 0)
+        return jnp.zeros(2), (number, step + 1), reward, last, jnp.bool_(False)
+
+    def observation_space(self, params):
+        return Box(-1.0, 1.0, (2,))
+
+    def action_space(self, params):
+        return Box(-1.0, 1.0, (1,))

@@ -11,11 +11,11 @@ import pytest
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig, ppo
 from memorax.algorithms.acting import Timestep, apply_sequence, init_network
-from memorax.environments import Discrete
+from memorax.environments import ClipAction, Discrete
 from memorax.networks import RNN, Network, heads
 from memorax.networks.sequence_models.base import SequenceModel, checked_carry
 from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
-from tests.algorithms.tasks import Counting
+from tests.algorithms.tasks import Counting, Recalling
 from tests.networks.samples import draw
 from tests.registry import REGISTRY
 
@@ -280,8 +280,17 @@ def test_evaluation_says_which_episodes_it_gave_up():
     np.testing.assert_array_equal(report.episode_lengths, 3)
 
 
-def test_memory_solves_what_no_memoryless_agent_can():
-    env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=5)
+CHAIN = environments.make("gymnax::MemoryChain-bsuite", memory_length=5)
+RECALLING = ClipAction(Recalling()), None
+
+
+@pytest.mark.parametrize(
+    ("task", "remembered", "forgotten"),
+    [(CHAIN, 0.95, 0.3), (RECALLING, 0.9, 0.6)],
+    ids=["discrete", "continuous"],
+)
+def test_memory_solves_what_no_memoryless_agent_can(task, remembered, forgotten):
+    env, env_params = task
 
     def mean_return(torso):
         agent = make_agent(
@@ -297,8 +306,8 @@ def test_memory_solves_what_no_memoryless_agent_can():
         state, _ = agent.train(jax.random.key(1), state, 30_000)
         return agent.evaluate(jax.random.key(2), state, 200).episode_returns.mean()
 
-    assert mean_return(gru_torso()) > 0.95
-    assert abs(mean_return(mlp_torso())) < 0.3
+    assert mean_return(gru_torso()) > remembered
+    assert mean_return(mlp_torso()) < forgotten
 
 
 @pytest.mark.parametrize(

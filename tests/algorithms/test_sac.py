@@ -3,6 +3,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from memorax.algorithms import SACConfig
@@ -10,8 +11,14 @@ from memorax.algorithms.acting import apply_sequence
 from memorax.algorithms.replaying import sequences_of
 from memorax.environments import Discrete
 from memorax.networks import heads
-from tests.algorithms.agents import make_sac, perturbed, random_sequences
-from tests.algorithms.tasks import Counting
+from tests.algorithms.agents import (
+    gru_torso,
+    make_sac,
+    mlp_torso,
+    perturbed,
+    random_sequences,
+)
+from tests.algorithms.tasks import Counting, Recalling
 
 
 def learner_away_from_its_start(agent):
@@ -219,3 +226,25 @@ def test_heads_that_do_not_fit_are_refused(arguments, words, as_a_user):
 def test_a_configuration_out_of_range_is_refused(fields, words, as_a_user):
     with pytest.raises(ValueError, match=f"SACConfig.{words}"):
         SACConfig(**fields)
+
+
+def test_memory_solves_what_no_memoryless_agent_can():
+    def mean_return(torso):
+        agent = make_sac(
+            torso,
+            actor_head=heads.SquashedGaussian(1),
+            critic_head=heads.TwinContinuousQNetwork(hidden_dims=(32,)),
+            env=Recalling(),
+            optimizer=optax.adam(3e-3),
+            num_envs=16,
+            num_steps=6,
+            buffer_size=20_000,
+            batch_size=32,
+            learning_starts=1_000,
+        )
+        state = agent.init(jax.random.key(0))
+        state, _ = agent.train(jax.random.key(1), state, 15_000)
+        return agent.evaluate(jax.random.key(2), state, 200).episode_returns.mean()
+
+    assert mean_return(gru_torso()) > 0.9
+    assert mean_return(mlp_torso()) < 0.6
