@@ -15,10 +15,18 @@ import jax
 import tyro
 from rich.console import Console
 
+from memorax.environments import process_failure
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.evaluation import evaluate_model, table
+from memorax.experiments.listing import matching_names, suites_table
 from memorax.experiments.run_folder import RunFolder
-from memorax.experiments.training import DivergedError, make_agents, restore, run
+from memorax.experiments.training import (
+    DivergedError,
+    EnvironmentFailedError,
+    make_agents,
+    restore,
+    run,
+)
 from memorax.validation import unknown_name
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
@@ -26,8 +34,9 @@ _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
 Memory for reinforcement learning agents, in JAX.
 
 commands:
-  train      train a memory on a task, beside its memoryless twin
-  evaluate   repeat the evaluation of a finished run
+  train          train a memory on a task, beside its memoryless twin
+  evaluate       repeat the evaluation of a finished run
+  environments   list suites, and the tasks that match a pattern
 
 'memorax COMMAND --help' lists the options of a command."""
 
@@ -57,6 +66,14 @@ class Evaluate:
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
 
 
+@dataclass(frozen=True)
+class Environments:
+    """List the suites of environments, what is installed, and the tasks that match a pattern."""
+
+    pattern: Annotated[str | None, tyro.conf.Positional] = None
+    """A part of a task's name, or its whole with * and ?, such as 'popgym::*Easy'."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 for bad input, 130 after Ctrl-C.
 
@@ -64,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``memorax``; None: those of the process.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], int]] = {"train": _train, "evaluate": _evaluate}
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "environments": _environments,
+    }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_OVERVIEW)
         return 0 if arguments else 2
@@ -76,6 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInputError as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 2
+    except jax.errors.JaxRuntimeError as error:
+        failure = process_failure(error)
+        if failure is None:
+            raise
+        print(f"memorax: error: {failure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("memorax: stopped at once; the last checkpoint is kept", file=sys.stderr)
         return 130
@@ -99,7 +126,7 @@ def _train(arguments: list[str]) -> int:
             folder = RunFolder.open(options.run_folder)
         else:
             folder = RunFolder.create(options.run_folder, options.config)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     console = Console()
     console.print(
@@ -108,7 +135,7 @@ def _train(arguments: list[str]) -> int:
     )
     try:
         return 0 if run(options.config, agents, folder, console) else 130
-    except DivergedError as error:
+    except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
 
@@ -162,13 +189,25 @@ def _evaluate(arguments: list[str]) -> int:
         num_episodes = options.evaluation_episodes or config.evaluation_episodes
         agents = make_agents(config)
         states = {name: restore(config, name, agent, folder) for name, agent in agents.items()}
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     evaluations = [
         evaluate_model(config, name, agent, states[name], num_episodes)
         for name, agent in agents.items()
     ]
     Console().print(table(config, evaluations))
+    return 0
+
+
+def _environments(arguments: list[str]) -> int:
+    options = _parse(Environments, "memorax environments", arguments)
+    if options.pattern is None:
+        Console().print(suites_table())
+        return 0
+    names = list(matching_names(options.pattern))
+    if not names:
+        raise BadInputError(f"no environment of an installed suite matches {options.pattern!r}")
+    print("\n".join(names))
     return 0
 
 

@@ -105,6 +105,11 @@ class Checkpoints:
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
 
+    @property
+    def latest_step(self) -> int | None:
+        """The last step that was saved, None if none was."""
+        return self._manager.latest_step()
+
     def close(self) -> None:
         """Let go of the folder."""
         self._manager.close()

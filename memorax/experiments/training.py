@@ -1,7 +1,9 @@
 """Training a run: every model, every seed, with what it leaves on disk."""
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -11,6 +13,7 @@ from jaxtyping import Array, PyTree
 from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
+from memorax.environments import process_failure, release
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
@@ -46,6 +49,10 @@ class DivergedError(Exception):
     """A loss is no number any more; the message says which, when, and what is left."""
 
 
+class EnvironmentFailedError(Exception):
+    """An environment failed in its process; the message has its traceback, and what is left."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """Where the training of one model ended.
@@ -79,7 +86,8 @@ def run(
     evaluations = []
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
-            trained = _train_model(config, model, agent, folder, console, interrupt)
+            with _environments_may_fail(model, folder):
+                trained = _train_model(config, model, agent, folder, console, interrupt)
             plot_learning_curve(folder, config)
             if not trained.finished:
                 console.print(
@@ -88,9 +96,11 @@ def run(
                     f"'memorax train --run-folder {folder.path} --resume'"
                 )
                 return None
-            evaluations.append(
-                evaluate_model(config, model, agent, trained.state, config.evaluation_episodes)
-            )
+            release(trained.state)
+            with _environments_may_fail(model, folder):
+                evaluations.append(
+                    evaluate_model(config, model, agent, trained.state, config.evaluation_episodes)
+                )
     folder.write("evaluation.json", to_json(evaluations))
     console.print(table(config, evaluations))
     console.print(f"learning curve: {folder.path / 'learning_curve.png'}")
@@ -140,11 +150,13 @@ def _train_model(
     checkpoints = Checkpoints(folder, model)
     restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
     step, state = restored or (0, init(_init_keys(config)))
-    log = MetricsLog(folder, model, step)
     total_steps = _total_steps(config)
     chunk_steps = _chunk_updates(num_updates(config)) * agent.steps_per_update
     saved_step = step
-    with TrainingProgress(console, model, total_steps, step, config.num_seeds) as progress:
+    with (
+        contextlib.closing(MetricsLog(folder, model, step)) as log,
+        TrainingProgress(console, model, total_steps, step, config.num_seeds) as progress,
+    ):
         train = (
             jax.jit(jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1)
             .lower(_train_keys(config, step), state, chunk_steps)
@@ -160,14 +172,13 @@ def _train_model(
                 step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
             )
             log.append(steps, metrics)
-            _check_losses(config, model, steps, metrics, saved_step, folder, log)
+            _check_losses(config, model, steps, metrics, saved_step, folder)
             step += chunk_steps
             progress.advance(chunk_steps, seconds, np.asarray(metrics["episode_return"]))
             if step - saved_step >= config.checkpoint_every:
                 log.flush()
                 checkpoints.save(step, state)
                 saved_step = step
-    log.close()
     checkpoints.save(step, state)
     checkpoints.close()
     console.print(
@@ -177,7 +188,7 @@ def _train_model(
     return Trained(step, state, finished=step >= total_steps)
 
 
-def _check_losses(config, model, steps, metrics, saved_step, folder, log) -> None:
+def _check_losses(config, model, steps, metrics, saved_step, folder) -> None:
     """Stop at the first loss that is no number, before such a state is saved."""
     # Before a replay is learned from there is no loss.
     first = getattr(config.algorithm, "learning_starts", 0)
@@ -185,12 +196,30 @@ def _check_losses(config, model, steps, metrics, saved_step, folder, log) -> Non
         for name, values in metrics.items():
             seeds = np.flatnonzero(~np.isfinite(np.asarray(values)[:, index]))
             if "loss" in name and step > first and seeds.size:
-                log.flush()
-                kept = f"checkpoint of step {saved_step:,}" if saved_step else "no checkpoint yet"
                 raise DivergedError(
                     f"{model}: {name} of seed(s) {', '.join(map(str, seeds))} is not finite at "
-                    f"step {step:,}; last good state: {kept} in {folder.path}"
+                    f"step {step:,}; {_last_good_state(saved_step, folder)}"
                 )
+
+
+@contextlib.contextmanager
+def _environments_may_fail(model: str, folder: RunFolder) -> Iterator[None]:
+    """Say what is left of a run if an environment fails in its process."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        failure = process_failure(error)
+        if failure is None:
+            raise
+        checkpoints = Checkpoints(folder, model)
+        kept = _last_good_state(checkpoints.latest_step, folder)
+        checkpoints.close()
+        raise EnvironmentFailedError(f"{model}: {failure}\n{kept}") from error
+
+
+def _last_good_state(step: int | None, folder: RunFolder) -> str:
+    kept = f"checkpoint of step {step:,}" if step else "no checkpoint yet"
+    return f"last good state: {kept} in {folder.path}"
 
 
 def _total_steps(config: TrainConfig) -> int:

@@ -1,0 +1,196 @@
+"""Gymnasium's environments, and all that are registered with it; the only file to import it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
+
+from memorax.environments.choices import joint_choice
+from memorax.environments.environment import Environment
+from memorax.environments.parameters import check_parameters, signature_defaults
+from memorax.environments.process_pool import ProcessTask
+from memorax.environments.processes import ProcessEnvironment
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import check_positive, unknown_name
+
+
+def names() -> list[str]:
+    """Return the names of Gymnasium's own environments."""
+    return registered(lambda name, entry_point: entry_point.startswith("gymnasium."))
+
+
+def make(name: str, **params: Any) -> tuple[Environment, Any]:
+    """Return Gymnasium's environment in processes, and its parameters, which are none.
+
+    An observation that is a choice of several is one array of whole numbers; a tuple or a
+    dictionary is flattened by ``gymnasium.spaces.flatten`` (choices one-hot), unless one of the
+    dictionary's keys is chosen. Several choices of action at once are one, the last one running
+    fastest; a continuous action is a vector.
+
+    Args:
+        name: Gymnasium's name, such as ``"CartPole-v1"``, or that of any environment registered
+            with it, its module before a colon if that is yet to be imported.
+        **params: ``max_episode_steps``, the time limit; ``observation_key``, the key of a
+            dictionary to show alone; and arguments of the environment's constructor.
+
+    Raises:
+        ValueError: If there is no such environment, parameter or key, or a space is not one that
+            a network reads.
+        ModuleNotFoundError: If the environment needs a package that is not installed.
+    """
+    return make_registered("gymnasium", name, name, params, names())
+
+
+def registered(belongs: Callable[[str, str], bool]) -> list[str]:
+    """Return the registered names for which ``belongs(name, entry point)``."""
+    return [
+        name
+        for name, spec in gymnasium.registry.items()
+        if isinstance(spec.entry_point, str) and belongs(name, spec.entry_point)
+    ]
+
+
+def make_registered(
+    suite: str, name: str, gymnasium_name: str, params: dict[str, Any], choices: Sequence[str]
+) -> tuple[Environment, Any]:
+    """Return an environment that is registered with Gymnasium, for one of the suites.
+
+    Args:
+        suite: The suite.
+        name: The suite's name of it.
+        gymnasium_name: Gymnasium's name of it.
+        params: As for ``make``.
+        choices: The suite's names, the closest of which are told if there is no such one.
+    """
+    try:
+        spec = gymnasium.spec(gymnasium_name)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(unknown_name(f"{suite} environment", name, choices)) from error
+    task = f"{suite}::{name}"
+    if not isinstance(spec.entry_point, str):
+        raise ValueError(
+            f"{task} must be registered with an entry point 'module:Class', which another process "
+            f"can import, got {spec.entry_point!r}"
+        )
+    try:
+        _check(task, spec, params)
+        params = dict(params)
+        observation_key = params.pop("observation_key", None)
+        env = gymnasium.make(spec, disable_env_checker=True, **params)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ModuleNotFoundError(f"{task}: {error}") from error
+    observation_space, encode = _observations(task, env.observation_space, observation_key)
+    action_space, decode = _actions(task, env.action_space)
+    env.close()
+    shape, dtype = _shape_and_dtype(observation_space)
+    process_task = ProcessTask(task, spec, params, encode, decode, shape, dtype)
+    return ProcessEnvironment(process_task, observation_space, action_space), None
+
+
+def _check(task: str, spec: Any, params: dict[str, Any]) -> None:
+    accepted = signature_defaults(load_env_creator(spec.entry_point)) | spec.kwargs
+    accepted |= {"observation_key": None, "max_episode_steps": None}
+    check_parameters(task, params, accepted)
+    if "max_episode_steps" in params:
+        check_positive(f"{task}: max_episode_steps", params["max_episode_steps"])
+
+
+def _shape_and_dtype(space: Space) -> tuple[tuple[int, ...], Any]:
+    return ((), np.int32) if isinstance(space, Discrete) else (space.shape, space.dtype)
+
+
+def _observations(
+    task: str, space: Any, key: str | None
+) -> tuple[Space, Callable[[Any], np.ndarray]]:
+    """Return our space of observations, and how one of Gymnasium's becomes one of ours."""
+    if key is not None:
+        keys = list(space.spaces) if isinstance(space, spaces.Dict) else []
+        if key not in keys:
+            raise ValueError(
+                f"{task}: observation_key must be one of {keys or 'none'}, got {key!r}"
+            )
+        inside, encode = _observations(task, space[key], None)
+        return inside, lambda observation: encode(observation[key])
+    own = (space.shape, space.dtype)
+    match space:
+        case spaces.Discrete():
+            return Discrete(int(space.n)), lambda number: np.asarray(number - space.start)
+        case spaces.MultiDiscrete():
+            return _box(space.start, space.start + space.nvec - 1, *own), np.asarray
+        case spaces.MultiBinary():
+            return _box(np.zeros(space.shape), np.ones(space.shape), *own), np.asarray
+        case spaces.Box():
+            return _box(space.low, space.high, *own), np.asarray
+        case spaces.Dict() | spaces.Tuple() if _is_numeric(space):
+            flat: Any = spaces.flatten_space(space)
+            return _box(flat.low, flat.high, flat.shape, flat.dtype), partial(_flatten, space)
+        case spaces.Dict():
+            raise ValueError(
+                f"{task} shows more than numbers: choose one of {list(space.spaces)} by "
+                "observation_key"
+            )
+    raise ValueError(f"{task}: observations in {space} cannot be read by a network")
+
+
+def _flatten(space: Any, observation: Any) -> np.ndarray:
+    return np.asarray(spaces.flatten(space, observation))
+
+
+def _is_numeric(space: Any) -> bool:
+    match space:
+        case spaces.Dict():
+            return all(map(_is_numeric, space.spaces.values()))
+        case spaces.Tuple():
+            return all(map(_is_numeric, space.spaces))
+    kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
+    return isinstance(space, kinds)
+
+
+def _box(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...], dtype: Any) -> Box:
+    """Return a box of the dtype that JAX has for one of Gymnasium's."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    with np.errstate(over="ignore"):
+        return Box(low.astype(dtype), high.astype(dtype), shape, dtype)
+
+
+def _actions(task: str, space: Any) -> tuple[Space, Callable[[np.ndarray], Any]]:
+    """Return our space of actions, and how one of ours becomes one of Gymnasium's."""
+    match space:
+        case spaces.Discrete():
+            ours = Discrete(int(space.n))
+            return ours, lambda action: space.start + _choice(task, action, ours)
+        case spaces.MultiDiscrete() | spaces.MultiBinary():
+            sizes = np.full(space.shape, 2) if isinstance(space, spaces.MultiBinary) else space.nvec
+            ours = joint_choice(task, tuple(sizes.ravel().tolist()))
+
+            def take_apart(action):
+                parts = np.unravel_index(_choice(task, action, ours), sizes.ravel())
+                return np.reshape(parts, space.shape).astype(space.dtype) + getattr(
+                    space, "start", 0
+                )
+
+            return ours, take_apart
+        case spaces.Box():
+            low, high = space.low.ravel(), space.high.ravel()
+            box = _box(low, high, low.shape, space.dtype)
+
+            def in_range(action):
+                if not np.all((action >= box.low) & (action <= box.high)):
+                    raise ValueError(f"{task}: the action must lie in {box}, got {action}")
+                # What rounding to our dtype has brought over the bounds is brought back.
+                inside = np.clip(action.astype(space.dtype), low, high)
+                return inside.reshape(space.shape)
+
+            return box, in_range
+    raise ValueError(f"{task}: actions in {space} cannot be chosen by a policy")
+
+
+def _choice(task: str, action: np.ndarray, space: Discrete) -> int:
+    if not 0 <= action < space.n:
+        raise ValueError(f"{task}: the action must lie in {space}, got {action}")
+    return int(action)

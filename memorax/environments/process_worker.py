@@ -1,0 +1,71 @@
+"""The program of a process that runs Gymnasium environments for another process.
+
+It is run as a file and imports nothing of memorax, so that it starts at once. It is told on a
+pipe what to do, one pickled message after the other, and ends when the pipe does.
+"""
+
+import faulthandler
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class Worker:
+    """Some environments of one task.
+
+    Args:
+        spec: The task, Gymnasium's ``EnvSpec``.
+        params: What its constructor is told.
+        num_envs: How many environments.
+    """
+
+    def __init__(self, spec: Any, params: dict[str, Any], num_envs: int):
+        import gymnasium  # noqa: PLC0415
+
+        self._envs = [
+            gymnasium.make(spec, disable_env_checker=True, **params) for _ in range(num_envs)
+        ]
+
+    def reset(self, seeds: dict[int, int]) -> list[Any]:
+        """Begin episodes; return their first observations."""
+        return [self._envs[index].reset(seed=seed)[0] for index, seed in seeds.items()]
+
+    def step(self, actions: dict[int, Any]) -> list[tuple]:
+        """Act once in some environments; one whose episode ends begins the next.
+
+        Returns:
+            For each, the observation, the last one of the episode if it ended (else None),
+            reward, terminated and truncated.
+        """
+        steps = []
+        for index, action in actions.items():
+            env = self._envs[index]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            final_observation = None
+            if terminated or truncated:
+                final_observation = observation
+                observation, _ = env.reset()
+            steps.append(
+                (observation, final_observation, float(reward), bool(terminated), bool(truncated))
+            )
+        return steps
+
+
+def main() -> None:
+    """Serve until the pipe ends; what goes wrong is told with its traceback."""
+    faulthandler.enable()
+    connection = Connection(int(sys.argv[1]))
+    try:
+        worker = Worker(*connection.recv())
+        while True:
+            method, argument = connection.recv()
+            connection.send((True, getattr(worker, method)(argument)))
+    except EOFError:
+        return
+    except BaseException:
+        connection.send((False, traceback.format_exc()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Environments in processes of their own, behind callbacks, for programs in JAX."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.custom_batching import custom_vmap
+from jax.experimental import io_callback
+from jaxtyping import Array, PyTree
+
+from memorax.environments import process_pool
+from memorax.environments.environment import Environment, Step
+from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
+from memorax.environments.spaces import Space
+
+
+@struct.dataclass
+class ProcessState:
+    """Which environment an observation came from, and when.
+
+    Attributes:
+        number: The environment's number.
+        time: Steps that it has taken.
+        held: Whether the next step is not to be taken; what it returns means nothing then.
+        observation: The latest observation.
+    """
+
+    number: PyTree
+    time: PyTree
+    held: PyTree
+    observation: PyTree
+
+
+class ProcessEnvironment(Environment):
+    """A task whose environments run in processes.
+
+    However it is mapped, all copies are stepped in a single callback. The innermost axis are
+    environments side by side, which share processes; each row of them, such as a seed, has
+    processes of its own, and so has every evaluation. Callbacks happen in the order of an
+    environment's steps, since each reads the state that the one before it returned; those that
+    JAX itself can order cannot be mapped.
+
+    A step of these environments cannot be taken back. A state that is not its environment's
+    latest, because a run was resumed or the state is used a second time, goes on in a new
+    environment: the episode counts as truncated where it stood, with a reward of 0.
+
+    Args:
+        task: The task.
+        observation_space: The space of its observations.
+        action_space: The space of its actions.
+    """
+
+    def __init__(self, task: ProcessTask, observation_space: Space, action_space: Space):
+        self._task = task
+        self._observation_space = observation_space
+        self._action_space = action_space
+        observation, flag, count = (task.shape, task.dtype), ((), bool), ((), jnp.int32)
+        self._reset = _mappable(partial(process_pool.reset, task), [count, observation])
+        self._step = _mappable(
+            partial(process_pool.step, task),
+            [count, count, observation, observation, ((), jnp.float32), flag, flag, flag],
+        )
+
+    @property
+    def name(self) -> str:
+        """The name that the suite gives it."""
+        return self._task.name.partition("::")[2]
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Begin an episode in a new environment."""
+        number, observation = self._reset(_seed(key))
+        return observation, ProcessState(number, jnp.int32(0), jnp.bool_(False), observation)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once; the process resets by itself and keeps the last observation.
+
+        Raises:
+            ValueError: If the action is outside of the action space; compiled programs stop with
+                JAX's own error, whose message holds this one.
+        """
+        number, time, observation, final_observation, reward, terminated, truncated, renewed = (
+            self._step(state.number, state.time, state.held, action, _seed(key))
+        )
+        final_observation = jnp.where(renewed, state.observation, final_observation)
+        state = ProcessState(number, time, jnp.bool_(False), observation)
+        info = {"final_observation": final_observation}
+        return observation, state, reward, terminated, truncated, info
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of observations."""
+        return self._observation_space
+
+    def action_space(self, params: Any) -> Space:
+        """Return the space of actions."""
+        return self._action_space
+
+
+def hold(state: PyTree, held: Array) -> PyTree:
+    """Return an environment's state whose next step is not taken in its process where ``held``.
+
+    A step in pure JAX can be computed and forgotten; one in a process cannot be taken back.
+
+    Args:
+        state: The state of an environment, whatever is wrapped around it.
+        held: bool.
+    """
+
+    def mark(node):
+        return dataclasses.replace(node, held=held) if isinstance(node, ProcessState) else node
+
+    return jax.tree.map(mark, state, is_leaf=lambda node: isinstance(node, ProcessState))
+
+
+def release(state: PyTree) -> None:
+    """End the processes of environments that are not stepped again.
+
+    Args:
+        state: Any pytree with states of environments in it. Those in pure JAX have nothing to
+            release.
+    """
+    for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ProcessState)):
+        if isinstance(node, ProcessState):
+            _release(node.number)
+
+
+def process_failure(error: BaseException) -> str | None:
+    """Return what an environment's process said if that is what stopped a program, else None.
+
+    Args:
+        error: What was raised; JAX keeps nothing but the words of what a callback raises.
+    """
+    _, found, told = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
+    return told.strip() if found else None
+
+
+def _seed(key: Array) -> Array:
+    return (jax.random.bits(key, (), jnp.uint32) >> 1).astype(jnp.int32)
+
+
+def _mappable(
+    host: Callable[..., Any], results: Sequence[tuple[tuple[int, ...], Any]]
+) -> Callable[..., Any]:
+    """Return a function that calls ``host`` once for all mapped copies.
+
+    Args:
+        host: Takes and returns numpy arrays that lead with the mapped axes. Its first argument
+            is a scalar for a single copy.
+        results: Shape and dtype of all that it returns for a single copy.
+    """
+
+    @custom_vmap
+    def call(*arguments):
+        batch = jnp.shape(arguments[0])
+        shapes = [jax.ShapeDtypeStruct((*batch, *shape), dtype) for shape, dtype in results]
+        return io_callback(host, shapes, *arguments)
+
+    @call.def_vmap
+    def call_for_all(axis_size, in_batched, *arguments):
+        arguments = (
+            argument if batched else jnp.broadcast_to(argument, (axis_size, *jnp.shape(argument)))
+            for argument, batched in zip(arguments, in_batched, strict=True)
+        )
+        return call(*arguments), [True] * len(results)
+
+    return call
+
+
+_release = _mappable(lambda numbers: [process_pool.release(numbers)], [((), jnp.int32)])
