@@ -67,3 +67,21 @@ class Recalling(Task):
 
     def action_space(self, params):
         return Box(-1.0, 1.0, (1,))
+
+
+@dataclass(frozen=True)
+class Tossing(Task):
+    """Episodes of one step, whose reward is 1 three times in four and else -1."""
+
+    def begin(self, key):
+        return jnp.ones(2), jnp.int32(0)
+
+    def advance(self, key, state, action):
+        reward = jnp.where(jax.random.bernoulli(key, 0.75), 1.0, -1.0)
+        return jnp.ones(2), state, reward, jnp.bool_(True), jnp.bool_(False)
+
+    def observation_space(self, params):
+        return Box(0.0, 1.0, (2,))
+
+    def action_space(self, params):
+        return Discrete(2)

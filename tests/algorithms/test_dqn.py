@@ -23,7 +23,7 @@ from tests.algorithms.agents import (
     random_sequences,
     small_network,
 )
-from tests.algorithms.tasks import Counting
+from tests.algorithms.tasks import Counting, Tossing
 
 GAMMA = 0.9
 
@@ -370,3 +370,24 @@ def test_memory_solves_what_no_memoryless_agent_can():
 
     assert mean_return(gru_torso()) > 0.95
     assert abs(mean_return(mlp_torso())) < 0.3
+
+
+def test_c51_comes_to_know_the_distribution_of_returns_and_its_mean():
+    head = heads.C51QNetwork(2, num_atoms=5, v_min=-2.0, v_max=2.0)
+    agent = make_dqn(
+        mlp_torso(),
+        head,
+        Tossing(),
+        optimizer=optax.adam(2e-3),
+        buffer_size=4_096,
+        batch_size=64,
+        epsilon_end=1.0,
+    )
+    state = agent.init(jax.random.key(0))
+    state, _ = agent.train(jax.random.key(1), state, 12_000)
+    timestep = jax.tree.map(lambda leaf: leaf[:1, None], state.timestep)
+    _, output = apply_sequence(agent.network, state.params, timestep, ())
+    for action in range(2):
+        probs = jax.nn.softmax(output.logits[0, 0, action])
+        np.testing.assert_allclose(probs, [0, 0.25, 0, 0.75, 0], atol=0.08)
+        np.testing.assert_allclose(output.mean[0, 0, action], 0.5, atol=0.12)
