@@ -16,9 +16,12 @@ import tyro
 from rich.console import Console
 
 from memorax.environments import process_failure
+from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
+from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.listing import matching_names, suites_table
+from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import (
     DivergedError,
@@ -36,6 +39,8 @@ Memory for reinforcement learning agents, in JAX.
 commands:
   train          train a memory on a task, beside its memoryless twin
   evaluate       repeat the evaluation of a finished run
+  compare        train several memories on several tasks, and put them into one table
+  report         turn a comparison into a single page
   environments   list suites, and the tasks that match a pattern
 
 'memorax COMMAND --help' lists the options of a command."""
@@ -49,7 +54,7 @@ class Train(Generic[AlgorithmConfig]):
     chosen one are listed here.
     """
 
-    config: TrainConfig[AlgorithmConfig]
+    config: Annotated[TrainConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
     run_folder: Path | None = None
     """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
     resume: bool = False
@@ -64,6 +69,30 @@ class Evaluate:
     """The run's folder."""
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train several memories, with several algorithms, on several tasks, and compare them.
+
+    All seeds of a model train at once. The table tells interquartile means with 95 % stratified
+    bootstrap intervals.
+    """
+
+    config: Annotated[CompareConfig, tyro.conf.arg(name="")]
+    comparison_folder: Path | None = None
+    """Where to keep the comparison; None: comparisons/TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Go on with the comparison in --comparison-folder where it stopped, with the configuration it
+    has; runs that have finished stay as they are."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Turn a finished comparison into report.html, a single page with all that it shows inside."""
+
+    comparison: Annotated[Path, tyro.conf.Positional]
+    """The comparison's folder."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "compare": _compare,
+        "report": _report,
         "environments": _environments,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -134,10 +165,13 @@ def _train(arguments: list[str]) -> int:
         f"torso {' and twin '.join(options.config.models)}"
     )
     try:
-        return 0 if run(options.config, agents, folder, console) else 130
+        if run(options.config, agents, folder, console):
+            return 0
     except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
+    console.print(f"go on with 'memorax train --run-folder {folder.path} --resume'")
+    return 130
 
 
 def _take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -199,6 +233,56 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _compare(arguments: list[str]) -> int:
+    options = _parse(Compare, "memorax compare", arguments, Compare(CompareConfig()))
+    try:
+        if options.resume:
+            folder, config = _resume_comparison(options, arguments)
+        else:
+            config = options.config
+            check_cells(config)
+            folder = ComparisonFolder.create(options.comparison_folder, config)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise BadInputError(error) from error
+    _enable_compilation_cache()
+    console = Console()
+    try:
+        if compare(config, folder, console) is not None:
+            return 0
+    except EnvironmentFailedError as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 1
+    console.print(f"go on with 'memorax compare --comparison-folder {folder.path} --resume'")
+    return 130
+
+
+def _resume_comparison(
+    options: Compare, arguments: list[str]
+) -> tuple[ComparisonFolder, CompareConfig]:
+    """Take the configuration of the comparison; options that contradict it are refused."""
+    if options.comparison_folder is None:
+        raise BadInputError("--resume needs --comparison-folder, the comparison to go on with")
+    folder = ComparisonFolder.open(options.comparison_folder)
+    stored = folder.config()
+    given = _parse(Compare, "memorax compare", arguments, Compare(stored)).config
+    changed = ", ".join(differences(stored, given))
+    if changed:
+        raise BadInputError(
+            f"a comparison goes on with the configuration it has: in {folder.path / 'config.json'} "
+            f"{changed}"
+        )
+    return folder, stored
+
+
+def _report(arguments: list[str]) -> int:
+    options = _parse(Report, "memorax report", arguments)
+    try:
+        print(write_report(ComparisonFolder.open(options.comparison)))
+    except ValueError as error:
+        raise BadInputError(error) from error
+    return 0
+
+
 def _environments(arguments: list[str]) -> int:
     options = _parse(Environments, "memorax environments", arguments)
     if options.pattern is None:
@@ -213,7 +297,7 @@ def _environments(arguments: list[str]) -> int:
 
 def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -> Any:
     """Parse the options of a command, a dataclass; an unknown one is refused in one line."""
-    call: dict[str, Any] = {"prog": program, "config": (tyro.conf.OmitArgPrefixes,)}
+    call: dict[str, Any] = {"prog": program}
     if default is not None:
         call["default"] = default
     told = io.StringIO()
@@ -229,14 +313,15 @@ def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -
     return options
 
 
-def _flags(options: Any) -> Iterator[str]:
+def _flags(options: Any, prefix: str = "--") -> Iterator[str]:
     """Name the flags of a dataclass, and of those inside it if it is an instance."""
     for field in dataclasses.fields(options):
         inside = getattr(options, field.name, None)
         if dataclasses.is_dataclass(inside):
-            yield from _flags(inside)
+            # Only a comparison has algorithms side by side.
+            yield from _flags(inside, f"--{field.name}." if field.name in ALGORITHMS else prefix)
         else:
-            yield f"--{field.name.replace('_', '-')}"
+            yield f"{prefix}{field.name.replace('_', '-')}"
 
 
 def _unboxed(box: str) -> str:

@@ -29,12 +29,8 @@ AlgorithmConfig = TypeVar("AlgorithmConfig")
 
 
 @dataclass(frozen=True)
-class TrainConfig(Generic[AlgorithmConfig]):
-    """What to train, on what, and for how long. The defaults are the demo.
-
-    Raises:
-        ValueError: If a value is out of its range, or the torso or a head is unknown.
-    """
+class Subject:
+    """What to train, and on what."""
 
     environment: str = DEMO_ENVIRONMENT
     """The task, as suite::name."""
@@ -43,6 +39,16 @@ class TrainConfig(Generic[AlgorithmConfig]):
     demo's task, nothing for others."""
     torso: str = "gru"
     """The memory, such as gru, mamba2 or gtrxl; mlp has none."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train, whatever is trained, and for how long. The defaults are the demo's.
+
+    Raises:
+        ValueError: If a value is out of its range, or a head is unknown.
+    """
+
     features: int = 64
     """Width of the feature extractor and the torso."""
     policy_head: str | None = None
@@ -57,8 +63,6 @@ class TrainConfig(Generic[AlgorithmConfig]):
     c51_q_network) can tell."""
     previous_inputs: bool = False
     """Also show the networks the previous action, reward and end of an episode, as in RL²."""
-    algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
-    """The algorithm's own configuration."""
     learning_rate: float = 2e-3
     """Adam's step size, at the beginning if it is annealed."""
     anneal_learning_rate: bool = True
@@ -71,8 +75,6 @@ class TrainConfig(Generic[AlgorithmConfig]):
     """Agents trained at once, equal but for their random numbers."""
     seed: int = 0
     """Where all random numbers come from."""
-    memoryless_twin: bool = True
-    """Also train the same network with an MLP for its torso, to see what memory is worth."""
     evaluation_episodes: int = 256
     """Fresh episodes that each seed plays at the end, with its most likely actions."""
     checkpoint_every: int = 100_000
@@ -80,8 +82,6 @@ class TrainConfig(Generic[AlgorithmConfig]):
 
     def __post_init__(self):
         """Check the fields."""
-        if self.torso not in TORSOS:
-            raise ValueError(unknown_name("torso", self.torso, TORSOS))
         for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
@@ -96,6 +96,27 @@ class TrainConfig(Generic[AlgorithmConfig]):
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
         check_whole("seed", self.seed, 0, 2**32 - 1)
+
+
+# A dataclass lists the fields of its last base first.
+@dataclass(frozen=True)
+class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
+    """What to train, on what, and for how long. The defaults are the demo.
+
+    Raises:
+        ValueError: If a value is out of its range, or the torso or a head is unknown.
+    """
+
+    algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
+    """The algorithm's own configuration."""
+    memoryless_twin: bool = True
+    """Also train the same network with an MLP for its torso, to see what memory is worth."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        super().__post_init__()
+        if self.torso not in TORSOS:
+            raise ValueError(unknown_name("torso", self.torso, TORSOS))
         for assignment in self.environment_parameters or ():
             if not all(assignment.partition("=")):
                 raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")

@@ -22,6 +22,7 @@ class Evaluation:
     Attributes:
         model: The torso's name.
         num_parameters: Parameters of actor and critic together.
+        carry_bytes: What their memories hold of one environment.
         num_episodes: Episodes of each seed.
         seed_returns: Each seed's mean return.
         mean_return: The mean over seeds.
@@ -32,6 +33,7 @@ class Evaluation:
 
     model: str
     num_parameters: int
+    carry_bytes: int
     num_episodes: int
     seed_returns: list[float]
     mean_return: float
@@ -56,6 +58,8 @@ def evaluate_model(
     return Evaluation(
         model=model,
         num_parameters=sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
+        carry_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.carry))
+        // (config.num_seeds * config.algorithm.num_envs),
         num_episodes=num_episodes,
         seed_returns=seed_returns.tolist(),
         mean_return=float(seed_returns.mean()),

@@ -1,12 +1,29 @@
-"""Pictures of a run."""
+"""Pictures of runs."""
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.statistics import (
+    interquartile_mean,
+    performance_profile,
+    stratified_bootstrap_interval,
+)
+
+COLUMNS = 2
+"""Panels side by side."""
+MOST_POINTS = 100
+"""Of a line; updates between them are averaged."""
+
+Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "runs updates"]]
+Scores = Float[np.ndarray, "runs tasks"]
 
 
 def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
@@ -15,24 +32,17 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
     A line is the mean over seeds, its band reaches from the worst seed to the best. Updates in
     which no episode ended are left out.
     """
-    # Not at the top: matplotlib takes a while, and only a run's end needs it.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     curves = defaultdict(lambda: defaultdict(list))
     for row in read_metrics(folder):
         curves[row["model"]][int(row["step"])].append(float(row["episode_return"]))
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = _panels(1)
     for model, by_step in curves.items():
         ended = {step: values for step, values in by_step.items() if not np.isnan(values).any()}
         steps = list(ended)
         returns = np.array(list(ended.values()))
         if not steps:
             continue
-        label = f"{model} (no memory)" if model == "mlp" else model
-        (line,) = axes.plot(steps, returns.mean(axis=1), label=label)
+        (line,) = axes.plot(steps, returns.mean(axis=1), label=_label(model))
         axes.fill_between(
             steps, returns.min(axis=1), returns.max(axis=1), alpha=0.2, color=line.get_color()
         )
@@ -43,6 +53,108 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="best")
-    partial = folder.path / ".learning_curve.partial.png"
+    _save(figure, folder.path / "learning_curve.png")
+
+
+def plot_learning_curves(path: Path, tasks: Mapping[str, Mapping[str, Curves]]) -> None:
+    """Draw how models learn, a panel for each task.
+
+    A line is the interquartile mean over seeds, its band the 95 % bootstrap interval.
+
+    Args:
+        path: Where to write the picture.
+        tasks: By task and model, the steps and each seed's return, without gaps.
+    """
+    figure, panels = _panels(len(tasks))
+    for axes, (task, models) in zip(panels, tasks.items(), strict=True):
+        for model, (steps, returns) in models.items():
+            edges = np.linspace(0, len(steps), min(len(steps), MOST_POINTS) + 1).astype(int)[:-1]
+            widths = np.diff([*edges, len(steps)])
+            means = np.add.reduceat(returns, edges, axis=1) / widths
+            _draw(axes, model, steps[edges + widths - 1], means, _mean_at_each_point)
+        axes.set_xlabel("environment steps of each seed")
+        axes.set_ylabel("return while training")
+        axes.set_title(task)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_locator(_few_ticks())
+    _finish(figure, panels, path)
+
+
+def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scores]]) -> None:
+    """Draw which share of the runs is above each return or score, a panel for each of them.
+
+    Args:
+        path: Where to write the picture.
+        panels: By what the threshold is and model, what each run reached on each task.
+    """
+    figure, all_axes = _panels(len(panels))
+    for axes, (title, models) in zip(all_axes, panels.items(), strict=True):
+        for model, scores in models.items():
+            thresholds = _thresholds(models)
+            _draw(
+                axes,
+                model,
+                thresholds,
+                scores,
+                lambda scores, thresholds=thresholds: performance_profile(scores, thresholds),
+            )
+        axes.set_xlabel(title)
+        axes.set_ylabel("share of runs above")
+        axes.set_ylim(-0.02, 1.02)
+    _finish(figure, all_axes, path)
+
+
+def _mean_at_each_point(returns):
+    return interquartile_mean(np.swapaxes(returns, -1, -2)[..., None])
+
+
+def _thresholds(models):
+    reached = np.concatenate([scores.ravel() for scores in models.values()])
+    margin = 0.05 * np.ptp(reached) or 0.5
+    return np.linspace(reached.min() - margin, reached.max() + margin, 201)
+
+
+def _draw(axes, model, positions, values, statistic):
+    low, high = stratified_bootstrap_interval(values, statistic)
+    (line,) = axes.plot(positions, statistic(values), label=_label(model))
+    axes.fill_between(positions, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+
+
+def _label(model: str) -> str:
+    return f"{model} (no memory)" if model.split()[-1] == "mlp" else model
+
+
+def _few_ticks():
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    return MaxNLocator(4)
+
+
+def _panels(count: int) -> tuple[Any, list[Any]]:
+    # Not at the top: matplotlib takes a while, and only a run's end needs it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    size = (7, 4) if count == 1 else (5.5 * columns, 3.6 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def _finish(figure, panels, path):
+    """Add what all panels share: a grid, and one legend below them."""
+    lines = {}
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        lines |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if lines:
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=4)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    partial = path.with_name(f".{path.stem}.partial.png")
     figure.savefig(partial, dpi=150)
-    os.replace(partial, folder.path / "learning_curve.png")
+    os.replace(partial, path)

@@ -1,6 +1,7 @@
 """The folder that a run leaves."""
 
 import csv
+import json
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -16,11 +17,9 @@ from tensorboardX import SummaryWriter
 from memorax.experiments.config import TrainConfig, from_json, to_json
 
 
-class RunFolder:
-    """Where a run keeps its configuration, metrics and checkpoints.
+class Folder:
+    """Where something is kept.
 
-    ``config.json``, ``metrics.csv`` (a row for each model, seed and update), ``tensorboard/``
-    (means over seeds), ``checkpoints/MODEL/STEP/``, ``learning_curve.png``, ``evaluation.json``.
     Files are written beside their place and moved there, so that none is ever half written.
 
     Args:
@@ -29,6 +28,43 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file at once."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text)
+        os.replace(partial, self.path / name)
+
+
+def make_folder(kind: str, path: Path) -> None:
+    """Make a new folder.
+
+    Args:
+        kind: What it is called where it is refused.
+        path: Where.
+
+    Raises:
+        ValueError: If the path exists: nothing is ever overwritten.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise ValueError(
+            f"{kind} {path} exists and is not overwritten: choose another, or go on with "
+            "it by --resume"
+        ) from None
+
+
+class RunFolder(Folder):
+    """Where a run keeps its configuration, metrics and checkpoints.
+
+    ``config.json``, ``metrics.csv`` (a row for each model, seed and update), ``timing.json``,
+    ``tensorboard/`` (means over seeds), ``checkpoints/MODEL/STEP/``, ``learning_curve.png``,
+    ``evaluation.json``.
+
+    Args:
+        path: The folder.
+    """
 
     @classmethod
     def create(cls, path: Path | None, config: TrainConfig) -> "RunFolder":
@@ -40,13 +76,7 @@ class RunFolder:
         if path is None:
             task = config.environment.rpartition("::")[2]
             path = Path("runs") / f"{task}-{config.torso}-{datetime.now():%Y%m%d-%H%M%S}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise ValueError(
-                f"run folder {path} exists and is not overwritten: choose another, or go on with "
-                "it by --resume"
-            ) from None
+        make_folder("run folder", path)
         folder = cls(path)
         folder.write("config.json", to_json(config))
         return folder
@@ -65,12 +95,6 @@ class RunFolder:
     def config(self) -> TrainConfig:
         """Return the run's configuration."""
         return from_json(self.path / "config.json")
-
-    def write(self, name: str, text: str) -> None:
-        """Write a text file at once."""
-        partial = self.path / f".{name}.partial"
-        partial.write_text(text)
-        os.replace(partial, self.path / name)
 
 
 class Checkpoints:
@@ -161,6 +185,38 @@ class MetricsLog:
         """Write everything down and let go of the files."""
         self.flush()
         self._writer.close()
+
+
+class Stopwatch:
+    """How long one model of a run has trained, compilation left out, in ``timing.json``.
+
+    Args:
+        folder: The run's folder, with what a model that goes on has behind it.
+        model: The model's name.
+    """
+
+    def __init__(self, folder: RunFolder, model: str):
+        self._folder = folder
+        self._model = model
+        timing = read_timing(folder).get(model, {"steps": 0, "seconds": 0.0})
+        self._steps, self._seconds = timing["steps"], timing["seconds"]
+
+    def add(self, steps: int, seconds: float) -> None:
+        """Count environment steps, over all seeds, and the time that they took."""
+        self._steps += steps
+        self._seconds += seconds
+
+    def flush(self) -> None:
+        """Write the time down."""
+        timing = {"steps": self._steps, "seconds": self._seconds}
+        timings = read_timing(self._folder) | {self._model: timing}
+        self._folder.write("timing.json", json.dumps(timings, indent=2) + "\n")
+
+
+def read_timing(folder: RunFolder) -> dict[str, Any]:
+    """Return the steps of all seeds and their seconds, by model; none before the first."""
+    path = folder.path / "timing.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
 from memorax.experiments.plotting import plot_learning_curve
 from memorax.experiments.progress import TrainingProgress
-from memorax.experiments.run_folder import Checkpoints, MetricsLog, RunFolder
+from memorax.experiments.run_folder import Checkpoints, MetricsLog, RunFolder, Stopwatch
 
 
 class Interrupt:
@@ -92,8 +92,7 @@ def run(
             if not trained.finished:
                 console.print(
                     f"interrupted: {model} at {trained.step:,} of {_total_steps(config):,} steps "
-                    f"is kept in {folder.path}; go on with "
-                    f"'memorax train --run-folder {folder.path} --resume'"
+                    f"is kept in {folder.path}"
                 )
                 return None
             release(trained.state)
@@ -150,6 +149,7 @@ def _train_model(
     checkpoints = Checkpoints(folder, model)
     restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
     step, state = restored or (0, init(_init_keys(config)))
+    stopwatch = Stopwatch(folder, model)
     total_steps = _total_steps(config)
     chunk_steps = _chunk_updates(num_updates(config)) * agent.steps_per_update
     saved_step = step
@@ -168,6 +168,7 @@ def _train_model(
             chunk_started = time.perf_counter()
             state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
             seconds = time.perf_counter() - chunk_started
+            stopwatch.add(config.num_seeds * chunk_steps, seconds)
             steps = range(
                 step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
             )
@@ -177,8 +178,10 @@ def _train_model(
             progress.advance(chunk_steps, seconds, np.asarray(metrics["episode_return"]))
             if step - saved_step >= config.checkpoint_every:
                 log.flush()
+                stopwatch.flush()
                 checkpoints.save(step, state)
                 saved_step = step
+    stopwatch.flush()
     checkpoints.save(step, state)
     checkpoints.close()
     console.print(
