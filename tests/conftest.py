@@ -47,6 +47,15 @@ def few_memory_maps():
         gc.collect()
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs the extra of a suite that is not installed."""
+    from memorax.environments import SUITES
+
+    for marker in item.iter_markers("extra"):
+        if not SUITES[marker.args[0]].installed:
+            pytest.skip(f"needs the extra {SUITES[marker.args[0]].extra}")
+
+
 @pytest.fixture
 def as_a_user():
     """Turn off the type checks that only tests run with, so that users' own errors are met."""

@@ -47,7 +47,8 @@ class BraxEnvironment(EpisodicEnvironment):
         state, time = state
         state, time = self._env.step(state, action), time + 1
         truncated = time >= self._episode_length
-        return state.obs, (state, time), state.reward, state.done > 0, truncated
+        reward = jnp.asarray(state.reward)
+        return state.obs, (state, time), reward, state.done > 0, truncated
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

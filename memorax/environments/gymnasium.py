@@ -1,5 +1,6 @@
 """Gymnasium's environments, and all that are registered with it; the only file to import it."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -67,9 +68,12 @@ def make_registered(
         params: As for ``make``.
         choices: The suite's names, the closest of which are told if there is no such one.
     """
+    module, _, registered_name = gymnasium_name.rpartition(":")
+    if module:
+        importlib.import_module(module)
     try:
-        spec = gymnasium.spec(gymnasium_name)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        spec = gymnasium.spec(registered_name)
+    except gymnasium.error.Error as error:
         raise ValueError(unknown_name(f"{suite} environment", name, choices)) from error
     task = f"{suite}::{name}"
     if not isinstance(spec.entry_point, str):

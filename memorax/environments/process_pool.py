@@ -144,14 +144,13 @@ def reset(task: ProcessTask, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     Returns:
         The environments' numbers, int32, and first observations.
     """
-    seeds = np.asarray(seeds)
     with _lock:
         numbers = _start(task, _rows(seeds.shape))
         begun = _exchange("reset", dict(zip(numbers, seeds.ravel().tolist(), strict=True)))
         observations = [task.encode(begun[number]) for number in numbers]
     return (
         np.array(numbers, np.int32).reshape(seeds.shape),
-        np.array(observations, task.dtype).reshape(*seeds.shape, *task.shape),
+        np.array(observations, task.dtype).reshape((*seeds.shape, *task.shape)),
     )
 
 
@@ -178,14 +177,12 @@ def step(
         truncated, and where an environment is new, whose last observation means nothing.
     """
     batch = np.shape(numbers)
-    numbers, times, held, seeds = (
-        np.array(array).ravel() for array in (numbers, times, held, seeds)
-    )
+    numbers, times, held, seeds = numbers.flatten(), times.ravel(), held.ravel(), seeds.ravel()
     actions = np.reshape(actions, (numbers.size, *np.shape(actions)[len(batch) :]))
     with _lock:
         renewed = ~_latest(numbers, times) & ~held
         taken = ~renewed & ~held
-        given = {int(numbers[i]): task.decode(actions[i]) for i in np.flatnonzero(taken)}
+        given = {int(numbers[i]): task.decode(actions[i, ...]) for i in np.flatnonzero(taken)}
         stepped = _exchange("step", given)
         for number in given:
             _places[number].time += 1
@@ -205,7 +202,7 @@ def step(
         observations[i], truncated[i] = task.encode(begun[int(numbers[i])]), True
     results = (numbers, times, observations, final_observations, rewards, terminated)
     results += (truncated & ~terminated, renewed)
-    return tuple(result.reshape(*batch, *result.shape[1:]) for result in results)
+    return tuple(result.reshape((*batch, *result.shape[1:])) for result in results)
 
 
 def release(numbers: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
@@ -156,7 +157,7 @@ def _mappable(
     def call(*arguments):
         batch = jnp.shape(arguments[0])
         shapes = [jax.ShapeDtypeStruct((*batch, *shape), dtype) for shape, dtype in results]
-        return io_callback(host, shapes, *arguments)
+        return io_callback(lambda *arrays: host(*map(np.asarray, arrays)), shapes, *arguments)
 
     @call.def_vmap
     def call_for_all(axis_size, in_batched, *arguments):

@@ -1,0 +1,44 @@
+"""An environment of Gymnasium's that says which process it is in, and can be made to fail."""
+
+import os
+import signal
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+
+
+class Counting(gymnasium.Env):
+    """Shows its process and how many steps the episode has had; five are its time limit.
+
+    Args:
+        failure: At the third step, raise an error or kill the process ("error", "kill").
+        while_there: Fail only while there is such a file.
+    """
+
+    observation_space = gymnasium.spaces.Box(0, 2**31 - 1, (2,), np.int64)
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+    def __init__(self, failure="", while_there="/"):
+        self._failure, self._while_there = failure, Path(while_there)
+
+    def _observation(self):
+        return np.array([os.getpid(), self._count])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._count = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self._count += 1
+        if self._count == 3 and self._while_there.exists():
+            if self._failure == "error":
+                raise RuntimeError("three is too much")
+            if self._failure == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+        reward = 10.0 * action[0] + action[1]
+        return self._observation(), reward, False, self._count == 5, {}
+
+
+gymnasium.register("Counting-v0", entry_point="tests.environments.counting:Counting")

@@ -1,0 +1,338 @@
+import sys
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax import environments
+from memorax.environments import SUITES, Box, Discrete, Vectorize
+from memorax.environments.episodic import EpisodicEnvironment
+
+STEPS = 14
+
+
+class Limited(NamedTuple):
+    """A task with a time limit that can be set where the program is already compiled.
+
+    Attributes:
+        name: The task.
+        params: Its own parameters.
+        limit: (environment, parameters, time limit) to both with that limit.
+        ending: The action that leads to a termination within STEPS, None if none does surely.
+    """
+
+    name: str
+    params: dict
+    limit: object
+    ending: object = None
+
+
+def limit_brax(env, params, limit):
+    env._episode_length = limit
+    return env, params
+
+
+def limit_jumanji(env, params, limit):
+    env._env.unwrapped.time_limit = limit
+    return env, params
+
+
+def limit_navix(env, params, limit):
+    env._env = env._env.replace(max_steps=limit)
+    return env, params
+
+
+LIMITED = {
+    "brax": Limited(
+        "inverted_pendulum",
+        {"backend": "spring"},
+        limit_brax,
+        np.full((STEPS, 2, 1), 3.0, np.float32),
+    ),
+    "craftax": Limited(
+        "Craftax-Classic-Symbolic-v1",
+        {},
+        lambda env, params, limit: (env, params.replace(max_timesteps=limit)),
+    ),
+    "jumanji": Limited("LevelBasedForaging-v0", {}, limit_jumanji),
+    "navix": Limited(
+        "Navix-Empty-5x5-v0",
+        {},
+        limit_navix,
+        np.resize([2, 2, 1, 2, 2], (2, STEPS)).T.astype(np.int32),
+    ),
+    "xminigrid": Limited(
+        "MiniGrid-Empty-5x5",
+        {},
+        lambda env, params, limit: (env, params.replace(max_steps=limit)),
+        np.resize([0, 0, 1, 0, 0], (2, STEPS)).T.astype(np.int32),
+    ),
+}
+limited_suites = pytest.mark.parametrize(
+    "suite", [pytest.param(suite, marks=pytest.mark.extra(suite)) for suite in LIMITED]
+)
+
+
+@cache
+def prepared(suite):
+    """Return a task's spaces and a compiled (seed, actions, limit) to what two copies show."""
+    task = LIMITED[suite]
+    env, params = environments.make(f"{suite}::{task.name}", **task.params)
+
+    @jax.jit
+    def play(seed, actions, limit):
+        limited, limited_params = task.limit(env, params, limit)
+        envs = Vectorize(limited, 2)
+        reset_key, key = jax.random.split(jax.random.key(seed))
+        first, state = envs.reset(reset_key, limited_params)
+
+        def step(state, inputs):
+            key, action = inputs
+            observation, state, *rest = envs.step(key, state, action, limited_params)
+            return state, (observation, *rest)
+
+        _, steps = jax.lax.scan(step, state, (jax.random.split(key, STEPS), actions))
+        return first, *steps
+
+    return env.observation_space(params), env.action_space(params), play
+
+
+def random_actions(space, seed=0):
+    generator = np.random.default_rng(seed)
+    if isinstance(space, Discrete):
+        return generator.integers(0, space.n, (STEPS, 2), dtype=np.int32)
+    return generator.uniform(space.low, space.high, (STEPS, 2, *space.shape)).astype(np.float32)
+
+
+@limited_suites
+def test_what_is_seen_lies_in_the_space(suite):
+    observation_space, action_space, play = prepared(suite)
+    first, observation, reward, terminated, truncated, info = play(
+        0, random_actions(action_space), 6
+    )
+    assert reward.dtype == jnp.float32
+    assert np.isfinite(reward).all()
+    assert terminated.dtype == truncated.dtype == bool
+    for seen in (first[None], observation, info["final_observation"]):
+        assert seen.shape[2:] == observation_space.shape
+        assert seen.dtype == observation_space.dtype
+        for single in np.asarray(seen).reshape(-1, *observation_space.shape):
+            assert observation_space.contains(single)
+
+
+@limited_suites
+def test_a_time_limit_truncates_and_keeps_the_true_last_observation(suite):
+    _, action_space, play = prepared(suite)
+    # What no random action ends, so that only the limits do.
+    actions = np.zeros_like(random_actions(action_space))
+    first, observation, _, terminated, truncated, info = play(0, actions, 6)
+    _, unlimited, _, _, never, _ = play(0, actions, 1000)
+    assert not terminated.any()
+    assert not never.any()
+    ended = np.asarray(truncated)
+    assert np.flatnonzero(ended.all(axis=1)).tolist() == [5, 11]
+    assert ended.sum() == 4
+    np.testing.assert_array_equal(info["final_observation"][:6], unlimited[:6])
+    np.testing.assert_array_equal(observation[:5], unlimited[:5])
+    assert (np.asarray(observation[5]) != unlimited[5]).any(), "the next episode has begun"
+    assert first.shape == observation[5].shape
+
+
+@limited_suites
+def test_a_termination_is_told_from_a_time_limit(suite):
+    _, _, play = prepared(suite)
+    if LIMITED[suite].ending is None:
+        pytest.skip("no fixed action ends it surely")
+    _, observation, _, terminated, truncated, info = play(0, LIMITED[suite].ending, 1000)
+    assert terminated.any()
+    assert not truncated.any()
+    ended = np.asarray(terminated)
+    assert (np.asarray(observation) != info["final_observation"])[ended].any()
+    np.testing.assert_array_equal(
+        np.asarray(observation)[~ended], np.asarray(info["final_observation"])[~ended]
+    )
+
+
+@limited_suites
+def test_seeds_reproduce(suite):
+    _, action_space, play = prepared(suite)
+    actions = random_actions(action_space)
+    jax.tree.map(np.testing.assert_array_equal, play(3, actions, 6), play(3, actions, 6))
+    if suite not in ("navix", "xminigrid"):
+        (first, *_), (other, *_) = play(3, actions, 6), play(4, actions, 6)
+        assert (np.asarray(first) != other).any()
+
+
+@limited_suites
+def test_an_action_out_of_range_is_never_wrapped(suite):
+    _, action_space, play = prepared(suite)
+    actions = random_actions(action_space)
+    actions[0] = action_space.n if isinstance(action_space, Discrete) else action_space.high + 1
+    reward = play(0, actions, 6)[2]
+    assert np.isnan(reward[0]).all()
+    assert np.isfinite(reward[1:]).all()
+
+
+class Ends(EpisodicEnvironment):
+    """Ends by itself after as many steps as the action at its first step says."""
+
+    def begin(self, key, params):
+        return jnp.float32(0), (jnp.int32(0), jnp.int32(0))
+
+    def advance(self, key, state, action, params):
+        length, time = state
+        length = jnp.where(time == 0, action, length)
+        time = time + 1
+        return time.astype(jnp.float32), (length, time), jnp.float32(1), time == length, time == 3
+
+    def observation_space(self, params):
+        return Box(0.0, 9.0, ())
+
+    def action_space(self, params):
+        return Discrete(9)
+
+
+def test_copies_begin_again_each_for_itself():
+    envs = Vectorize(Ends("ends"), 3)
+    _, state = envs.reset(jax.random.key(0), None)
+    action = jnp.array([2, 3, 8])
+    seen = []
+    for _ in range(4):
+        observation, state, _, terminated, truncated, info = jax.jit(envs.step)(
+            jax.random.key(0), state, action, None
+        )
+        seen.append(
+            [np.asarray(array).tolist() for array in (observation, terminated, truncated)]
+            + [np.asarray(info["final_observation"]).tolist()]
+        )
+    no = [False] * 3
+    assert seen == [
+        [[1, 1, 1], no, no, [1, 1, 1]],
+        [[0, 2, 2], [True, False, False], no, [2, 2, 2]],
+        [[1, 0, 0], [False, True, False], [False, False, True], [1, 3, 3]],
+        [[0, 1, 1], [True, False, False], no, [2, 1, 1]],
+    ], "where both a termination and a limit end it, it is a termination"
+
+
+def test_an_action_out_of_range_is_refused_where_it_is_known():
+    env = Ends("ends")
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=r"ends: the action must lie in Discrete\(n=9\), got 9"):
+        env.step(jax.random.key(0), state, jnp.int32(9), None)
+
+
+PROCESSES = {
+    "ale": ("Pong-v5", {"obs_type": "ram", "max_episode_steps": 6}),
+    "gymnasium": ("Pendulum-v1", {"max_episode_steps": 6}),
+    "minigrid": ("MiniGrid-Empty-5x5-v0", {"max_steps": 6}),
+    "popgym": ("AutoencodeEasy", {}),
+}
+
+
+def theirs(suite):
+    """Return Gymnasium's own environment and what makes an array of an observation of it."""
+    import gymnasium
+
+    name, params = PROCESSES[suite]
+    if suite == "ale":
+        return gymnasium.make(f"ALE/{name}", **params), np.asarray
+    if suite == "popgym":
+        env = gymnasium.make(f"popgym-{name}-v0", disable_env_checker=True)
+        return env, partial(gymnasium.spaces.flatten, env.observation_space)
+    env = gymnasium.make(name, **params)
+    return env, np.asarray if suite == "gymnasium" else lambda seen: seen["image"]
+
+
+@pytest.mark.parametrize(
+    "suite", [pytest.param(suite, marks=pytest.mark.extra(suite)) for suite in PROCESSES]
+)
+def test_processes_show_what_gymnasium_shows(suite):
+    name, params = PROCESSES[suite]
+    env, _ = environments.make(f"{suite}::{name}", **params)
+    space = env.observation_space(None)
+    actions = random_actions(env.action_space(None))[:8, 0]
+    oracle, as_array = theirs(suite)
+    key = jax.random.key(5)
+    seen, _ = oracle.reset(seed=int(jax.random.bits(key, (), jnp.uint32) >> 1))
+    observation, state = env.reset(key, None)
+    assert observation.dtype == space.dtype
+    np.testing.assert_allclose(observation, as_array(seen), rtol=1e-6)
+    ends = 0
+    for action in actions:
+        seen, reward, terminated, truncated, _ = oracle.step(action)
+        final = as_array(seen)
+        if terminated or truncated:
+            ends += 1
+            seen, _ = oracle.reset()
+        observation, state, *rest, info = env.step(key, state, jnp.asarray(action), None)
+        np.testing.assert_allclose(info["final_observation"], final, rtol=1e-6)
+        np.testing.assert_allclose(observation, as_array(seen), rtol=1e-6)
+        assert space.contains(np.asarray(observation))
+        assert rest == [pytest.approx(reward), terminated, truncated]
+    assert ends == 1 or suite == "popgym"
+    environments.release(state)
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "memory"])
+def test_the_closest_names_are_told(suite):
+    if not SUITES[suite].installed:
+        pytest.skip(f"needs the extra {SUITES[suite].extra}")
+    name = environments.names(suite)[0]
+    with pytest.raises(ValueError, match=f"unknown {suite} environment") as caught:
+        environments.make(f"{suite}::{name}x")
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("navix::Navix-Empty-5x5-v0", {"max_step": 3}, "the closest are: max_steps"),
+        ("navix::Navix-Empty-5x5-v0", {"max_steps": 0}, "max_steps must be a whole number"),
+        ("navix::Navix-Empty-5x5-v0", {"observation": "rgbb"}, "the closest are: rgb"),
+        ("xminigrid::MiniGrid-Empty-5x5", {"view_size": 4}, "view_size must be odd, got 4"),
+        ("xminigrid::MiniGrid-Empty-5x5", {"height": 0}, "height must be a whole number"),
+        ("brax::ant", {"episode_lenght": 3}, "the closest are: episode_length"),
+        ("brax::swimmer", {}, "brax::swimmer is left out"),
+        ("craftax::Craftax-Symbolic-v1", {"god_mode": 3}, "god_mode must be true or false"),
+        ("jumanji::Snake-v1", {"num_rows": 0}, "num_rows must be a whole number"),
+        ("jumanji::Connector-v3", {}, "9,765,625 combinations"),
+        ("jumanji::Sokoban-v0", {}, "give it a generator"),
+        ("gymnasium::CartPole-v1", {"max_episode_steps": 0}, "must be a whole number"),
+        ("gymnasium::CartPole-v1", {"foo": 0}, "unknown parameter of gymnasium::CartPole-v1"),
+        ("minigrid::MiniGrid-Empty-5x5-v0", {"observation_key": "picture"}, "'image'"),
+    ],
+)
+def test_bad_parameters_are_refused(name, params, words):
+    if not SUITES[name.partition("::")[0]].installed:
+        pytest.skip("needs its extra")
+    with pytest.raises(ValueError, match=r".") as caught:
+        environments.make(name, **params)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("suite", [suite for suite in SUITES if SUITES[suite].packages])
+def test_a_missing_package_names_the_extra(suite, monkeypatch):
+    package, extra = SUITES[suite].packages[0], SUITES[suite].extra
+    for module in [package, *sys.modules]:
+        if module.partition(".")[0] == package:
+            monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, SUITES[suite].module, raising=False)
+    with pytest.raises(ModuleNotFoundError, match=rf"memorax\[{extra}\]"):
+        environments.make(f"{suite}::anything")
+    assert not SUITES[suite].installed
+
+
+def test_every_suite_has_its_extra():
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for name, suite in SUITES.items():
+        if suite.packages:
+            assert suite.extra in extras
+            assert name in extras
+            assert name in extras["all-envs"][0]

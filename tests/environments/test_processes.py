@@ -1,0 +1,153 @@
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax import environments
+from memorax.environments import (
+    Discrete,
+    RecordEpisodeStatistics,
+    ShowFinalObservation,
+    Vectorize,
+    process_failure,
+    release,
+)
+from memorax.environments.processes import hold
+
+pytestmark = pytest.mark.extra("gymnasium")
+
+KEY = jax.random.key(0)
+
+
+def counting(**params):
+    return environments.make("gymnasium::tests.environments.counting:Counting-v0", **params)[0]
+
+
+@pytest.fixture
+def begun():
+    """Return an environment and its state after a reset, released afterwards."""
+    env = counting()
+    _, state = env.reset(KEY, None)
+    yield env, state
+    release(state)
+
+
+def is_alive(process):
+    return os.path.exists(f"/proc/{process}")
+
+
+def act(env, state, action):
+    return env.step(KEY, state, jnp.asarray(action), None)
+
+
+def play(env, actions):
+    """Reset and step; return all observations, then rewards, ends and last observations."""
+    observation, state = env.reset(KEY, None)
+    shown, steps = [observation], []
+    for action in actions:
+        observation, state, reward, _, truncated, info = act(env, state, action)
+        shown.append(observation)
+        steps.append((reward, truncated, info["final_observation"]))
+    release(state)
+    return jax.tree.map(np.asarray, (shown, steps))
+
+
+def test_episodes_follow_each_other_and_the_last_observation_is_kept():
+    env = counting()
+    assert env.action_space(None) == Discrete(6)
+    assert env.observation_space(None).dtype == jnp.int32
+    shown, steps = play(env, [0, 1, 2, 3, 4, 5])
+    assert [int(count) for _, count in shown] == [0, 1, 2, 3, 4, 0, 1]
+    rewards, truncated, final = zip(*steps, strict=True)
+    assert rewards == (0, 1, 2, 10, 11, 12), "the last of several choices runs fastest"
+    assert [bool(flag) for flag in truncated] == [False] * 4 + [True, False]
+    assert [int(count) for _, count in final] == [1, 2, 3, 4, 5, 1]
+
+
+def test_every_seed_has_processes_of_its_own_and_all_are_stepped_under_scan():
+    envs = Vectorize(RecordEpisodeStatistics(counting()), 3)
+
+    def run(key):
+        observation, state = envs.reset(key, None)
+
+        def step(state, key):
+            observation, state, *_ = envs.step(key, state, jnp.zeros(3, jnp.int32), None)
+            return state, observation
+
+        return step(*jax.lax.scan(step, state, jax.random.split(key, 6))[:1], key), observation
+
+    (state, last), first = jax.jit(jax.vmap(run))(jax.random.split(KEY, 2))
+    processes = [set(row) for row in np.asarray(first[..., 0]).tolist()]
+    assert not processes[0] & processes[1]
+    assert os.getpid() not in processes[0] | processes[1]
+    assert np.unique(last[..., 1]).tolist() == [2], "seven steps, of which five were an episode"
+    np.testing.assert_array_equal(last[..., 0], first[..., 0])
+    alive = processes[0] | processes[1]
+    assert all(map(is_alive, alive))
+    release(state)
+    assert not any(map(is_alive, alive))
+
+
+def test_another_reset_does_not_disturb_what_is_going_on(begun):
+    env, state = begun
+    _, state, *_ = act(env, state, 0)
+    play(env, [0, 0])
+    observation, _, _, _, truncated, _ = act(env, state, 0)
+    assert observation[1] == 2
+    assert not truncated
+
+
+def test_a_state_used_twice_goes_on_in_a_new_environment(begun):
+    env, state = begun
+    before, state, *_ = act(env, state, 0)
+    taken, later, *_ = act(env, state, 0)
+    again, other, reward, _, truncated, info = act(env, state, 5)
+    assert truncated
+    assert reward == 0
+    np.testing.assert_array_equal(info["final_observation"], before)
+    assert again[1] == 0
+    assert again[0] != taken[0]
+    observation, *_ = act(env, later, 0)
+    assert observation[1] == 3, "the first use is not disturbed"
+    release(other)
+
+
+def test_a_held_step_is_not_taken(begun):
+    env, state = begun
+    act(env, hold(state, jnp.bool_(True)), 0)
+    observation, _, _, _, truncated, _ = act(env, state, 0)
+    assert observation[1] == 1
+    assert not truncated
+
+
+def test_the_last_observation_can_be_shown_as_a_step_of_its_own():
+    env = Vectorize(ShowFinalObservation(RecordEpisodeStatistics(counting())), 1)
+    shown, steps = play(env, [jnp.zeros(1, jnp.int32)] * 8)
+    assert [int(row[0, 1]) for row in shown] == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert [bool(truncated[0]) for _, truncated, _ in steps] == [False] * 5 + [True] + [False] * 2
+
+
+def test_an_action_out_of_range_is_an_error_and_takes_no_step(begun):
+    env, state = begun
+    for action in (-1, 6):
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"must lie in Discrete\(n=6\), got"):
+            act(env, state, action)
+    assert act(env, state, 5)[0][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("error", ["Counting-v0 failed", "counting.py", "RuntimeError: three is too much"]),
+        ("kill", ["Counting-v0 died (signal 9)"]),
+    ],
+)
+def test_a_failure_is_told_in_the_process_s_own_words(failure, words):
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        play(counting(failure=failure), [0, 0, 0])
+    told = process_failure(caught.value)
+    assert told is not None
+    assert all(word in told for word in words)
+    assert process_failure(RuntimeError("another")) is None
