@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import apply_step
 from memorax.algorithms.evaluation import EvaluationReport, evaluate
-from memorax.environments import Environment
+from memorax.environments import Environment, Vectorize
 from memorax.networks import Network
 from memorax.validation import check_positive
 
@@ -19,12 +19,14 @@ Metrics = dict[str, Array]
 class Algorithm:
     """The base class of algorithms: an update is a bit of acting and the learning from it.
 
-    A subclass sets ``env`` and ``env_params`` and implements what raises ``NotImplementedError``
-    here. Its state is one pytree with all that going on needs, and its methods are pure.
+    A subclass sets ``env``, ``env_params`` and ``_envs``, the copies that it trains on, and
+    implements what raises ``NotImplementedError`` here. Its state is one pytree with all that going
+    on needs, and its methods are pure.
     """
 
     env: Environment
     env_params: Any
+    _envs: Vectorize
 
     @property
     def steps_per_update(self) -> int:
@@ -97,4 +99,12 @@ class Algorithm:
             return carry, choose(key, output)[:, 0]
 
         carry = network.initialize_carry(num_episodes)
-        return evaluate(act, carry, self.env, self.env_params, key, num_episodes, max_steps)
+        env = self._env_for_evaluation(state.env_state)
+        return evaluate(act, carry, env, self.env_params, key, num_episodes, max_steps)
+
+    def _env_for_evaluation(self, state: PyTree) -> Environment:
+        """Return the environment as training has left it, out of what the algorithm wraps it in."""
+        env: Any = self._envs
+        while env is not self.env:
+            env, state = env.env, env.inner_state(state)
+        return self.env.for_evaluation(state)

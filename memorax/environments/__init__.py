@@ -1,6 +1,20 @@
 """Tasks by name, and what can be put around them."""
 
+from memorax.environments.action_and_reward_wrappers import (
+    ClipReward,
+    ScaleReward,
+    StickyAction,
+)
 from memorax.environments.environment import Environment
+from memorax.environments.normalization import NormalizeObservation, NormalizeReward
+from memorax.environments.observation_wrappers import (
+    DelayObservation,
+    FlickerObservation,
+    MaskObservation,
+    NoisyObservation,
+    ShowPreviousInputs,
+    StackObservations,
+)
 from memorax.environments.processes import process_failure, release
 from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, Space
@@ -17,12 +31,23 @@ __all__ = [
     "SUITES",
     "Box",
     "ClipAction",
+    "ClipReward",
+    "DelayObservation",
     "Discrete",
     "Environment",
     "FlattenObservation",
+    "FlickerObservation",
+    "MaskObservation",
+    "NoisyObservation",
+    "NormalizeObservation",
+    "NormalizeReward",
     "RecordEpisodeStatistics",
+    "ScaleReward",
     "ShowFinalObservation",
+    "ShowPreviousInputs",
     "Space",
+    "StackObservations",
+    "StickyAction",
     "Vectorize",
     "Wrapper",
     "adapt",

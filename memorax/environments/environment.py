@@ -43,6 +43,16 @@ class Environment:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement step")
 
+    def for_evaluation(self, state: PyTree) -> "Environment":
+        """Return the environment to evaluate on, given the state of copies trained on.
+
+        A wrapper that changes with what it sees stays there as training left it.
+
+        Args:
+            state: The state of vectorised copies of this environment.
+        """
+        return self
+
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""
         raise NotImplementedError(f"{type(self).__name__} must implement observation_space")

@@ -1,5 +1,6 @@
 """Environments around environments, each pure and of one purpose."""
 
+import copy
 import math
 from typing import Any
 
@@ -19,7 +20,13 @@ class Wrapper(Environment):
 
     Args:
         env: The environment to wrap.
+
+    Attributes:
+        keeps_state: Whether its state has more than the wrapped environment's, which is then the
+            field ``env_state`` of it.
     """
+
+    keeps_state = False
 
     def __init__(self, env: Environment):
         self.env = env
@@ -36,6 +43,16 @@ class Wrapper(Environment):
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
         return self.env.step(key, state, action, params)
+
+    def inner_state(self, state: PyTree) -> PyTree:
+        """Return the wrapped environment's part of a state."""
+        return state.env_state if self.keeps_state else state
+
+    def for_evaluation(self, state: PyTree) -> Environment:
+        """Return the same around what the wrapped environment is evaluated as."""
+        wrapper = copy.copy(self)
+        wrapper.env = self.env.for_evaluation(self.inner_state(state))
+        return wrapper
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""
@@ -114,6 +131,8 @@ class EpisodeStatistics:
 class RecordEpisodeStatistics(Wrapper):
     """Add ``episode_return`` and ``episode_length``, up to and with each step, to ``info``."""
 
+    keeps_state = True
+
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
         observation, env_state = self.env.reset(key, params)
@@ -166,6 +185,8 @@ class ShowFinalObservation(Wrapper):
     Wrap ``RecordEpisodeStatistics`` in it, not the other way round: the step added is not the
     task's. ``info["episode_ended"]`` is true where the task's own episode ended.
     """
+
+    keeps_state = True
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""

@@ -1,0 +1,74 @@
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax.environments import Box, ClipReward, Discrete, ScaleReward, StickyAction
+from memorax.environments.memory.task import Task
+
+
+@dataclass(frozen=True)
+class Echo(Task):
+    """Earns the action that was done, less 2; ends after 5 steps."""
+
+    def begin(self, key):
+        return jnp.zeros(1), jnp.int32(0)
+
+    def advance(self, key, state, action):
+        state = state + 1
+        reward = action.astype(jnp.float32) - 2
+        return jnp.zeros(1), state, reward, jnp.bool_(False), state == 5
+
+    def observation_space(self, params):
+        return Box(0.0, 0.0, (1,))
+
+    def action_space(self, params):
+        return Discrete(1_000)
+
+
+def rewards(env, actions):
+    @jax.jit
+    def run(key):
+        _, state = env.reset(key, None)
+
+        def step(state, at_time):
+            key, action = at_time
+            _, state, reward, *_ = env.step(key, state, action, None)
+            return state, reward
+
+        keys = jax.random.split(key, len(actions))
+        return jax.lax.scan(step, state, (keys, jnp.asarray(actions, jnp.int32)))[1]
+
+    return np.asarray(run(jax.random.key(0)))
+
+
+def test_sticky_actions_are_the_previous_one_as_often_as_asked_for_but_never_first():
+    actions = np.arange(1, 1_000)
+    done = rewards(StickyAction(Echo(), 0.25), actions) + 2
+    first = np.arange(len(actions)) % 5 == 0
+    np.testing.assert_array_equal(done[first], actions[first])
+    again = done[~first] < actions[~first]
+    assert 0.2 < again.mean() < 0.3
+    sticks = np.flatnonzero(~first)[again]
+    np.testing.assert_array_equal(done[sticks], done[sticks - 1])
+    np.testing.assert_array_equal(rewards(StickyAction(Echo(), 0.0), actions) + 2, actions)
+
+
+def test_rewards_are_scaled_and_clipped():
+    np.testing.assert_array_equal(rewards(ScaleReward(Echo(), 0.5), [0, 1, 7]), [-1, -0.5, 2.5])
+    np.testing.assert_array_equal(rewards(ClipReward(Echo()), [0, 2, 7]), [-1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: StickyAction(Echo(), -0.1), "probability must be a number from 0 to 1"),
+        (lambda: ScaleReward(Echo(), 0.0), "factor must be above 0"),
+        (lambda: ClipReward(Echo(), 1.0, 1.0), "low must be below high"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_refused(make, words, as_a_user):
+    with pytest.raises(ValueError, match=words):
+        make()
