@@ -89,8 +89,10 @@ class ScaleReward(Wrapper):
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
-        observation, state, reward, *rest = self.env.step(key, state, action, params)
-        return observation, state, reward * self._factor, *rest
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        return observation, state, reward * self._factor, terminated, truncated, info
 
 
 class ClipReward(Wrapper):
@@ -115,5 +117,8 @@ class ClipReward(Wrapper):
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
-        observation, state, reward, *rest = self.env.step(key, state, action, params)
-        return observation, state, jnp.clip(reward, self._low, self._high), *rest
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        reward = jnp.clip(reward, self._low, self._high)
+        return observation, state, reward, terminated, truncated, info
