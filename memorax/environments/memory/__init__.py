@@ -4,8 +4,14 @@ import dataclasses
 from typing import Any
 
 from memorax.environments.environment import Environment
+from memorax.environments.memory.memory_chain import MemoryChain
+from memorax.environments.memory.repeat_first import RepeatFirst
+from memorax.environments.memory.repeat_previous import RepeatPrevious
+from memorax.environments.memory.t_maze import TMaze
 from memorax.environments.memory.task import Task
 from memorax.validation import unknown_name
+
+__all__ = ["MemoryChain", "RepeatFirst", "RepeatPrevious", "TMaze", "Task", "make", "names"]
 
 
 def _levels(name: str, kind: type[Task], **sizes: tuple[Any, Any, Any]) -> dict[str, Any]:
@@ -17,7 +23,13 @@ def _levels(name: str, kind: type[Task], **sizes: tuple[Any, Any, Any]) -> dict[
 
 
 # Each name's task and the fields that make it so.
-_TASKS: dict[str, tuple[type[Task], dict[str, Any]]] = {}
+_TASKS: dict[str, tuple[type[Task], dict[str, Any]]] = {
+    **_levels("RepeatFirst", RepeatFirst, num_decks=(1, 8, 16)),
+    **_levels("RepeatPrevious", RepeatPrevious, num_decks=(1, 2, 3), k=(4, 32, 64)),
+    "MemoryChain": (MemoryChain, {}),
+    "TMazePassive": (TMaze, {}),
+    "TMazeActive": (TMaze, {"active": True}),
+}
 
 
 def names() -> list[str]:

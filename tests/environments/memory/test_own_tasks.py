@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memorax import environments
+from memorax.environments import memory
+from tests.environments.memory.playing import play, returns
+
+
+@pytest.mark.parametrize("name", memory.names())
+def test_a_task_keeps_what_an_environment_promises(name):
+    env, _ = environments.make(f"memory::{name}")
+    space = env.observation_space(None)
+    *told, terminated, truncated = play(name, 1_200)
+    first, shown, final, *_ = told
+    ended = terminated | truncated
+    np.testing.assert_array_equal(final[~ended], shown[~ended])
+    low, high = (0, space.n - 1) if hasattr(space, "n") else (space.low, space.high)
+    for seen in (shown, final):
+        assert (seen >= low).all()
+        assert (seen <= high).all()
+        assert seen.dtype == first.dtype
+        assert seen.shape[1:] == first.shape == getattr(space, "shape", ())
+    again = play(name, 1_200)
+    for one, other in zip((*told, terminated, truncated), again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(play(name, 1_200, seed=1)[3], again[3])
+
+
+def test_an_action_outside_of_its_space_is_refused_or_earns_no_number(as_a_user):
+    env, _ = environments.make("memory::MemoryChain")
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=r"MemoryChain: the action must lie in Discrete\(n=2\)"):
+        env.step(jax.random.key(0), state, jnp.int32(2), None)
+    _, _, reward, *_ = jax.jit(env.step)(jax.random.key(0), state, jnp.int32(2), None)
+    assert np.isnan(reward)
+
+
+def tell(index, at):
+    """Remember what is told at ``index`` when it is; answer by ``at(observation, memory)``."""
+
+    def choose(key, observation, memory):
+        memory = jnp.where(observation[index] != 0, observation[index], memory)
+        return memory, jnp.asarray(at(observation, memory), jnp.int32)
+
+    return choose
+
+
+def mean_return(name, choose, num_steps, **params):
+    *_, reward, terminated, _ = play(name, num_steps, choose, **params)
+    return returns(reward, terminated).mean()
+
+
+@pytest.mark.parametrize("memory_length", [1, 7])
+def test_a_chain_is_won_by_the_bit_alone(memory_length):
+    def answer(observation, memory):
+        return memory > 0
+
+    def guess(observation, memory):
+        return observation[1] > 0
+
+    steps = 300 * (memory_length + 1)
+    params = {"memory_length": memory_length}
+    assert mean_return("MemoryChain", tell(1, answer), steps, **params) == 1
+    assert abs(mean_return("MemoryChain", tell(1, guess), steps, **params)) < 0.2
+    *_, terminated, _ = play("MemoryChain", steps, **params)
+    np.testing.assert_array_equal(np.flatnonzero(terminated) % (memory_length + 1), memory_length)
+
+
+def turn(observation, memory):
+    """Walk right, by way of the oracle, and turn as it told."""
+    up_or_down = jnp.where(memory > 0, 1, 3)
+    walk = jnp.where(memory == 0, 2, 0)
+    return jnp.where(observation[3] == 1, up_or_down, walk)
+
+
+def always_up(observation, memory):
+    return jnp.where(observation[3] == 1, 1, jnp.where(memory == 0, 2, 0))
+
+
+@pytest.mark.parametrize(("name", "detour"), [("TMazePassive", 0), ("TMazeActive", 1)])
+@pytest.mark.parametrize("corridor_length", [2, 10])
+def test_a_maze_is_won_by_what_the_oracle_told(name, detour, corridor_length):
+    length = corridor_length + 1 + detour
+    params = {"corridor_length": corridor_length}
+    assert mean_return(name, tell(0, turn), 300 * length, **params) == 1
+    assert abs(mean_return(name, tell(0, always_up), 300 * length, **params) - 0.5) < 0.1
+    *_, terminated, _ = play(name, 300 * length, tell(0, turn), **params)
+    np.testing.assert_array_equal(np.flatnonzero(terminated) % length, length - 1)
+
+
+def test_who_dawdles_in_a_maze_loses_what_the_penalty_says():
+    def stand(key, observation, memory):
+        return memory, jnp.int32(1)
+
+    assert mean_return("TMazePassive", stand, 1_100) == pytest.approx(-1.1, abs=1e-4)
+    assert mean_return("TMazePassive", stand, 1_100, late_penalty=False) == 0
