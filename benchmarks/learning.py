@@ -18,18 +18,22 @@ import tyro
 from rich.console import Console
 
 from memorax.algorithms import (
+    Algorithm,
     DQNConfig,
     PPOConfig,
     PQNConfig,
     R2D2Config,
     SACConfig,
 )
+from memorax.environments import MaskObservation, ScaleReward
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.run_folder import RunFolder, read_metrics
 from memorax.experiments.training import make_agents, run
 from memorax.networks import heads
 
-PENDULUM = "memory::StatelessPendulumEasy"
+PENDULUM = "gymnax::Pendulum-v1"
+VELOCITY = 2
+"""The element of a pendulum's observation that is hidden; its rewards are divided by ten."""
 CHAIN = {
     "environment": "gymnax::MemoryChain-bsuite",
     "environment_parameters": ("memory_length=10",),
@@ -65,19 +69,23 @@ ALGORITHMS: dict[str, TrainConfig] = {
     "PQN, DiscreteQNetwork": TrainConfig(
         **CHAIN, **REPLAYED, algorithm=PQNConfig(), total_steps=150_000
     ),
-    "PPO, Gaussian": TrainConfig(environment=PENDULUM, total_steps=1_000_000),
+    "PPO, Gaussian": TrainConfig(
+        environment=PENDULUM,
+        algorithm=PPOConfig(gamma=0.95, entropy_coefficient=0.0),
+        total_steps=1_000_000,
+    ),
     "SAC, SquashedGaussian, TwinContinuousQNetwork": TrainConfig(
         environment=PENDULUM,
         **REPLAYED,
         algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
-        total_steps=60_000,
+        total_steps=40_000,
     ),
     "SAC, ContinuousQNetwork": TrainConfig(
         environment=PENDULUM,
         **REPLAYED,
         algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
         value_head="continuous_q_network",
-        total_steps=60_000,
+        total_steps=40_000,
     ),
 }
 ARCHITECTURES: dict[str, TrainConfig] = {
@@ -109,24 +117,29 @@ class Options:
 
 
 def agents_of(name: str, config: TrainConfig) -> dict[str, Any]:
-    """Return the agents of a run; heads that the command line cannot name are put in here."""
+    """Return the agents of a run, with what the command line cannot name."""
     agents = make_agents(config)
-    if name != "PPO, Horde of a GVF":
-        return agents
-    # The steps that are left: a cumulant of 1 until the end.
-    demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: 0 * step.reward + 1, discount=1.0)
-    for model, agent in agents.items():
-        critic = agent.networks["critic"]
-        horde = critic.clone(head=heads.Horde(critic.head, {"steps_left": demon}))
-        agents[model] = type(agent)(
-            replace(config.algorithm, auxiliary_coefficient=0.01),
-            agent.env,
-            agent.env_params,
-            agent.networks["actor"],
-            horde,
-            agent.optimizer,
-        )
+    if name == "PPO, Horde of a GVF":
+        return {model: with_demon(config, agent) for model, agent in agents.items()}
+    if config.environment == PENDULUM:
+        return {model: without_velocity(config, agent) for model, agent in agents.items()}
     return agents
+
+
+def with_demon(config: TrainConfig, agent: Any) -> Algorithm:
+    """Let the critic also predict how many steps are left: a cumulant of 1 until the end."""
+    demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: 0 * step.reward + 1, discount=1.0)
+    critic = agent.networks["critic"]
+    critic = critic.clone(head=heads.Horde(critic.head, {"steps_left": demon}))
+    algorithm = replace(config.algorithm, auxiliary_coefficient=0.01)
+    parts = agent.env, agent.env_params, agent.networks["actor"], critic, agent.optimizer
+    return type(agent)(algorithm, *parts)
+
+
+def without_velocity(config: TrainConfig, agent: Any) -> Algorithm:
+    env = ScaleReward(MaskObservation(agent.env, (VELOCITY,)), 0.1)
+    parts = agent.env_params, agent.networks["actor"], agent.networks["critic"], agent.optimizer
+    return type(agent)(config.algorithm, env, *parts)
 
 
 def measure(name: str, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
