@@ -11,9 +11,9 @@ from memorax.experiments.run_folder import RunFolder, read_metrics
 
 # The cheapest task of each suite; what is given is to end episodes soon.
 TASKS = {
-    "ale": ("Pong-v5", "obs_type=ram", "max_episode_steps=50"),
+    "ale": ("Pong-v5", "obs_type=ram", "max_episode_steps=200"),
     "brax": ("inverted_pendulum", "backend=spring", "episode_length=50"),
-    "craftax": ("Craftax-Classic-Symbolic-v1",),
+    "craftax": ("Craftax-Classic-Symbolic-v1", "max_timesteps=100"),
     "gymnasium": ("CartPole-v1",),
     "gymnax": ("CartPole-v1",),
     "jumanji": ("Snake-v1", "num_rows=4", "num_cols=4"),
