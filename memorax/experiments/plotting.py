@@ -121,7 +121,7 @@ def _draw(axes, model, positions, values, statistic):
 
 
 def _label(model: str) -> str:
-    return f"{model} (no memory)" if model.split()[-1] == "mlp" else model
+    return f"{model} (no memory)" if model.rsplit(maxsplit=1)[-1] == "mlp" else model
 
 
 def _few_ticks():
