@@ -60,19 +60,25 @@ class EpisodicEnvironment(Environment):
         allowed = space.contains(action)
         if not isinstance(allowed, jax.core.Tracer) and not allowed:
             raise ValueError(f"{self.name}: the action must lie in {space}, got {action}")
-        advance_key, begin_key = jax.random.split(key)
+        advance_key, key = jax.random.split(key)
         final_observation, state, reward, terminated, truncated = self.advance(
             advance_key, state, action, params
         )
         truncated = truncated & ~terminated
 
         def begin_again(loop):
-            return False, *_like(loop[1:], self.begin(begin_key, params))
+            _, key, observation, state = loop
+            # The key changes, or the compiler would begin an episode before each loop.
+            key, begin_key = jax.random.split(key)
+            begun = _like((observation, state), self.begin(begin_key, params))
+            return False, key, *begun
 
         # Suites take much longer to begin an episode than to go on with it. A conditional would
         # become a choice between both under vmap; a loop is not entered where no copy has ended.
-        _, observation, state = jax.lax.while_loop(
-            lambda loop: loop[0], begin_again, (terminated | truncated, final_observation, state)
+        _, _, observation, state = jax.lax.while_loop(
+            lambda loop: loop[0],
+            begin_again,
+            (terminated | truncated, key, final_observation, state),
         )
         reward = jnp.where(allowed, jnp.asarray(reward, jnp.float32), jnp.nan)
         info = {"final_observation": final_observation}

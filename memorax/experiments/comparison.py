@@ -1,0 +1,168 @@
+"""Comparing models: one run after the other, and what they come to."""
+
+import itertools
+from datetime import datetime
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from memorax.experiments.comparison_config import (
+    Cell,
+    CompareConfig,
+    differences,
+    from_json,
+    to_json,
+)
+from memorax.experiments.comparison_results import (
+    Row,
+    make_rows,
+    read_outcome,
+    scores_over_tasks,
+    table,
+    to_csv,
+)
+from memorax.experiments.comparison_results import to_json as results_to_json
+from memorax.experiments.config import to_json as run_to_json
+from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
+from memorax.experiments.run_folder import Folder, RunFolder, make_folder
+from memorax.experiments.training import DivergedError, make_agents, run
+
+
+class ComparisonFolder(Folder):
+    """Where a comparison keeps its configuration, its runs and its results.
+
+    ``config.json``, ``runs/TASK/MODEL/`` (a run folder each), and when all runs have finished
+    ``results.json``, ``table.csv``, ``learning_curves.png`` and ``performance_profiles.png``.
+
+    Args:
+        path: The folder.
+    """
+
+    @classmethod
+    def create(cls, path: Path | None, config: CompareConfig) -> "ComparisonFolder":
+        """Make a new folder; without a path, ``comparisons/TIME``.
+
+        Raises:
+            ValueError: If the path exists: a comparison is never overwritten.
+        """
+        if path is None:
+            path = Path("comparisons") / f"{datetime.now():%Y%m%d-%H%M%S}"
+        make_folder("comparison folder", path)
+        folder = cls(path)
+        folder.write("config.json", to_json(config))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "ComparisonFolder":
+        """Open a folder that a comparison left.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path} is not a comparison folder: it has no config.json")
+        return cls(path)
+
+    def config(self) -> CompareConfig:
+        """Return the comparison's configuration."""
+        return from_json(self.path / "config.json")
+
+    def run_folder(self, cell: Cell) -> RunFolder:
+        """Return the folder of a run, a new one if the run was never begun.
+
+        Raises:
+            ValueError: If the run there has another configuration.
+        """
+        path = self.path / cell.path
+        if not (path / "config.json").is_file():
+            # It may be there without: whoever made it may have been killed at once.
+            path.mkdir(parents=True, exist_ok=True)
+            RunFolder(path).write("config.json", run_to_json(cell.config))
+        folder = RunFolder.open(path)
+        changed = next(differences(folder.config(), cell.config), None)
+        if changed:
+            raise ValueError(f"{path / 'config.json'} is of another comparison: {changed}")
+        return folder
+
+    def finished(self, cell: Cell) -> bool:
+        """Return whether a run has come to its end, good or bad."""
+        path = self.path / cell.path
+        return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
+
+
+def check_cells(config: CompareConfig) -> None:
+    """Check that every run can be made.
+
+    Raises:
+        ValueError: If parts do not fit each other; nothing is compiled or written by then.
+    """
+    for cell in config.cells:
+        make_agents(cell.config)
+
+
+def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -> list[Row] | None:
+    """Train and evaluate every model on every task, or go on where that stopped.
+
+    Args:
+        config: The comparison's configuration.
+        folder: Its folder.
+        console: Where to show how it goes.
+
+    Returns:
+        The table's rows, or None if the comparison was interrupted; what was reached is kept
+        either way.
+    """
+    cells = list(config.cells)
+    for number, cell in enumerate(cells, 1):
+        title = f"[bold]run {number} of {len(cells)}[/bold]: {cell.model} on {cell.task}"
+        if folder.finished(cell):
+            console.print(f"{title} has finished before")
+            continue
+        console.print(title)
+        run_folder = folder.run_folder(cell)
+        try:
+            if run(cell.config, make_agents(cell.config), run_folder, console) is None:
+                return None
+        except DivergedError as error:
+            # The other runs are worth as much as ever.
+            console.print(f"left out: {error}")
+            run_folder.write("diverged.txt", f"{error}\n")
+        # Every run compiles programs of its own, and Linux lets a process map only so many.
+        jax.clear_caches()
+    return _finish(config, folder, console)
+
+
+def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -> list[Row]:
+    outcomes, diverged = {}, {}
+    for task, cells in itertools.groupby(config.cells, lambda cell: cell.task):
+        outcomes[task] = {}
+        for cell in cells:
+            reason = folder.path / cell.path / "diverged.txt"
+            if reason.is_file():
+                diverged[f"{cell.model} on {task}"] = reason.read_text().strip()
+            else:
+                outcomes[task][cell.model] = read_outcome(folder.run_folder(cell))
+    rows = make_rows(config, outcomes)
+    plot_learning_curves(
+        folder.path / "learning_curves.png",
+        {
+            task: {model: (outcome.steps, outcome.curves) for model, outcome in by_model.items()}
+            for task, by_model in outcomes.items()
+        },
+    )
+    panels = {
+        f"return on {task}": {
+            model: outcome.returns[:, None] for model, outcome in by_model.items()
+        }
+        for task, by_model in outcomes.items()
+    }
+    scores, _ = scores_over_tasks(config, outcomes)
+    if scores:
+        panels["score on all tasks"] = scores
+    plot_performance_profiles(folder.path / "performance_profiles.png", panels)
+    folder.write("table.csv", to_csv(rows))
+    folder.write("results.json", results_to_json(config, rows, diverged))
+    console.print(table(config, rows, diverged))
+    console.print(f"results: {folder.path}; as one page: memorax report {folder.path}")
+    return rows
