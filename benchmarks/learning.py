@@ -38,6 +38,7 @@ CHAIN = {
     "environment": "gymnax::MemoryChain-bsuite",
     "environment_parameters": ("memory_length=10",),
 }
+PENDULUM_SAC = SACConfig(gamma=0.95, batch_size=16, gradient_steps=64, learning_starts=2_000)
 REPLAYED = {"learning_rate": 1e-3, "max_gradient_norm": 10.0, "anneal_learning_rate": False}
 
 ALGORITHMS: dict[str, TrainConfig] = {
@@ -77,13 +78,13 @@ ALGORITHMS: dict[str, TrainConfig] = {
     "SAC, SquashedGaussian, TwinContinuousQNetwork": TrainConfig(
         environment=PENDULUM,
         **REPLAYED,
-        algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
+        algorithm=PENDULUM_SAC,
         total_steps=40_000,
     ),
     "SAC, ContinuousQNetwork": TrainConfig(
         environment=PENDULUM,
         **REPLAYED,
-        algorithm=SACConfig(sequence_length=64, batch_size=16, learning_starts=2_000),
+        algorithm=PENDULUM_SAC,
         value_head="continuous_q_network",
         total_steps=40_000,
     ),
