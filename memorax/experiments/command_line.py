@@ -308,6 +308,8 @@ def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -
         if stop.code == 2:
             raise BadInputError(_unboxed(told.getvalue())) from stop
         raise
+    except ValueError as error:
+        raise BadInputError(error) from error
     if unknown:
         raise BadInputError(unknown_name("option", unknown[0], _flags(default or kind)))
     return options

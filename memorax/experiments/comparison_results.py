@@ -233,7 +233,7 @@ def formatted(row: Row) -> list[str]:
     ]
 
 
-def _text(value: float | None, style: str) -> str:
+def _text(value: float | int | None, style: str) -> str:
     return "" if value is None or math.isnan(value) else format(value, style)
 
 

@@ -77,7 +77,7 @@ def stratified_bootstrap_interval(
     draws = np.random.default_rng(seed).integers(len(scores), size=(num_resamples, *scores.shape))
     resampled = statistic(np.take_along_axis(scores[None], draws, axis=1))
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def fill_gaps(curves: Float[np.ndarray, "runs updates"]) -> Float[np.ndarray, "runs updates"]:

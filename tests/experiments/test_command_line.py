@@ -44,6 +44,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
         "learning_curve.png",
         "checkpoints",
         "evaluation.json",
+        "timing.json",
     }
     for model in ("gru", "mlp"):
         assert list((finished / "tensorboard" / model).glob("events*"))
