@@ -88,7 +88,8 @@ def test_the_report_is_one_page_with_the_numbers_and_nothing_from_elsewhere(fini
     for task in TASKS:
         assert task in page.text
     for row in rows_of(finished):
-        assert f"{row['num_parameters']:,}" in page.text
+        for value in row["seed_values"]:
+            assert f"{value:.3f}" in page.text
 
 
 @pytest.mark.parametrize(
