@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib
-import numpy as np
 import tyro
 from rich.console import Console
 
@@ -27,7 +25,9 @@ from memorax.algorithms import (
 )
 from memorax.environments import MaskObservation, ScaleReward
 from memorax.experiments.config import TrainConfig
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.plotting import plot_learning_curves
+from memorax.experiments.run_folder import RunFolder, read_curves
+from memorax.experiments.statistics import fill_gaps
 from memorax.experiments.training import make_agents, run
 from memorax.networks import heads
 
@@ -176,50 +176,25 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(names: list[str], folders: list[Path], path: Path) -> None:
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    columns = 3
-    height = -(-len(names) // columns)
-    figure, axes = plt.subplots(height, columns, figsize=(12, 3 * height), squeeze=False)
-    for axis, name, folder in zip(axes.flat, names, folders, strict=False):
-        rows = read_metrics(RunFolder.open(folder))
-        for model in dict.fromkeys(row["model"] for row in rows):
-            steps = sorted({int(row["step"]) for row in rows if row["model"] == model})
-            returns = {step: [] for step in steps}
-            for row in rows:
-                if row["model"] == model:
-                    returns[int(row["step"])].append(float(row["episode_return"]))
-            ended = [step for step in steps if not np.isnan(returns[step]).any()]
-            axis.plot(ended, [np.mean(returns[step]) for step in ended], label=model)
-        axis.set_title(name, fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    for axis in list(axes.flat)[len(names) :]:
-        axis.axis("off")
-    figure.supxlabel("environment steps of each seed")
-    figure.supylabel("mean return of episodes")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     options = tyro.cli(Options)
     options.output.mkdir(parents=True, exist_ok=True)
-    rows, folders = [], []
+    rows, curves = [], {}
     for index, name in enumerate(options.runs):
         config = replace(RUNS[name], num_seeds=options.num_seeds)
-        folders.append(
-            options.output / "runs" / f"{index:02}-{config.algorithm_name}-{config.torso}"
-        )
-        rows.append(measure(name, config, RunFolder.create(folders[-1], config)))
+        path = options.output / "runs" / f"{index:02}-{config.algorithm_name}-{config.torso}"
+        folder = RunFolder.create(path, config)
+        rows.append(measure(name, config, folder))
         # What is there is kept when a later run is stopped.
         machine = f"jax {jax.__version__} on {jax.default_backend()}"
         text = f"{options.num_seeds} seed(s), {machine}\n\n{table(rows)}\n"
         (options.output / "learning.md").write_text(text)
         (options.output / "learning.json").write_text(json.dumps(rows, indent=1) + "\n")
-        plot([row["run"] for row in rows], folders, options.output / "learning.png")
+        curves[name] = {
+            model: (steps, fill_gaps(returns))
+            for model, (steps, returns) in read_curves(folder).items()
+        }
+        plot_learning_curves(options.output / "learning.png", curves)
     print(table(rows))
 
 

@@ -9,6 +9,7 @@ from memorax.environments.environment import Environment
 from memorax.environments.normalization import NormalizeObservation, NormalizeReward
 from memorax.environments.observation_wrappers import (
     DelayObservation,
+    FlattenObservation,
     FlickerObservation,
     MaskObservation,
     NoisyObservation,
@@ -20,7 +21,6 @@ from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.environments.wrappers import (
     ClipAction,
-    FlattenObservation,
     RecordEpisodeStatistics,
     ShowFinalObservation,
     Vectorize,

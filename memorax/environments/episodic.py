@@ -1,4 +1,4 @@
-"""What adapters of pure JAX suites share: an episode that ends is followed by the next."""
+"""What our own tasks and adapters of pure JAX suites share: after an episode comes the next."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ class EpisodicEnvironment(Environment):
             begun = _like((observation, state), self.begin(begin_key, params))
             return False, key, *begun
 
-        # Suites take much longer to begin an episode than to go on with it. A conditional would
+        # To begin an episode may be much more work than to go on with it. A conditional would
         # become a choice between both under vmap; a loop is not entered where no copy has ended.
         _, _, observation, state = jax.lax.while_loop(
             lambda loop: loop[0],

@@ -14,6 +14,10 @@ from memorax.environments.spaces import Box, Discrete, Space
 from memorax.environments.wrappers import Wrapper
 from memorax.validation import check_between, check_positive
 
+# Far from the few keys that environments split from the same one, which stay as they are without
+# the wrapper.
+_FIRST, _FINAL = 2**31, 2**31 + 1
+
 
 class ObservationWrapper(Wrapper):
     """Changes each observation by itself, an episode's last one too; subclasses say how."""
@@ -24,24 +28,45 @@ class ObservationWrapper(Wrapper):
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
-        reset_key, key = jax.random.split(key)
-        observation, state = self.env.reset(reset_key, params)
-        return self.observe(key, observation, params), state
+        observation, state = self.env.reset(key, params)
+        return self.observe(jax.random.fold_in(key, _FIRST), observation, params), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
-        step_key, first_key, final_key = jax.random.split(key, 3)
         observation, state, reward, terminated, truncated, info = self.env.step(
-            step_key, state, action, params
+            key, state, action, params
         )
+        first_key, final_key = (jax.random.fold_in(key, data) for data in (_FIRST, _FINAL))
         final_observation = self.observe(final_key, info["final_observation"], params)
-        observation = where(
+        observation = _where(
             terminated | truncated,
             self.observe(first_key, observation, params),
             final_observation,
         )
         info = {**info, "final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
+
+
+class FlattenObservation(ObservationWrapper):
+    """Show every observation as a vector: arrays flattened, whole numbers one-hot."""
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return the vector."""
+        space = self.env.observation_space(params)
+        if isinstance(space, Discrete):
+            return jax.nn.one_hot(observation, space.n)
+        return jnp.reshape(observation, -1)
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the space of flat observations."""
+        space = self.env.observation_space(params)
+        if isinstance(space, Discrete):
+            return Box(0.0, 1.0, (space.n,))
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(bound), space.shape).reshape(-1)
+            for bound in (space.low, space.high)
+        )
+        return Box(low, high, (math.prod(space.shape),), space.dtype)
 
 
 class MaskObservation(ObservationWrapper):
@@ -111,7 +136,7 @@ class FlickerObservation(ObservationWrapper):
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the observation or zeros."""
         nothing = jax.random.bernoulli(key, self._probability)
-        return where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
+        return _where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations, with zero in it."""
@@ -195,7 +220,7 @@ class _RecentObservationsWrapper(Wrapper):
             info["final_observation"],
         )
         info = {**info, "final_observation": self._show(recent)}
-        recent = where(terminated | truncated, self._filled(observation), recent)
+        recent = _where(terminated | truncated, self._filled(observation), recent)
         state = RecentObservations(env_state, recent)
         return self._show(recent), state, reward, terminated, truncated, info
 
@@ -313,6 +338,6 @@ class ShowPreviousInputs(Wrapper):
         )
 
 
-def where(condition: Array, one: PyTree, other: PyTree) -> PyTree:
+def _where(condition: Array, one: PyTree, other: PyTree) -> PyTree:
     """Choose between two trees as a whole."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)

@@ -1,7 +1,6 @@
 """Environments around environments, each pure and of one purpose."""
 
 import copy
-import math
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
 from memorax.environments.processes import hold
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Box, Space
 from memorax.validation import check_positive
 
 
@@ -61,41 +60,6 @@ class Wrapper(Environment):
     def action_space(self, params: Any) -> Space:
         """Return the space of actions."""
         return self.env.action_space(params)
-
-
-class FlattenObservation(Wrapper):
-    """Show every observation as a vector: arrays flattened, whole numbers one-hot."""
-
-    def _flatten(self, observation, params):
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return jax.nn.one_hot(observation, space.n)
-        return jnp.reshape(observation, -1)
-
-    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
-        """Return the first observation of an episode and the state."""
-        observation, state = self.env.reset(key, params)
-        return self._flatten(observation, params), state
-
-    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
-        """Act once."""
-        observation, state, reward, terminated, truncated, info = self.env.step(
-            key, state, action, params
-        )
-        final_observation = self._flatten(info["final_observation"], params)
-        info = {**info, "final_observation": final_observation}
-        return self._flatten(observation, params), state, reward, terminated, truncated, info
-
-    def observation_space(self, params: Any) -> Space:
-        """Return the space of flat observations."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return Box(0.0, 1.0, (space.n,))
-        low, high = (
-            jnp.broadcast_to(jnp.asarray(bound), space.shape).reshape(-1)
-            for bound in (space.low, space.high)
-        )
-        return Box(low, high, (math.prod(space.shape),), space.dtype)
 
 
 class ClipAction(Wrapper):

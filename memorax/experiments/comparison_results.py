@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from rich.table import Table
 
 from memorax.experiments.comparison_config import CompareConfig
-from memorax.experiments.run_folder import RunFolder, read_metrics, read_timing
+from memorax.experiments.run_folder import RunFolder, read_curves, read_timing
 from memorax.experiments.statistics import (
     fill_gaps,
     interquartile_mean,
@@ -87,15 +87,10 @@ def read_outcome(folder: RunFolder) -> Outcome:
     """Read what a finished run of one model has left."""
     (evaluation,) = json.loads((folder.path / "evaluation.json").read_text())
     timing = read_timing(folder)[evaluation["model"]]
-    metrics = read_metrics(folder)
-    steps = sorted({int(row["step"]) for row in metrics})
-    updates = {step: update for update, step in enumerate(steps)}
-    curves = np.full((len(evaluation["seed_returns"]), len(steps)), np.nan)
-    for row in metrics:
-        curves[int(row["seed"]), updates[int(row["step"])]] = float(row["episode_return"])
+    steps, curves = read_curves(folder)[evaluation["model"]]
     return Outcome(
         returns=np.array(evaluation["seed_returns"], float),
-        steps=np.array(steps),
+        steps=steps,
         curves=fill_gaps(curves),
         num_parameters=evaluation["num_parameters"],
         carry_bytes=evaluation["carry_bytes"],

@@ -1,16 +1,15 @@
 """Pictures of runs."""
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from memorax.experiments.config import TrainConfig
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.run_folder import Curves, RunFolder, read_curves
 from memorax.experiments.statistics import (
     interquartile_mean,
     performance_profile,
@@ -22,7 +21,6 @@ COLUMNS = 2
 MOST_POINTS = 100
 """Of a line; updates between them are averaged."""
 
-Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "runs updates"]]
 Scores = Float[np.ndarray, "runs tasks"]
 
 
@@ -32,19 +30,15 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
     A line is the mean over seeds, its band reaches from the worst seed to the best. Updates in
     which no episode ended are left out.
     """
-    curves = defaultdict(lambda: defaultdict(list))
-    for row in read_metrics(folder):
-        curves[row["model"]][int(row["step"])].append(float(row["episode_return"]))
     figure, (axes,) = _panels(1)
-    for model, by_step in curves.items():
-        ended = {step: values for step, values in by_step.items() if not np.isnan(values).any()}
-        steps = list(ended)
-        returns = np.array(list(ended.values()))
-        if not steps:
+    for model, (steps, returns) in read_curves(folder).items():
+        ended = ~np.isnan(returns).any(axis=0)
+        if not ended.any():
             continue
-        (line,) = axes.plot(steps, returns.mean(axis=1), label=_label(model))
+        known, means = steps[ended], returns[:, ended]
+        (line,) = axes.plot(known, means.mean(axis=0), label=_label(model))
         axes.fill_between(
-            steps, returns.min(axis=1), returns.max(axis=1), alpha=0.2, color=line.get_color()
+            known, means.min(axis=0), means.max(axis=0), alpha=0.2, color=line.get_color()
         )
     axes.set_xlabel("environment steps of each seed")
     axes.set_ylabel("mean episode return")

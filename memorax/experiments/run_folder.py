@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import PyTree
+from jaxtyping import Float, Int, PyTree
 from tensorboardX import SummaryWriter
 
 from memorax.experiments.config import TrainConfig, from_json, to_json
+
+Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "seeds updates"]]
 
 
 class Folder:
@@ -226,3 +228,22 @@ def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read_curves(folder: RunFolder) -> dict[str, Curves]:
+    """Return how each model of a run learned.
+
+    Returns:
+        By model, environment steps of a seed by the end of each update, (updates,), and each
+        seed's mean return of the episodes that ended in it, (seeds, updates), NaN if none did.
+    """
+    returns: dict[str, dict[int, dict[int, float]]] = {}
+    for row in read_metrics(folder):
+        by_step = returns.setdefault(row["model"], {}).setdefault(int(row["step"]), {})
+        by_step[int(row["seed"])] = float(row["episode_return"])
+    curves = {}
+    for model, by_step in returns.items():
+        steps = sorted(by_step)
+        by_update = [[by_step[step][seed] for seed in sorted(by_step[step])] for step in steps]
+        curves[model] = np.array(steps), np.array(by_update).T
+    return curves

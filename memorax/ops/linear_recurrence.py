@@ -22,8 +22,7 @@ CHUNK_SIZE = 128
 
 FEW_STATES = 256
 """States, over the batch, up to which a sequential scan has the fewest operations a step: complex
-arithmetic, and the decay's gradient left to the end. Beyond it their memory costs more. Measured
-on CPU."""
+arithmetic, and the decay's gradient left to the end. Beyond it their memory counts."""
 
 
 def linear_recurrence(

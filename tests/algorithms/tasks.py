@@ -52,11 +52,11 @@ class Recalling(Task):
     Who does not remember earns 0.5 at best, by acting 0.
     """
 
-    def begin(self, key):
+    def begin(self, key, params):
         number = jax.random.uniform(key, minval=-1, maxval=1)
         return jnp.stack([number, 1.0]), (number, jnp.int32(0))
 
-    def advance(self, key, state, action):
+    def advance(self, key, state, action, params):
         number, step = state
         last = step == 2
         reward = jnp.where(last, 1 - jnp.abs(action[0] - number), 0)
@@ -73,10 +73,10 @@ class Recalling(Task):
 class Tossing(Task):
     """Episodes of one step, whose reward is 1 three times in four and else -1."""
 
-    def begin(self, key):
+    def begin(self, key, params):
         return jnp.ones(2), jnp.int32(0)
 
-    def advance(self, key, state, action):
+    def advance(self, key, state, action, params):
         reward = jnp.where(jax.random.bernoulli(key, 0.75), 1.0, -1.0)
         return jnp.ones(2), state, reward, jnp.bool_(True), jnp.bool_(False)
 

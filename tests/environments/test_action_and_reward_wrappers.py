@@ -13,10 +13,10 @@ from memorax.environments.memory.task import Task
 class Echo(Task):
     """Earns the action that was done, less 2; ends after 5 steps."""
 
-    def begin(self, key):
+    def begin(self, key, params):
         return jnp.zeros(1), jnp.int32(0)
 
-    def advance(self, key, state, action):
+    def advance(self, key, state, action, params):
         state = state + 1
         reward = action.astype(jnp.float32) - 2
         return jnp.zeros(1), state, reward, jnp.bool_(False), state == 5

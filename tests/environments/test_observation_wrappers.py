@@ -22,10 +22,10 @@ from memorax.environments.memory.task import Task
 class Walking(Task):
     """Shows (step, 10 + step); ends after 4 steps; the reward is the step's number."""
 
-    def begin(self, key):
+    def begin(self, key, params):
         return jnp.array([0.0, 10.0]), jnp.int32(0)
 
-    def advance(self, key, state, action):
+    def advance(self, key, state, action, params):
         state = state + 1
         seen = jnp.array([0.0, 10.0]) + state
         return seen, state, state.astype(jnp.float32), state == 4, jnp.bool_(False)

@@ -9,6 +9,7 @@ from memorax.environments.memory.repeat_first import RepeatFirst
 from memorax.environments.memory.repeat_previous import RepeatPrevious
 from memorax.environments.memory.t_maze import TMaze
 from memorax.environments.memory.task import Task
+from memorax.environments.parameters import check_parameters
 from memorax.validation import unknown_name
 
 __all__ = ["MemoryChain", "RepeatFirst", "RepeatPrevious", "TMaze", "Task", "make", "names"]
@@ -45,13 +46,12 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         **params: Fields of the task in place of the level's own.
 
     Raises:
-        ValueError: If there is no such task, it has no such field, or a value is out of range.
+        ValueError: If there is no such task, it has no such field, or a value is of another
+            kind or out of range.
     """
     if name not in _TASKS:
         raise ValueError(unknown_name("memory task", name, names()))
     kind, sizes = _TASKS[name]
-    fields = [field.name for field in dataclasses.fields(kind)]
-    for field in params:
-        if field not in fields:
-            raise ValueError(unknown_name(f"parameter of memory::{name},", field, fields))
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)} | sizes
+    check_parameters(f"memory::{name}", params, defaults)
     return kind(**(sizes | params)), None

@@ -55,12 +55,12 @@ class MemoryChain(Task):
         counts = state.time == self.memory_length
         return jnp.stack([jnp.asarray(part, jnp.float32) for part in (left, shown, counts)])
 
-    def begin(self, key: Array) -> tuple[PyTree, PyTree]:
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         state = MemoryChainState(jnp.where(jax.random.bernoulli(key), 1, -1), jnp.int32(0))
         return self._observe(state), state
 
-    def advance(self, key: Array, state: PyTree, action: Array) -> Advance:
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         ended = state.time == self.memory_length
         right = jnp.where(action == 1, 1, -1) == state.context

@@ -48,12 +48,12 @@ class RepeatFirst(Task):
         """Check the fields."""
         check_positive("RepeatFirst.num_decks", self.num_decks)
 
-    def begin(self, key: Array) -> tuple[PyTree, PyTree]:
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         suit, remaining = draw_suit(key, full_decks(self.num_decks))
         return suit, RepeatFirstState(suit, remaining)
 
-    def advance(self, key: Array, state: PyTree, action: Array) -> Advance:
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         worth = 1 / (self.num_decks * CARDS_PER_DECK - 1)
         reward = jnp.where(action == state.first, worth, -worth)

@@ -52,13 +52,13 @@ class RepeatPrevious(Task):
         check_positive("RepeatPrevious.num_decks", self.num_decks)
         check_whole("RepeatPrevious.k", self.k, 1, self.num_decks * CARDS_PER_DECK - 1)
 
-    def begin(self, key: Array) -> tuple[PyTree, PyTree]:
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         suit, remaining = draw_suit(key, full_decks(self.num_decks))
         latest = jnp.full(self.k, -1, jnp.int32).at[-1].set(suit)
         return suit, RepeatPreviousState(latest, remaining)
 
-    def advance(self, key: Array, state: PyTree, action: Array) -> Advance:
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         worth = 1 / (self.num_decks * CARDS_PER_DECK - self.k)
         asked = state.latest[0]

@@ -16,8 +16,8 @@ def full_decks(num_decks: int) -> Int[Array, "4"]:
 def draw_suit(key: Array, remaining: PyTree) -> tuple[Array, Array]:
     """Draw a card, given how many of each suit remain, and return its suit and what remains.
 
-    That is the order of a shuffled deck, drawn as it is needed: shuffling whole decks in each copy
-    would take longer than all the rest of a task.
+    That is the order of a shuffled deck, drawn as it is needed, so that no deck has to be shuffled
+    wherever an episode may begin.
     """
     suit = jax.random.categorical(key, jnp.log(remaining)).astype(jnp.int32)
     return suit, remaining.at[suit].add(-1)

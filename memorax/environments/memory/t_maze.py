@@ -64,13 +64,13 @@ class TMaze(Task):
         seen = told, at_oracle, ~at_oracle & ~at_junction, at_junction
         return jnp.stack([jnp.asarray(part, jnp.float32) for part in seen])
 
-    def begin(self, key: Array) -> tuple[PyTree, PyTree]:
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         goal = jnp.where(jax.random.bernoulli(key), 1, -1)
         state = TMazeState(goal, jnp.int32(1 if self.active else 0), jnp.int32(0))
         return self._observe(state), state
 
-    def advance(self, key: Array, state: PyTree, action: Array) -> Advance:
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         detour = 1 if self.active else 0
         move = jnp.select([action == RIGHT, action == LEFT], [1, -1], 0)
