@@ -4,7 +4,16 @@ import dataclasses
 from typing import Any
 
 from memorax.environments.environment import Environment
+from memorax.environments.memory.autoencode import Autoencode
+from memorax.environments.memory.battleship import Battleship
+from memorax.environments.memory.cart_pole import StatelessCartPole, VelocityOnlyCartPole
+from memorax.environments.memory.concentration import Concentration
+from memorax.environments.memory.count_recall import CountRecall
+from memorax.environments.memory.higher_lower import HigherLower
 from memorax.environments.memory.memory_chain import MemoryChain
+from memorax.environments.memory.mine_sweeper import MineSweeper
+from memorax.environments.memory.multiarmed_bandit import MultiarmedBandit
+from memorax.environments.memory.pendulum import StatelessPendulum
 from memorax.environments.memory.repeat_first import RepeatFirst
 from memorax.environments.memory.repeat_previous import RepeatPrevious
 from memorax.environments.memory.t_maze import TMaze
@@ -12,7 +21,25 @@ from memorax.environments.memory.task import Task
 from memorax.environments.parameters import check_parameters
 from memorax.validation import unknown_name
 
-__all__ = ["MemoryChain", "RepeatFirst", "RepeatPrevious", "TMaze", "Task", "make", "names"]
+__all__ = [
+    "Autoencode",
+    "Battleship",
+    "Concentration",
+    "CountRecall",
+    "HigherLower",
+    "MemoryChain",
+    "MineSweeper",
+    "MultiarmedBandit",
+    "RepeatFirst",
+    "RepeatPrevious",
+    "StatelessCartPole",
+    "StatelessPendulum",
+    "TMaze",
+    "Task",
+    "VelocityOnlyCartPole",
+    "make",
+    "names",
+]
 
 
 def _levels(name: str, kind: type[Task], **sizes: tuple[Any, Any, Any]) -> dict[str, Any]:
@@ -25,8 +52,27 @@ def _levels(name: str, kind: type[Task], **sizes: tuple[Any, Any, Any]) -> dict[
 
 # Each name's task and the fields that make it so.
 _TASKS: dict[str, tuple[type[Task], dict[str, Any]]] = {
+    **_levels("Autoencode", Autoencode, num_decks=(1, 2, 3)),
+    **_levels("Battleship", Battleship, board_size=(8, 10, 12)),
+    **_levels(
+        "Concentration", Concentration, num_decks=(1, 2, 1), kinds=("colors", "colors", "ranks")
+    ),
+    **_levels("CountRecall", CountRecall, num_decks=(1, 2, 4), kinds=("colors", "suits", "ranks")),
+    **_levels("HigherLower", HigherLower, num_decks=(1, 2, 3)),
+    **_levels("MineSweeper", MineSweeper, size=(4, 6, 8), num_mines=(2, 6, 10)),
+    **_levels(
+        "MultiarmedBandit",
+        MultiarmedBandit,
+        num_bandits=(10, 20, 30),
+        episode_length=(200, 400, 600),
+    ),
+    **_levels("NoisyStatelessCartPole", StatelessCartPole, noise_sigma=(0.1, 0.2, 0.3)),
+    **_levels("NoisyStatelessPendulum", StatelessPendulum, noise_sigma=(0.1, 0.2, 0.3)),
     **_levels("RepeatFirst", RepeatFirst, num_decks=(1, 8, 16)),
     **_levels("RepeatPrevious", RepeatPrevious, num_decks=(1, 2, 3), k=(4, 32, 64)),
+    **_levels("StatelessCartPole", StatelessCartPole, max_episode_length=(200, 400, 600)),
+    **_levels("StatelessPendulum", StatelessPendulum, max_episode_length=(200, 150, 100)),
+    **_levels("VelocityOnlyCartPole", VelocityOnlyCartPole, max_episode_length=(200, 400, 600)),
     "MemoryChain": (MemoryChain, {}),
     "TMazePassive": (TMaze, {}),
     "TMazeActive": (TMaze, {"active": True}),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.suits import CARDS_PER_DECK, SUITS, draw_suit, full_decks
+from memorax.environments.memory.cards import CARDS_PER_DECK, SUITS, draw_card, full_decks
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_positive
@@ -50,14 +50,14 @@ class RepeatFirst(Task):
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
-        suit, remaining = draw_suit(key, full_decks(self.num_decks))
+        suit, remaining = draw_card(key, full_decks(self.num_decks, SUITS))
         return suit, RepeatFirstState(suit, remaining)
 
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         worth = 1 / (self.num_decks * CARDS_PER_DECK - 1)
         reward = jnp.where(action == state.first, worth, -worth)
-        suit, remaining = draw_suit(key, state.remaining)
+        suit, remaining = draw_card(key, state.remaining)
         ended = remaining.sum() == 0
         return suit, RepeatFirstState(state.first, remaining), reward, ended, jnp.bool_(False)
 

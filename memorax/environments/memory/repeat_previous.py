@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.suits import CARDS_PER_DECK, SUITS, draw_suit, full_decks
+from memorax.environments.memory.cards import CARDS_PER_DECK, SUITS, draw_card, full_decks
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_positive, check_whole
@@ -54,7 +54,7 @@ class RepeatPrevious(Task):
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
-        suit, remaining = draw_suit(key, full_decks(self.num_decks))
+        suit, remaining = draw_card(key, full_decks(self.num_decks, SUITS))
         latest = jnp.full(self.k, -1, jnp.int32).at[-1].set(suit)
         return suit, RepeatPreviousState(latest, remaining)
 
@@ -64,7 +64,7 @@ class RepeatPrevious(Task):
         asked = state.latest[0]
         reward = jnp.where(action == asked, worth, -worth)
         reward = jnp.where(asked < 0, 0.0, reward)
-        suit, remaining = draw_suit(key, state.remaining)
+        suit, remaining = draw_card(key, state.remaining)
         latest = jnp.roll(state.latest, -1).at[-1].set(suit)
         ended = remaining.sum() == 0
         return suit, RepeatPreviousState(latest, remaining), reward, ended, jnp.bool_(False)

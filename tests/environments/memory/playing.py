@@ -8,16 +8,26 @@ from memorax import environments
 
 
 def play(name, num_steps, choose=None, seed=0, **params):
-    """Return what is seen first, then at each step observation, action, reward and end.
+    """Return what ``play_with_states`` does, but the states."""
+    first, _, *told = play_with_states(name, num_steps, choose, seed, **params)
+    return first, *told
+
+
+def play_with_states(name, num_steps, choose=None, seed=0, **params):
+    """Return what is seen first, the state before each step, and what was told at each.
+
+    That is the observation shown, the true last one, action, reward, terminated and truncated.
 
     ``choose(key, observation, memory) -> memory, action`` begins with the memory ``None`` and is
     random by default; a memory is a number, and 0 at every episode's start.
     """
     env, _ = environments.make(f"memory::{name}", **params)
-    num_actions = env.action_space(None).n
+    space = env.action_space(None)
 
     def at_random(key, observation, memory):
-        return memory, jax.random.randint(key, (), 0, num_actions)
+        if isinstance(space, environments.Discrete):
+            return memory, jax.random.randint(key, (), 0, space.n)
+        return memory, jax.random.uniform(key, space.shape, minval=space.low, maxval=space.high)
 
     choose = choose or at_random
 
@@ -30,13 +40,14 @@ def play(name, num_steps, choose=None, seed=0, **params):
             state, observation, memory = loop
             choose_key, step_key = jax.random.split(key)
             memory, action = choose(choose_key, observation, memory)
-            observation, state, reward, terminated, truncated, info = env.step(
+            observation, next_state, reward, terminated, truncated, info = env.step(
                 step_key, state, action, None
             )
             ended = terminated | truncated
             memory = jnp.where(ended, 0.0, memory)
-            told = observation, info["final_observation"], action, reward, terminated, truncated
-            return (state, observation, memory), told
+            final = info["final_observation"]
+            told = state, observation, final, action, reward, terminated, truncated
+            return (next_state, observation, memory), told
 
         keys = jax.random.split(key, num_steps)
         return first, *jax.lax.scan(step, (state, first, jnp.float32(0)), keys)[1]
@@ -47,5 +58,5 @@ def play(name, num_steps, choose=None, seed=0, **params):
 def returns(rewards, ended):
     """Return the return of every episode that ended."""
     ends = np.flatnonzero(ended)
-    totals = np.cumsum(rewards)[ends]
+    totals = np.cumsum(rewards, dtype=np.float64)[ends]
     return np.diff(totals, prepend=0)

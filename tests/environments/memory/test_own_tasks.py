@@ -8,7 +8,10 @@ from memorax.environments import memory
 from tests.environments.memory.playing import play, returns
 
 
-@pytest.mark.parametrize("name", memory.names())
+# Levels differ in sizes alone.
+@pytest.mark.parametrize(
+    "name", [name for name in memory.names() if not name.endswith(("Medium", "Hard"))]
+)
 def test_a_task_keeps_what_an_environment_promises(name):
     env, _ = environments.make(f"memory::{name}")
     space = env.observation_space(None)

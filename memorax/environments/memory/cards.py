@@ -1,0 +1,34 @@
+"""Cards, drawn from decks without putting them back."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+CARDS_PER_DECK = 52
+KINDS = {"colors": 2, "suits": 4, "ranks": 13}
+"""What cards can be told apart by, and how many of each there are."""
+SUITS = KINDS["suits"]
+RANKS = KINDS["ranks"]
+
+
+def check_kind(field: str, value: Any) -> None:
+    """Raise ``ValueError`` if ``value`` is nothing that cards can be told apart by."""
+    if value not in KINDS:
+        raise ValueError(f"{field} must be one of {', '.join(KINDS)}, got {value!r}")
+
+
+def full_decks(num_decks: int, kinds: int) -> Int[Array, "kinds"]:
+    """Return how many cards of each kind whole decks have."""
+    return jnp.full(kinds, num_decks * CARDS_PER_DECK // kinds, jnp.int32)
+
+
+def draw_card(key: Array, remaining: PyTree) -> tuple[Array, Array]:
+    """Draw a card, given how many of each kind remain, and return its kind and what remains.
+
+    That is the order of a shuffled deck, drawn as it is needed, so that no deck has to be shuffled
+    wherever an episode may begin.
+    """
+    card = jax.random.categorical(key, jnp.log(remaining)).astype(jnp.int32)
+    return card, remaining.at[card].add(-1)

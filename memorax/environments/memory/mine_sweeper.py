@@ -1,0 +1,88 @@
+"""Clear a field without stepping on a mine."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.environments.memory.task import Advance, Task
+from memorax.environments.spaces import Discrete, Space
+from memorax.validation import check_whole
+
+MOST_NEIGHBORS = 9
+
+
+@struct.dataclass
+class MineSweeperState:
+    """The state of ``MineSweeper``.
+
+    Attributes:
+        mines: Where mines are, of shape (size, size).
+        viewed: Which squares have been looked at.
+        time: Steps since the episode began.
+    """
+
+    mines: PyTree
+    viewed: PyTree
+    time: PyTree
+
+
+@dataclass(frozen=True)
+class MineSweeper(Task):
+    """Each action looks at a square; the observation is how many mines are on and around it.
+
+    A new square without a mine earns 1 / squares without mines; one looked at before loses
+    0.5 / (those - 2). A mine loses 0.5 and what a new square earns, and terminates the episode, as
+    does the last square without one. A time limit ends it after as many steps. Squares are numbered
+    row by row (the package's actions are a row and a column).
+
+    Attributes:
+        size: Squares along each side.
+        num_mines: Mines.
+
+    Raises:
+        ValueError: If a side has less than 2 squares, there is no mine, or less than 3 squares
+            without one.
+
+    Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
+    """
+
+    size: int = 4
+    num_mines: int = 2
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_whole("MineSweeper.size", self.size, 2)
+        check_whole("MineSweeper.num_mines", self.num_mines, 1, self.size**2 - 3)
+
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return an episode's first observation and its state."""
+        mines = jax.random.permutation(key, jnp.arange(self.size**2) < self.num_mines)
+        viewed = jnp.zeros((self.size, self.size), bool)
+        state = MineSweeperState(mines.reshape(viewed.shape), viewed, jnp.int32(0))
+        return jnp.int32(0), state
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode."""
+        safe = self.size**2 - self.num_mines
+        square = jnp.divmod(action, self.size)
+        struck, again = state.mines[square], state.viewed[square]
+        reward = jnp.where(again, -0.5 / (safe - 2), 1 / safe)
+        reward = jnp.where(struck, -0.5 - 1 / safe, reward)
+        viewed = state.viewed.at[square].set(True)
+        around = jax.lax.dynamic_slice(jnp.pad(state.mines, 1), square, (3, 3))
+        time = state.time + 1
+        ended = struck | (viewed | state.mines).all()
+        state = MineSweeperState(state.mines, viewed, time)
+        return around.sum(dtype=jnp.int32), state, reward, ended, time >= safe
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the numbers of mines."""
+        return Discrete(min(self.num_mines, MOST_NEIGHBORS) + 1)
+
+    def action_space(self, params: Any) -> Space:
+        """Return the squares."""
+        return Discrete(self.size**2)

@@ -1,0 +1,254 @@
+"""Our tasks beside those of the popgym package: step by step, and in what chance makes of them."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from scipy.stats import ks_2samp
+
+from memorax import environments
+from tests.environments.memory.playing import play, play_with_states, returns
+
+LEVELS = ("Easy", "Medium", "Hard")
+STEPS = 1_000
+
+
+class Chance:
+    """Stands for a random generator and says what it has been told to."""
+
+    def __init__(self, **draws):
+        for name, draw in draws.items():
+            setattr(self, name, draw)
+
+
+def orders(*kinds_and_decks):
+    """Shuffle one deck after the other into given orders of kinds, dealt from the end."""
+    waiting = []
+    for kinds, deck in kinds_and_decks:
+        by_kind = {kind: list(np.flatnonzero(deck == kind)) for kind in np.unique(deck)}
+        cards = [by_kind[kind].pop() for kind in kinds]
+        unseen = [card for cards_of_kind in by_kind.values() for card in cards_of_kind]
+        waiting.append(np.array(unseen + cards[::-1]))
+
+    def shuffle(cards):
+        cards[:] = waiting.pop(0)
+
+    return Chance(shuffle=shuffle)
+
+
+def deal_autoencode(theirs, seen, states):
+    shown = 1 + np.argmin(np.append(seen[1:, 0], 0))
+    suits = seen[: shown + 1, 1] if shown < len(seen) else seen[:, 1]
+    theirs._np_random = orders((suits[: theirs.deck.num_cards], theirs.deck.suits_idx))
+    theirs.reset()
+
+
+def deal_higher_lower(theirs, seen, states):
+    theirs._np_random = orders((seen, theirs.deck.ranks_idx))
+    theirs.reset()
+
+
+def deal_count_recall(theirs, seen, states):
+    deck = theirs.deck_idx_type
+    theirs._np_random = orders((seen[:, 0], deck), (seen[:, 1], deck))
+    theirs.reset()
+
+
+def deal_concentration(theirs, seen, states):
+    cards = states.cards[0]
+    theirs._np_random = orders((cards[::-1], theirs.deck_idx_type))
+    theirs.reset()
+
+
+def begin_bandit(theirs, seen, states):
+    paid = iter(seen[1:])
+
+    def random(size=None, dtype=None):
+        return states.chances[0] if size else 1.0 - next(paid)
+
+    theirs._np_random = Chance(random=random)
+    theirs.reset()
+
+
+def lay_mines(theirs, seen, states):
+    theirs._np_random = Chance(
+        choice=lambda squares, size, replace: np.flatnonzero(states.mines[0])
+    )
+    theirs.reset()
+
+
+def place_ships(theirs, seen, states):
+    theirs.reset(seed=0)
+    theirs.board = states.ships[0].reshape(theirs.board.shape).astype(np.int8)
+
+
+def begin_body(theirs, seen, states):
+    theirs.reset(seed=0)
+    # Their noise is zero, and ours is told apart from the dynamics below.
+    theirs._np_random = Chance(normal=lambda mean, sigma: np.zeros(np.shape(sigma)))
+
+
+def set_cart_pole(theirs, state):
+    theirs.state = state.body.astype(np.float64)
+
+
+def set_pendulum(theirs, state):
+    theirs.state = np.array([state.angle, state.spin], np.float64)
+
+
+# The package's module and class, how its episode begins like ours, and how it is brought to our
+# state before each step, where rounding would make the two drift apart.
+TASKS = {
+    "Autoencode": ("autoencode", "Autoencode", deal_autoencode, None),
+    "HigherLower": ("higher_lower", "HigherLower", deal_higher_lower, None),
+    "CountRecall": ("count_recall", "CountRecall", deal_count_recall, None),
+    "Concentration": ("concentration", "Concentration", deal_concentration, None),
+    "MultiarmedBandit": ("multiarmed_bandit", "MultiarmedBandit", begin_bandit, None),
+    "MineSweeper": ("minesweeper", "MineSweeper", lay_mines, None),
+    "Battleship": ("battleship", "Battleship", place_ships, None),
+    "StatelessCartPole": (
+        "position_only_cartpole",
+        "PositionOnlyCartPole",
+        begin_body,
+        set_cart_pole,
+    ),
+    "VelocityOnlyCartPole": (
+        "velocity_only_cartpole",
+        "VelocityOnlyCartPole",
+        begin_body,
+        set_cart_pole,
+    ),
+    "StatelessPendulum": (
+        "position_only_pendulum",
+        "PositionOnlyPendulum",
+        begin_body,
+        set_pendulum,
+    ),
+}
+NOISY = {
+    "NoisyStatelessCartPole": ("noisy_position_only_cartpole", "NoisyPositionOnlyCartPole"),
+    "NoisyStatelessPendulum": ("noisy_position_only_pendulum", "NoisyPositionOnlyPendulum"),
+}
+
+
+def package_task(task, level):
+    module, name = (TASKS | NOISY)[task][:2]
+    return getattr(importlib.import_module(f"popgym.envs.{module}"), name + level)()
+
+
+def package_action(theirs, action):
+    """Return a row and a column where we number squares."""
+    if isinstance(theirs.action_space, spaces.MultiDiscrete):
+        return np.array(np.unravel_index(action, theirs.action_space.nvec))
+    return action
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("task", TASKS)
+def test_observations_rewards_and_ends_are_popgyms(task, level):
+    _, _, begin, set_state = TASKS[task]
+    theirs = package_task(task, level)
+    first, states, shown, final, action, reward, *ends = play_with_states(task + level, STEPS)
+    ended = ends[0] | ends[1]
+    starts = [0, *(np.flatnonzero(ended[:-1]) + 1)]
+    for start, stop in zip(starts, [*starts[1:], STEPS], strict=True):
+        seen = first if start == 0 else shown[start - 1]
+        seen = np.concatenate([[seen], final[start:stop]])
+        begin(theirs, seen, jax.tree.map(lambda leaf, start=start: leaf[start:], states))
+        for step in range(start, stop):
+            if set_state:
+                set_state(theirs, jax.tree.map(lambda leaf, step=step: leaf[step], states))
+            observation, their_reward, *their_ends, _ = theirs.step(
+                package_action(theirs, action[step])
+            )
+            np.testing.assert_allclose(final[step], observation, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(reward[step], their_reward, rtol=1e-5, atol=1e-7)
+            terminated, truncated = their_ends
+            assert (ends[0][step], ends[1][step]) == (terminated, truncated and not terminated)
+
+
+def play_theirs(task, num_episodes):
+    """Return what episodes of random actions show in their middle, their lengths and returns."""
+    theirs = package_task(task, "Easy")
+    theirs.action_space.seed(0)
+    seen, lengths, totals = [], [], []
+    for episode in range(num_episodes):
+        theirs.reset(seed=episode)
+        observations, total, ended = [], 0.0, False
+        while not ended:
+            observation, reward, terminated, truncated, _ = theirs.step(
+                theirs.action_space.sample()
+            )
+            observations.append(observation)
+            total, ended = total + reward, terminated or truncated
+        seen.append(observations[len(observations) // 2])
+        lengths.append(len(observations))
+        totals.append(total)
+    return np.array(seen, float).reshape(num_episodes, -1), lengths, totals
+
+
+@pytest.mark.parametrize("task", [*TASKS, *NOISY])
+def test_random_play_sees_lasts_and_earns_as_in_popgym(task):
+    their_seen, their_lengths, their_returns = play_theirs(task, 80)
+    _, _, final, _, reward, terminated, truncated = play(f"{task}Easy", 20_000, seed=1)
+    ends = np.flatnonzero(terminated | truncated)
+    lengths = np.diff(ends, prepend=-1)
+    # One observation an episode: those of one episode are much alike.
+    seen = final[ends - lengths + 1 + lengths // 2].astype(float).reshape(len(ends), -1)
+    for ours, theirs in [
+        *zip(seen.T[:8], their_seen.T[:8], strict=True),
+        (lengths, their_lengths),
+        (returns(reward, terminated | truncated), their_returns),
+    ]:
+        # Returns that are the same differ by rounding.
+        assert ks_2samp(np.round(ours, 4), np.round(theirs, 4)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("task", NOISY)
+@pytest.mark.parametrize("level", LEVELS)
+def test_noise_is_popgyms_and_stays_within_the_space(task, level):
+    env, _ = environments.make(f"memory::{task}{level}")
+    theirs = package_task(task, level)
+    assert theirs.noise_sigma[0] == env.noise_sigma
+    space = env.observation_space(None)
+    np.testing.assert_allclose(theirs.observation_space.high, space.high, rtol=1e-6)
+    _, states, _, final, *_ = play_with_states(task + level, 20_000)
+    final, kept = final[:-1], states.time[1:] > 0
+    true = states.body[1:, ::2] if "Cart" in task else _direction(states.angle[1:])
+    assert (np.abs(final) <= space.high).all()
+    # Clipping both sides alike leaves the middle as it is: its quartiles are those of a normal.
+    noise = (final - true)[kept]
+    whole = np.abs(true[kept]) + 0.6745 * env.noise_sigma < space.high
+    for axis in range(2):
+        quarter = np.percentile(noise[whole[:, axis], axis], [25, 75])
+        np.testing.assert_allclose(quarter, 0.6745 * env.noise_sigma * np.array([-1, 1]), rtol=0.1)
+
+
+def _direction(angle):
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def test_velocities_are_seen_from_the_second_observation_on_as_in_popgym():
+    first, states, shown, _, _, _, terminated, _ = play_with_states("VelocityOnlyCartPoleEasy", 400)
+    np.testing.assert_allclose(first, states.body[0, ::2], rtol=1e-5)
+    begun, body = terminated[:-1], states.body[1:]
+    np.testing.assert_allclose(shown[:-1][begun], body[begun][:, ::2], rtol=1e-5)
+    np.testing.assert_allclose(shown[:-1][~begun], body[~begun][:, 1::2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("CountRecallEasy", {"kinds": "colours"}, "CountRecall.kinds must be one of colors, suits"),
+        ("ConcentrationEasy", {"kinds": "suits"}, "must be one with an even number of cards"),
+        ("MineSweeperEasy", {"num_mines": 14}, "MineSweeper.num_mines must be a whole number from"),
+        ("BattleshipEasy", {"board_size": 7}, "Battleship.board_size must be a whole number of at"),
+        ("StatelessCartPoleEasy", {"noise_sigma": -0.1}, "StatelessCartPole.noise_sigma must be"),
+        ("AutoencodeEasy", {"num_decks": 0}, "Autoencode.num_decks must be a whole number of at"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(name, params, words):
+    with pytest.raises(ValueError, match=words):
+        environments.make(f"memory::{name}", **params)
