@@ -72,9 +72,8 @@ class Autoencode(Task):
         remaining = jnp.where(watching, left, state.remaining)
         asked = state.cards[state.position - 1]
         reward = jnp.where(watching, 0.0, jnp.where(action == asked, worth, -worth))
-        # Nothing is written where nothing is shown.
-        place = jnp.where(watching, state.position, state.cards.size)
-        cards = state.cards.at[place].set(drawn, mode="drop")
+        is_new = watching & (jnp.arange(state.cards.size) == state.position)
+        cards = jnp.where(is_new, drawn, state.cards)
         position = state.position + jnp.where(watching, 1, -1)
         mode = jnp.where(watching & (remaining.sum() > 0), WATCH, PLAY)
         state = AutoencodeState(cards, position, mode, remaining)

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, PyTree
 
+from memorax.environments.memory.cards import draw_in_proportion
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_whole
@@ -31,15 +31,26 @@ class BattleshipState:
     time: PyTree
 
 
-def places_for_ship(board_size: int, ship_size: int) -> Bool[np.ndarray, "places squares"]:
-    """Return the squares of every place where a ship can lie on an empty board."""
-    corners, steps = np.arange(board_size - ship_size + 1), np.arange(ship_size)
-    lines = np.arange(board_size)
-    along = corners[:, None, None] + steps
-    across = board_size * lines[None, :, None] + along
-    down = lines[None, :, None] + board_size * along
-    squares = np.concatenate([across, down]).reshape(-1, ship_size)
-    return (squares[:, :, None] == np.arange(board_size**2)).any(axis=1)
+def place_ship(key: Array, board: Bool[Array, "size size"], ship_size: int) -> Array:
+    """Return the board with one more ship, across or down, all free places as likely.
+
+    The package draws places until one is free, which comes to the same.
+    """
+    size = board.shape[0]
+    corners = size - ship_size + 1
+    parts = range(ship_size)
+    across = sum(board[:, part : part + corners].astype(jnp.int32) for part in parts) == 0
+    down = sum(board[part : part + corners].astype(jnp.int32) for part in parts) == 0
+    free = jnp.concatenate([across.ravel(), down.ravel()])
+    place = draw_in_proportion(key, free.astype(jnp.int32))
+    is_down = place >= across.size
+    row, column = jnp.divmod(
+        jnp.where(is_down, place - across.size, place), jnp.where(is_down, size, corners)
+    )
+    rows, columns = jnp.arange(size)[:, None], jnp.arange(size)
+    height, width = jnp.where(is_down, ship_size, 1), jnp.where(is_down, 1, ship_size)
+    in_rows = (rows >= row) & (rows < row + height)
+    return board | (in_rows & (columns >= column) & (columns < column + width))
 
 
 @dataclass(frozen=True)
@@ -70,13 +81,10 @@ class Battleship(Task):
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
-        ships = jnp.zeros(self.board_size**2, bool)
+        board = jnp.zeros((self.board_size, self.board_size), bool)
         for size, ship_key in zip(SHIP_SIZES, jax.random.split(key, len(SHIP_SIZES)), strict=True):
-            # The package draws until a place is free, which makes all free places as likely.
-            places = jnp.asarray(places_for_ship(self.board_size, size))
-            free = ~(places & ships).any(axis=1)
-            place = jax.random.categorical(ship_key, jnp.where(free, 0.0, -jnp.inf))
-            ships |= places[place]
+            board = place_ship(ship_key, board, size)
+        ships = board.ravel()
         return jnp.int32(0), BattleshipState(ships, jnp.zeros_like(ships), jnp.int32(0))
 
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
@@ -84,7 +92,7 @@ class Battleship(Task):
         squares, targets = self.board_size**2, sum(SHIP_SIZES)
         hit = state.ships[action] & ~state.guessed[action]
         reward = jnp.where(hit, 1 / targets, -1 / (squares - targets))
-        guessed = state.guessed.at[action].set(True)
+        guessed = state.guessed | (jnp.arange(squares) == action)
         time = state.time + 1
         sunk = (guessed | ~state.ships).all()
         state = BattleshipState(state.ships, guessed, time)

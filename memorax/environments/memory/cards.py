@@ -30,5 +30,17 @@ def draw_card(key: Array, remaining: PyTree) -> tuple[Array, Array]:
     That is the order of a shuffled deck, drawn as it is needed, so that no deck has to be shuffled
     wherever an episode may begin.
     """
-    card = jax.random.categorical(key, jnp.log(remaining)).astype(jnp.int32)
-    return card, remaining.at[card].add(-1)
+    card = draw_in_proportion(key, remaining)
+    # Compared rather than indexed: XLA scatters one copy after the other on CPU.
+    return card, remaining - (jnp.arange(remaining.size) == card)
+
+
+def draw_in_proportion(key: Array, weights: PyTree) -> Array:
+    """Draw an index as often as its weight, a whole number, says; one random number is enough.
+
+    Where all weights are zero, the last index is returned.
+    """
+    bounds = jnp.cumsum(weights)
+    drawn = jax.random.randint(key, (), 0, bounds[-1])
+    index = jnp.sum(bounds <= drawn, dtype=jnp.int32)
+    return jnp.minimum(index, bounds.size - 1)
