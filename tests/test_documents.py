@@ -1,28 +1,38 @@
+import ast
 import json
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from memorax.experiments import command_line
+from memorax.experiments.torsos import TORSOS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONGEST_CELL = 25
+LESS_TRAINING = (
+    *("--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8", "--features", "8"),
+)
 COMMANDS = ("train", "evaluate", "compare", "report", "environments")
 
 
+def all_blocks(document):
+    """Return a document's code blocks, each with its language, "" if it names none."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.M | re.S)
+
+
 def blocks(document, language):
-    """Return the code blocks of a document in a language, "" for those that name none."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.M | re.S)
-    return [block for name, block in found if name == language]
+    return [block for name, block in all_blocks(document) if name == language]
 
 
-def commands(block):
-    """Return the calls of ``memorax`` in a block, a list of arguments each."""
+def calls(block):
+    """Return the commands of a block of shell, a list of words each."""
     lines = block.replace("\\\n", " ").splitlines()
-    calls = [shlex.split(line, comments=True) for line in lines]
-    return [call[1:] for call in calls if call[:1] == ["memorax"]]
+    return [call for line in lines if (call := shlex.split(line, comments=True))]
 
 
 def documents_with(language):
@@ -54,7 +64,9 @@ def test_every_command_is_understood(document, monkeypatch):
 
     monkeypatch.setattr(command_line, "_parse", parse_only)
     for block in blocks(document, "shell"):
-        for arguments in commands(block):
+        for program, *arguments in calls(block):
+            if program != "memorax":
+                continue
             if "--help" in arguments:
                 with pytest.raises(SystemExit, match="0"):
                     command_line.main(arguments)
@@ -100,3 +112,39 @@ def test_the_table_of_sequence_models_says_what_was_measured():
             ratio(name, "both", 16, 1024),
             ratio(name, "forward", 1, 1),
         ]
+
+
+def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(TORSOS, "decay", None)  # so that the script's own is taken back, too
+    targets = (ROOT / "Makefile").read_text()
+    less = {"train": (*LESS_TRAINING, "--num-envs", "4"), "compare": LESS_TRAINING}
+
+    def run(program, *arguments):
+        options = (*arguments, *less.get(arguments[0], ()))
+        if program == "memorax":
+            assert command_line.main(options) == 0
+        else:
+            monkeypatch.setattr(sys, "argv", [program, *options])
+            with pytest.raises(SystemExit, match="0"):
+                runpy.run_path(program, run_name="__main__")
+
+    for language, block in all_blocks(ROOT / "docs" / "tutorial.md"):
+        if language == "python":
+            (cell,) = (node for node in ast.parse(block).body if isinstance(node, ast.ClassDef))
+            assert cell.end_lineno - cell.lineno < LONGEST_CELL
+            Path(block.splitlines()[0].removeprefix("# ")).write_text(block)
+            continue
+        for program, *arguments in calls(block):
+            match program:
+                case "make":
+                    assert f"\n{arguments[0]}:" in targets
+                case "source":
+                    assert arguments == [".venv/bin/activate"]
+                case "python":
+                    run(*arguments)
+                case _:
+                    run(program, *arguments)
+    table = (tmp_path / "comparisons" / "decay" / "table.csv").read_text()
+    assert "decay" in table
+    assert (tmp_path / "comparisons" / "decay" / "report.html").is_file()
