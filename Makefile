@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint bench learn install
+.PHONY: demo test lint docs bench learn install
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memorax needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all-envs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all-envs,dev,docs]'
 	@touch $@
 
 # Train a GRU on a task that needs memory, beside the same network without memory.
@@ -25,6 +25,10 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+# The pages of docs/ as a site in site/.
+docs: $(INSTALLED)
+	@$(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/training.py

@@ -1,16 +1,150 @@
+import ast
+import json
 import re
+import runpy
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from memorax.experiments import command_line
+from memorax.experiments.torsos import TORSOS
+
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONGEST_CELL = 25
+LESS_TRAINING = (
+    *("--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8", "--features", "8"),
+)
+COMMANDS = ("train", "evaluate", "compare", "report", "environments")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/inspect.md"])
+def all_blocks(document):
+    """Return a document's code blocks, each with its language, "" if it names none."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.M | re.S)
+
+
+def blocks(document, language):
+    return [block for name, block in all_blocks(document) if name == language]
+
+
+def calls(block):
+    """Return the commands of a block of shell, a list of words each."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [call for line in lines if (call := shlex.split(line, comments=True))]
+
+
+def documents_with(language):
+    return [
+        pytest.param(document, id=str(document.relative_to(ROOT)))
+        for document in DOCUMENTS
+        if blocks(document, language)
+    ]
+
+
+class Parsed(BaseException):
+    """The options were understood; nothing is to be run."""
+
+
+@pytest.mark.parametrize("document", documents_with("python"))
 def test_every_code_block_runs(document, as_a_user, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)
-    assert blocks
-    namespace = {"__name__": document}
-    for block in blocks:
-        exec(compile(block, document, "exec"), namespace)
+    namespace = {"__name__": document.name}
+    for block in blocks(document, "python"):
+        exec(compile(block, document.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("document", documents_with("shell"))
+def test_every_command_is_understood(document, monkeypatch):
+    parse = command_line._parse
+
+    def parse_only(*arguments, **keywords):
+        raise Parsed(parse(*arguments, **keywords))
+
+    monkeypatch.setattr(command_line, "_parse", parse_only)
+    for block in blocks(document, "shell"):
+        for program, *arguments in calls(block):
+            if program != "memorax":
+                continue
+            if "--help" in arguments:
+                with pytest.raises(SystemExit, match="0"):
+                    command_line.main(arguments)
+            else:
+                with pytest.raises(Parsed):
+                    command_line.main(arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_commands_stand_in_blocks_that_the_tests_read(document):
+    known = "|".join(COMMANDS)
+    for block in blocks(document, ""):
+        assert not re.search(rf"^memorax ({known})( |$)", block, re.M), block
+
+
+def test_the_table_of_sequence_models_says_what_was_measured():
+    results = ROOT / "docs" / "results"
+    horizon = json.loads((results / "memory_horizon.json").read_text())
+    reached = {row["model"]: row for row in horizon["rows"]}
+    timed = {
+        (row["model"], row["passes"], row["batch"], row["time"]): row["milliseconds"]
+        for row in json.loads((results / "sequence_models.json").read_text())["rows"]
+    }
+
+    def ratio(*key):
+        if key not in timed:
+            return "-"
+        return f"{timed[key]['ours'] / timed[key]['(d) Flax GRU']:.2f}"
+
+    rows = re.findall(
+        r"^\| ([\w -]+) \| `\w+` \|(.*) \|$",
+        (ROOT / "docs" / "sequence_models.md").read_text(),
+        re.M,
+    )
+    assert {name for name, _ in rows} == set(reached)
+    for name, columns in rows:
+        row = reached[name]
+        furthest = horizon["time"] - 1
+        assert columns.split(" | ") == [
+            f" {row['parameters']:,}",
+            f"{row['carry_bytes']:,}",
+            f"{furthest} or more" if row["reach"] == furthest else f"{row['reach']}",
+            ratio(name, "both", 16, 1024),
+            ratio(name, "forward", 1, 1),
+        ]
+
+
+def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(TORSOS, "decay", None)  # so that the script's own is taken back, too
+    targets = (ROOT / "Makefile").read_text()
+    less = {"train": (*LESS_TRAINING, "--num-envs", "4"), "compare": LESS_TRAINING}
+
+    def run(program, *arguments):
+        options = (*arguments, *less.get(arguments[0], ()))
+        if program == "memorax":
+            assert command_line.main(options) == 0
+        else:
+            monkeypatch.setattr(sys, "argv", [program, *options])
+            with pytest.raises(SystemExit, match="0"):
+                runpy.run_path(program, run_name="__main__")
+
+    for language, block in all_blocks(ROOT / "docs" / "tutorial.md"):
+        if language == "python":
+            (cell,) = (node for node in ast.parse(block).body if isinstance(node, ast.ClassDef))
+            assert cell.end_lineno - cell.lineno < LONGEST_CELL
+            Path(block.splitlines()[0].removeprefix("# ")).write_text(block)
+            continue
+        for program, *arguments in calls(block):
+            match program:
+                case "make":
+                    assert f"\n{arguments[0]}:" in targets
+                case "source":
+                    assert arguments == [".venv/bin/activate"]
+                case "python":
+                    run(*arguments)
+                case _:
+                    run(program, *arguments)
+    table = (tmp_path / "comparisons" / "decay" / "table.csv").read_text()
+    assert "decay" in table
+    assert (tmp_path / "comparisons" / "decay" / "report.html").is_file()
