@@ -28,7 +28,7 @@ lint: $(INSTALLED)
 
 # The pages of docs/ as a site in site/.
 docs: $(INSTALLED)
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/training.py

@@ -54,6 +54,7 @@ def model(prefix, dtype):
 @pytest.mark.parametrize("prefix", ["noconv", "conv"])
 def test_cell_computes_what_the_authors_layer_does(prefix, dtype):
     with jax.enable_x64(dtype is np.float64):
+        apply = jax.jit(model(prefix, dtype).apply)
         variables = {"params": {"cell": cast(parameters(prefix), dtype)}}
         runs = {
             "fresh": ("x", None, None, "y", "T"),
@@ -62,15 +63,15 @@ def test_cell_computes_what_the_authors_layer_does(prefix, dtype):
         }
         for inputs, done, start, outputs, end in runs.values():
             initial_carry = None if start is None else cast(carry(prefix, start), dtype)
-            actual = model(prefix, dtype).apply(
-                variables, cast(CASE[inputs], dtype), done, initial_carry
-            )
+            actual = apply(variables, cast(CASE[inputs], dtype), done, initial_carry)
             expected = carry(prefix, end), CASE[f"{prefix}_{outputs}"]
             assert_golden(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("prefix", ["noconv", "conv"])
 def test_initial_bias_is_that_of_the_authors_layer(prefix):
-    variables = model(prefix, np.float32).init(jax.random.key(0), cast(CASE["x"], np.float32))
+    variables = jax.jit(model(prefix, np.float32).init)(
+        jax.random.key(0), cast(CASE["x"], np.float32)
+    )
     bias = variables["params"]["cell"]["bias"].swapaxes(0, 1)
     assert_golden(bias, CASE[f"{prefix}_default_bias_ifzo"], np.float32)

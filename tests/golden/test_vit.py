@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -86,10 +88,9 @@ def test_features_are_those_of_hugging_face(pooling, dtype):
             pooling=pooling,
             param_dtype=dtype,
         )
-        actual, captured = model.apply(
-            {"params": cast(parameters(pooling), dtype)},
-            cast(IMAGE, dtype),
-            capture_intermediates=lambda module, _: module.name == "norm",
+        apply = partial(model.apply, capture_intermediates=lambda module, _: module.name == "norm")
+        actual, captured = jax.jit(apply)(
+            {"params": cast(parameters(pooling), dtype)}, cast(IMAGE, dtype)
         )
         (last_norm,) = captured["intermediates"]["norm"]["__call__"]
         assert_golden((actual, last_norm), (expected, tokens), dtype)

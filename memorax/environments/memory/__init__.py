@@ -10,6 +10,7 @@ from memorax.environments.memory.cart_pole import StatelessCartPole, VelocityOnl
 from memorax.environments.memory.concentration import Concentration
 from memorax.environments.memory.count_recall import CountRecall
 from memorax.environments.memory.higher_lower import HigherLower
+from memorax.environments.memory.key_to_door import KeyToDoor
 from memorax.environments.memory.memory_chain import MemoryChain
 from memorax.environments.memory.mine_sweeper import MineSweeper
 from memorax.environments.memory.multiarmed_bandit import MultiarmedBandit
@@ -27,6 +28,7 @@ __all__ = [
     "Concentration",
     "CountRecall",
     "HigherLower",
+    "KeyToDoor",
     "MemoryChain",
     "MineSweeper",
     "MultiarmedBandit",
@@ -73,6 +75,7 @@ _TASKS: dict[str, tuple[type[Task], dict[str, Any]]] = {
     **_levels("StatelessCartPole", StatelessCartPole, max_episode_length=(200, 400, 600)),
     **_levels("StatelessPendulum", StatelessPendulum, max_episode_length=(200, 150, 100)),
     **_levels("VelocityOnlyCartPole", VelocityOnlyCartPole, max_episode_length=(200, 400, 600)),
+    "KeyToDoor": (KeyToDoor, {}),
     "MemoryChain": (MemoryChain, {}),
     "TMazePassive": (TMaze, {}),
     "TMazeActive": (TMaze, {"active": True}),

@@ -39,9 +39,9 @@ def place_ship(key: Array, board: Bool[Array, "size size"], ship_size: int) -> A
     size = board.shape[0]
     corners = size - ship_size + 1
     parts = range(ship_size)
-    across = sum(board[:, part : part + corners].astype(jnp.int32) for part in parts) == 0
-    down = sum(board[part : part + corners].astype(jnp.int32) for part in parts) == 0
-    free = jnp.concatenate([across.ravel(), down.ravel()])
+    across = jnp.stack([board[:, part : part + corners] for part in parts]).any(axis=0)
+    down = jnp.stack([board[part : part + corners] for part in parts]).any(axis=0)
+    free = ~jnp.concatenate([across.ravel(), down.ravel()])
     place = draw_in_proportion(key, free.astype(jnp.int32))
     is_down = place >= across.size
     row, column = jnp.divmod(

@@ -31,8 +31,8 @@ class MultiarmedBandit(Task):
     """Each action pulls an arm, which pays or not; each episode's arms are new.
 
     Observations tell whether the last pull paid. One that pays earns 1 / steps of an episode, one
-    that does not loses as much. Without the previous action
-    (``memorax train --torso rl2_gru`` reads it) what paid cannot be known.
+    that does not loses as much. What paid can only be known with the previous action
+    (``memorax train --previous-inputs``).
 
     Attributes:
         num_bandits: Arms.

@@ -5,7 +5,7 @@ import pytest
 
 from memorax import environments
 from memorax.environments import memory
-from tests.environments.memory.playing import play, returns
+from tests.environments.memory.playing import play, play_with_states, returns
 
 
 # Levels differ in sizes alone.
@@ -99,3 +99,48 @@ def test_who_dawdles_in_a_maze_loses_what_the_penalty_says():
 
     assert mean_return("TMazePassive", stand, 1_100) == pytest.approx(-1.1, abs=1e-4)
     assert mean_return("TMazePassive", stand, 1_100, late_penalty=False) == 0
+
+
+def towards(observation, row, column):
+    """Return the action that walks towards a square whose place is given from -1 to 1."""
+    down, right = row - observation[0], column - observation[1]
+    sideways = jnp.where(right > 0, 0, 2)
+    return jnp.where(abs(right) > 1e-3, sideways, jnp.where(down > 0, 3, 1))
+
+
+def test_a_door_is_opened_by_who_took_the_key_and_remembers_its_colour():
+    def walk(remembered):
+        def choose(key, observation, memory):
+            memory = jnp.where(observation[7] != 0, observation[7], memory)
+            to_key = towards(observation, observation[5], observation[6])
+            to_door = towards(observation, -1.0, remembered(memory))
+            idle = jnp.where(observation[3] == 1, 3, 1)
+            in_first_room = (observation[2] == 1) & (observation[7] != 0)
+            action = jnp.where(in_first_room, to_key, idle)
+            return memory, jnp.where(observation[4] == 1, to_door, action).astype(jnp.int32)
+
+        return choose
+
+    sizes = {"num_apples": 0, "steps_with_apples": 4}
+    right = mean_return("KeyToDoor", walk(lambda memory: memory), 3_000, **sizes)
+    wrong = mean_return("KeyToDoor", walk(lambda memory: -memory), 3_000, **sizes)
+    guess = mean_return("KeyToDoor", walk(lambda memory: 1.0), 3_000, **sizes)
+    assert (right, wrong) == (1, 0)
+    assert abs(guess - 0.5) < 0.15
+
+
+def test_without_the_key_no_door_opens_and_apples_are_worth_a_tenth():
+    _, states, _, _, _, reward, terminated, _ = play_with_states("KeyToDoor", 5_000)
+    room = (states.time >= 10).astype(int) + (states.time >= 25)
+    assert set(np.round(reward[room == 0], 3)) == {0}
+    assert set(np.round(reward[room == 1], 3)) == {0, np.float32(0.1)}
+    opened = (room == 2) & (reward > 0)
+    assert opened.any()
+    np.testing.assert_array_equal(states.held[opened], states.color[opened])
+    gone = states.apples[:-1].sum((1, 2)) - states.apples[1:].sum((1, 2))
+    np.testing.assert_array_equal(
+        gone[~terminated[:-1]],
+        (room == 1)[:-1][~terminated[:-1]] * np.round(10 * reward[:-1][~terminated[:-1]]),
+    )
+    ends = np.flatnonzero(terminated)
+    assert np.diff(ends, prepend=-1).max() == 35
