@@ -75,7 +75,7 @@ class MineSweeper(Task):
         viewed = state.viewed.at[square].set(True)
         around = jax.lax.dynamic_slice(jnp.pad(state.mines, 1), square, (3, 3))
         time = state.time + 1
-        ended = struck | jnp.all(viewed | state.mines)
+        ended = struck | jnp.logical_or(viewed, state.mines).all()
         state = MineSweeperState(state.mines, viewed, time)
         return around.sum(dtype=jnp.int32), state, reward, ended, time >= safe
 
