@@ -34,6 +34,8 @@ TASKS = (
     "Concentration",
     "CountRecall",
     "HigherLower",
+    "LabyrinthEscape",
+    "LabyrinthExplore",
     "MineSweeper",
     "MultiarmedBandit",
     "RepeatFirst",

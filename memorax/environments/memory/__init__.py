@@ -11,6 +11,7 @@ from memorax.environments.memory.concentration import Concentration
 from memorax.environments.memory.count_recall import CountRecall
 from memorax.environments.memory.higher_lower import HigherLower
 from memorax.environments.memory.key_to_door import KeyToDoor
+from memorax.environments.memory.labyrinth import LabyrinthEscape, LabyrinthExplore
 from memorax.environments.memory.memory_chain import MemoryChain
 from memorax.environments.memory.mine_sweeper import MineSweeper
 from memorax.environments.memory.multiarmed_bandit import MultiarmedBandit
@@ -29,6 +30,8 @@ __all__ = [
     "CountRecall",
     "HigherLower",
     "KeyToDoor",
+    "LabyrinthEscape",
+    "LabyrinthExplore",
     "MemoryChain",
     "MineSweeper",
     "MultiarmedBandit",
@@ -61,6 +64,8 @@ _TASKS: dict[str, tuple[type[Task], dict[str, Any]]] = {
     ),
     **_levels("CountRecall", CountRecall, num_decks=(1, 2, 4), kinds=("colors", "suits", "ranks")),
     **_levels("HigherLower", HigherLower, num_decks=(1, 2, 3)),
+    **_levels("LabyrinthEscape", LabyrinthEscape, maze_size=(10, 14, 18)),
+    **_levels("LabyrinthExplore", LabyrinthExplore, maze_size=(10, 14, 18)),
     **_levels("MineSweeper", MineSweeper, size=(4, 6, 8), num_mines=(2, 6, 10)),
     **_levels(
         "MultiarmedBandit",

@@ -9,10 +9,11 @@ from gymnasium import spaces
 from scipy.stats import ks_2samp
 
 from memorax import environments
+from memorax.environments.memory import maze
 from tests.environments.memory.playing import play, play_with_states, returns
 
 LEVELS = ("Easy", "Medium", "Hard")
-STEPS = 1_000
+STEPS = 1_100
 
 
 class Chance:
@@ -84,6 +85,14 @@ def place_ships(theirs, seen, states):
     theirs.board = states.ships[0].reshape(theirs.board.shape).astype(np.int8)
 
 
+def lay_out_maze(theirs, seen, states):
+    theirs.reset(seed=0)
+    theirs.maze.grid = states.grid[0].astype(np.int8)
+    theirs.position = tuple(states.position[0].tolist())
+    theirs.explored = states.explored[0].astype(np.int8)
+    theirs.pos_reward_scale = 1 / (states.grid[0] == 0).sum()
+
+
 def begin_body(theirs, seen, states):
     theirs.reset(seed=0)
     # Their noise is zero, and ours is told apart from the dynamics below.
@@ -108,6 +117,8 @@ TASKS = {
     "MultiarmedBandit": ("multiarmed_bandit", "MultiarmedBandit", begin_bandit, None),
     "MineSweeper": ("minesweeper", "MineSweeper", lay_mines, None),
     "Battleship": ("battleship", "Battleship", place_ships, None),
+    "LabyrinthEscape": ("labyrinth_escape", "LabyrinthEscape", lay_out_maze, None),
+    "LabyrinthExplore": ("labyrinth_explore", "LabyrinthExplore", lay_out_maze, None),
     "StatelessCartPole": (
         "position_only_cartpole",
         "PositionOnlyCartPole",
@@ -191,7 +202,7 @@ def play_theirs(task, num_episodes):
 
 @pytest.mark.parametrize("task", [*TASKS, *NOISY])
 def test_random_play_sees_lasts_and_earns_as_in_popgym(task):
-    their_seen, their_lengths, their_returns = play_theirs(task, 80)
+    their_seen, their_lengths, their_returns = play_theirs(task, 50)
     _, _, final, _, reward, terminated, truncated = play(f"{task}Easy", 20_000, seed=1)
     ends = np.flatnonzero(terminated | truncated)
     lengths = np.diff(ends, prepend=-1)
@@ -204,6 +215,44 @@ def test_random_play_sees_lasts_and_earns_as_in_popgym(task):
     ]:
         # Returns that are the same differ by rounding.
         assert ks_2samp(np.round(ours, 4), np.round(theirs, 4)).pvalue > 1e-3
+
+
+def dead_ends(grids):
+    """Return in how many cells of each maze a way ends."""
+    cells = grids[:, 1::2, 1::2]
+    walls = np.pad(grids, ((0, 0), (1, 1), (1, 1)))
+    ways = sum(np.roll(walls, shift, axis)[:, 1:-1, 1:-1] for shift in (1, -1) for axis in (1, 2))
+    return (cells & (ways[:, 1::2, 1::2] == 1)).sum((1, 2))
+
+
+def test_mazes_are_carved_and_entered_as_the_packages_are():
+    keys = jax.random.split(jax.random.key(0), 400)
+    grids = np.asarray(jax.jit(jax.vmap(lambda key: maze.carve(key, 5)))(keys))
+    starts, ends = jax.jit(jax.vmap(lambda key: maze.entrances(key, 5)))(keys)
+    theirs = package_task("LabyrinthEscape", "Easy")
+    their_grids, their_starts, their_ends = [], [], []
+    for seed in range(200):
+        theirs.reset(seed=seed)
+        their_grids.append(theirs.maze.grid != 1)
+        their_starts.append(theirs.maze.start)
+        their_ends.append(theirs.maze.end)
+    their_grids = np.array(their_grids)
+    # Theirs are open at both entrances.
+    their_grids[:, [0, -1]] = their_grids[:, :, [0, -1]] = False
+    assert not grids[:, [0, -1]].any()
+    assert not grids[:, :, [0, -1]].any()
+    for ours, packages in [
+        (dead_ends(grids), dead_ends(their_grids)),
+        (grids.sum((1, 2)), their_grids.sum((1, 2))),
+        *zip(np.asarray(starts).T, np.array(their_starts).T, strict=True),
+        *zip(np.asarray(ends).T, np.array(their_ends).T, strict=True),
+        *zip(
+            grids[:, 1:4, 1:6].reshape(400, -1).T,
+            their_grids[:, 1:4, 1:6].reshape(200, -1).T,
+            strict=True,
+        ),
+    ]:
+        assert ks_2samp(ours.astype(int), packages.astype(int)).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("task", NOISY)
@@ -246,6 +295,7 @@ def test_velocities_are_seen_from_the_second_observation_on_as_in_popgym():
         ("MineSweeperEasy", {"num_mines": 14}, "MineSweeper.num_mines must be a whole number from"),
         ("BattleshipEasy", {"board_size": 7}, "Battleship.board_size must be a whole number of at"),
         ("StatelessCartPoleEasy", {"noise_sigma": -0.1}, "StatelessCartPole.noise_sigma must be"),
+        ("LabyrinthEscapeEasy", {"maze_size": 7}, "LabyrinthEscape.maze_size must be even, got 7"),
         ("AutoencodeEasy", {"num_decks": 0}, "Autoencode.num_decks must be a whole number of at"),
     ],
 )

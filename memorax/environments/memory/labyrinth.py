@@ -1,0 +1,143 @@
+"""Find the way out of a maze, or see all of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.environments.memory.maze import (
+    FREE,
+    GOAL,
+    OBSTACLE,
+    START,
+    carve,
+    entrances,
+    view,
+)
+from memorax.environments.memory.task import Advance, Task
+from memorax.environments.spaces import Box, Discrete, Space
+from memorax.validation import check_whole
+
+MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
+"""Left, right, up and down, in rows and columns."""
+NO_MOVE = len(MOVES)
+
+
+@struct.dataclass
+class LabyrinthState:
+    """The state of ``LabyrinthEscape`` and ``LabyrinthExplore``.
+
+    Attributes:
+        grid: What is where, of shape (maze_size + 1, maze_size + 1).
+        explored: Where the agent has been.
+        position: The agent's row and column, of shape (2,).
+        time: Steps since the episode began.
+    """
+
+    grid: PyTree
+    explored: PyTree
+    position: PyTree
+    time: PyTree
+
+
+@dataclass(frozen=True)
+class LabyrinthEscape(Task):
+    """Find the exit of a maze, which is new in every episode.
+
+    Observations are the three by three squares around the agent (0 free, 1 obstacle, 2 start,
+    3 goal) and the last action, 4 at first; actions are left, right, up and down, and to walk
+    against an obstacle changes nothing. The exit, opposite to the start, earns 1 and terminates the
+    episode; each step loses 1 / episode_length, and a time limit ends it a step before that.
+
+    At the upper and left edge the squares begin at the edge, as in the package.
+
+    Attributes:
+        maze_size: Squares along each side but one; even.
+        episode_length: One more than the time limit.
+
+    Raises:
+        ValueError: If the maze is odd or has less than 6 squares a side, or there is no step.
+
+    Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7,
+    which warns that its mazes can be solved without memory.
+    """
+
+    maze_size: int = 10
+    episode_length: int = 1024
+
+    def __post_init__(self):
+        """Check the fields."""
+        name = type(self).__name__
+        check_whole(f"{name}.maze_size", self.maze_size, 6)
+        if self.maze_size % 2:
+            raise ValueError(f"{name}.maze_size must be even, got {self.maze_size}")
+        check_whole(f"{name}.episode_length", self.episode_length, 2)
+
+    def _mark_goal(self, grid, goal):
+        return grid.at[goal[0], goal[1]].set(GOAL)
+
+    def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return an episode's first observation and its state."""
+        maze_key, entrances_key = jax.random.split(key)
+        cells = self.maze_size // 2
+        start, goal = entrances(entrances_key, cells)
+        grid = jnp.where(carve(maze_key, cells), FREE, OBSTACLE)
+        grid = self._mark_goal(grid, goal).at[start[0], start[1]].set(START)
+        explored = jnp.zeros(grid.shape, bool).at[start[0], start[1]].set(True)
+        state = LabyrinthState(grid, explored, start, jnp.int32(0))
+        return self._observe(state, jnp.int32(NO_MOVE)), state
+
+    def _observe(self, state, action):
+        return jnp.append(view(state.grid, state.position), action.astype(jnp.int32))
+
+    def _move(self, state, action):
+        """Return the state after an action, and whether it led to a new square."""
+        ahead = jnp.clip(state.position + jnp.array(MOVES)[action], 0, self.maze_size)
+        blocked = state.grid[ahead[0], ahead[1]] == OBSTACLE
+        row, column = position = jnp.where(blocked, state.position, ahead)
+        places = jnp.arange(self.maze_size + 1)
+        here = (places[:, None] == row) & (places == column)
+        is_new = ~state.explored[row, column]
+        explored = state.explored | here
+        return LabyrinthState(state.grid, explored, position, state.time + 1), is_new
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode."""
+        state, _ = self._move(state, action)
+        escaped = state.grid[state.position[0], state.position[1]] == GOAL
+        reward = jnp.where(escaped, 1.0, 0.0) - 1 / self.episode_length
+        limit = state.time >= self.episode_length - 1
+        return self._observe(state, action), state, reward, escaped, limit
+
+    def observation_space(self, params: Any) -> Space:
+        """Return the squares in sight, and the last action."""
+        return Box(jnp.int32(0), jnp.array([GOAL] * 9 + [NO_MOVE]), (10,), jnp.int32)
+
+    def action_space(self, params: Any) -> Space:
+        """Return left, right, up and down."""
+        return Discrete(len(MOVES))
+
+
+@dataclass(frozen=True)
+class LabyrinthExplore(LabyrinthEscape):
+    """See all of a maze, which is new in every episode and has no exit.
+
+    Observations, actions and the time limit as in ``LabyrinthEscape``. A new square earns
+    1 / free squares, any other step loses 1 / episode_length, and the episode terminates when all
+    squares have been walked on.
+    """
+
+    def _mark_goal(self, grid, goal):
+        return grid
+
+    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
+        """Act once within an episode."""
+        state, is_new = self._move(state, action)
+        free = (state.grid == FREE).sum()
+        reward = jnp.where(is_new, 1 / free, -1 / self.episode_length)
+        seen_all = jnp.all(state.explored == (state.grid != OBSTACLE))
+        limit = state.time >= self.episode_length - 1
+        return self._observe(state, action), state, reward, seen_all, limit
