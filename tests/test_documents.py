@@ -13,11 +13,12 @@ from memorax.experiments.torsos import TORSOS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 LONGEST_CELL = 25
 LESS_TRAINING = (
     *("--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8", "--features", "8"),
 )
-COMMANDS = ("train", "evaluate", "compare", "report", "environments")
+COMMANDS = ("train", "evaluate", "export", "compare", "report", "environments")
 
 
 def all_blocks(document):
@@ -47,7 +48,11 @@ class Parsed(BaseException):
     """The options were understood; nothing is to be run."""
 
 
-@pytest.mark.parametrize("document", documents_with("python"))
+@pytest.mark.parametrize(
+    "document",
+    # The tutorial's blocks are files that its commands need; it is walked below.
+    [param for param in documents_with("python") if param.values[0] != TUTORIAL],
+)
 def test_every_code_block_runs(document, as_a_user, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": document.name}
@@ -121,18 +126,25 @@ def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkey
     less = {"train": (*LESS_TRAINING, "--num-envs", "4"), "compare": LESS_TRAINING}
 
     def run(program, *arguments):
-        options = (*arguments, *less.get(arguments[0], ()))
+        options = [*arguments]
+        if arguments and arguments[0] in less:
+            options += less[arguments[0]]
         if program == "memorax":
             assert command_line.main(options) == 0
-        else:
-            monkeypatch.setattr(sys, "argv", [program, *options])
-            with pytest.raises(SystemExit, match="0"):
-                runpy.run_path(program, run_name="__main__")
+            return
+        monkeypatch.setattr(sys, "argv", [program, *options])
+        code = 0
+        try:
+            runpy.run_path(program, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        assert code == 0
 
-    for language, block in all_blocks(ROOT / "docs" / "tutorial.md"):
+    for language, block in all_blocks(TUTORIAL):
         if language == "python":
-            (cell,) = (node for node in ast.parse(block).body if isinstance(node, ast.ClassDef))
-            assert cell.end_lineno - cell.lineno < LONGEST_CELL
+            for node in ast.parse(block).body:
+                if isinstance(node, ast.ClassDef):
+                    assert node.end_lineno - node.lineno < LONGEST_CELL
             Path(block.splitlines()[0].removeprefix("# ")).write_text(block)
             continue
         for program, *arguments in calls(block):

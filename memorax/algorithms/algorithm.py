@@ -41,11 +41,11 @@ class Algorithm:
         """Act, then learn."""
         raise NotImplementedError(f"{type(self).__name__} must implement _update")
 
-    def _policy(
+    def policy(
         self, state: Any, deterministic: bool
     ) -> tuple[Network, PyTree, Callable[[Array, Any], Array]]:
         """Return the network that acts, its parameters, and (key, its output) -> action."""
-        raise NotImplementedError(f"{type(self).__name__} must implement _policy")
+        raise NotImplementedError(f"{type(self).__name__} must implement policy")
 
     @partial(jax.jit, static_argnames=("self", "num_steps"))
     def train(self, key: Array, state: Any, num_steps: int) -> tuple[Any, Metrics]:
@@ -92,7 +92,7 @@ class Algorithm:
         """
         check_positive(f"{type(self).__name__}.evaluate: num_episodes", num_episodes)
         check_positive(f"{type(self).__name__}.evaluate: max_steps", max_steps)
-        network, params, choose = self._policy(state, deterministic)
+        network, params, choose = self.policy(state, deterministic)
 
         def act(key, timestep, carry):
             carry, output = apply_step(network, params, timestep, carry)

@@ -165,11 +165,14 @@ class DQN(ReplayAlgorithm):
         params = init_network(self.network, key, timestep)
         return DQNLearner(params, params, self.optimizer.init(params), jnp.int32(0))
 
-    def _policy(self, state: ReplayState, deterministic: bool):
-        epsilon = 0.0 if deterministic else self.config.epsilon_end
+    def policy(self, state: ReplayState, deterministic: bool):
+        """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):
-            return epsilon_greedy(key, heads.expected_value(output), epsilon)
+            values = heads.expected_value(output)
+            if deterministic:
+                return values.argmax(axis=-1)
+            return epsilon_greedy(key, values, self.config.epsilon_end)
 
         return self.network, state.params, choose
 

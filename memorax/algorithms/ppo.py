@@ -286,7 +286,9 @@ class PPO(Algorithm):
             carry=self._initial_carry(),
         )
 
-    def _policy(self, state: PPOState, deterministic: bool):
+    def policy(self, state: PPOState, deterministic: bool):
+        """Return what acts: the network, its parameters and how it chooses."""
+
         def choose(key, output):
             distribution = heads.main_output(output)
             return distribution.mode() if deterministic else distribution.sample(seed=key)

@@ -171,11 +171,14 @@ class PQN(Algorithm):
             carry=self.network.initialize_carry(self.config.num_envs),
         )
 
-    def _policy(self, state: PQNState, deterministic: bool):
-        epsilon = 0.0 if deterministic else self.config.epsilon_end
+    def policy(self, state: PQNState, deterministic: bool):
+        """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):
-            return epsilon_greedy(key, heads.expected_value(output), epsilon)
+            values = heads.expected_value(output)
+            if deterministic:
+                return values.argmax(axis=-1)
+            return epsilon_greedy(key, values, self.config.epsilon_end)
 
         return self.network, state.params, choose
 

@@ -164,7 +164,9 @@ class SAC(ReplayAlgorithm):
         }
         return SACLearner(params, params["critic"], self.optimizer.init(params))
 
-    def _policy(self, state: ReplayState, deterministic: bool):
+    def policy(self, state: ReplayState, deterministic: bool):
+        """Return what acts: the network, its parameters and how it chooses."""
+
         def choose(key, distribution):
             return distribution.mode() if deterministic else distribution.sample(seed=key)
 

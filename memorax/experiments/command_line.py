@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic
+from typing import Annotated, Any, Generic, Literal
 
 import jax
 import tyro
@@ -20,7 +20,9 @@ from memorax.experiments.comparison import ComparisonFolder, check_cells, compar
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.evaluation import evaluate_model, table
+from memorax.experiments.export import export
 from memorax.experiments.listing import matching_names, suites_table
+from memorax.experiments.policy import load_step
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import (
@@ -39,6 +41,7 @@ Memory for reinforcement learning agents, in JAX.
 commands:
   train          train a memory on a task, beside its memoryless twin
   evaluate       repeat the evaluation of a finished run
+  export         write a trained agent's step as a program that runs without memorax
   compare        train several memories on several tasks, and put them into one table
   report         turn a comparison into a single page
   environments   list suites, and the tasks that match a pattern
@@ -69,6 +72,26 @@ class Evaluate:
     """The run's folder."""
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write an agent's deterministic step as a program that runs without memorax.
+
+    The folder has the program, signature.json with the names, shapes and dtypes of what it takes
+    and returns, and initial_carry.npz.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+    output: Path | None = None
+    """The folder to make; None: RUN/export-FORMAT. One that exists is refused."""
+    format: Literal["stablehlo", "onnx"] = "stablehlo"
+    """StableHLO, by jax.export for cpu, cuda and tpu, or ONNX."""
+    model: str | None = None
+    """The torso's name; None: the run's own, not its memoryless twin."""
+    seed: int = 0
+    """Which of the run's seeds."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "export": _export,
         "compare": _compare,
         "report": _report,
         "environments": _environments,
@@ -172,6 +196,17 @@ def _train(arguments: list[str]) -> int:
         return 1
     console.print(f"go on with 'memorax train --run-folder {folder.path} --resume'")
     return 130
+
+
+def _export(arguments: list[str]) -> int:
+    options = _parse(Export, "memorax export", arguments)
+    output = options.output or options.run / f"export-{options.format}"
+    try:
+        step = load_step(options.run, options.model, options.seed)
+        print(export(step, options.format, output))
+    except (ValueError, ModuleNotFoundError) as error:
+        raise BadInputError(error) from error
+    return 0
 
 
 def _take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:

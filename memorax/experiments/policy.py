@@ -1,0 +1,196 @@
+"""Acting with what a run has learned, outside of training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from memorax.algorithms import Algorithm
+from memorax.algorithms.acting import Timestep, apply_step
+from memorax.environments import Box, Discrete
+from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.training import make_agents, restore
+from memorax.validation import check_whole, unknown_name
+
+Carry = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class PolicyStep:
+    """One deterministic step of a trained agent, as a pure function of arrays.
+
+    Attributes:
+        agent: The agent, its environment wrapped as the command line does.
+        state: The state of one seed.
+        reads_reward: Whether the network reads the previous reward.
+    """
+
+    agent: Algorithm
+    state: Any
+    reads_reward: bool
+
+    @cached_property
+    def _policy(self) -> tuple[Any, PyTree, Callable[..., Array]]:
+        return self.agent.policy(self.state, deterministic=True)
+
+    @cached_property
+    def _structure(self) -> Any:
+        return jax.tree.structure(self._fresh())
+
+    def _fresh(self):
+        space = self.agent.env.action_space(self.agent.env_params)
+        action = (
+            jnp.zeros(1, jnp.int32)
+            if isinstance(space, Discrete)
+            else jnp.zeros((1, *space.shape), space.dtype)
+        )
+        return self._policy[0].initialize_carry(1), action
+
+    @property
+    def initial_carry(self) -> Carry:
+        """What is remembered before anything was seen: the memory and the last action, flat."""
+        return tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(self._fresh()))
+
+    @property
+    def observation(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of the task's own observations, without a batch."""
+        # Outside of what clips actions and flattens observations.
+        wrapped: Any = self.agent.env
+        space = wrapped.env.env.observation_space(self.agent.env_params)
+        if isinstance(space, Box):
+            return jax.ShapeDtypeStruct(space.shape, space.dtype)
+        return jax.ShapeDtypeStruct((), jnp.int32)
+
+    def __call__(
+        self, observation: Array, carry: Carry, done: Array, reward: Array | None = None
+    ) -> tuple[Array, Carry]:
+        """Act once.
+
+        Args:
+            observation: As the task shows it, without a batch.
+            carry: What the last call returned, or ``initial_carry``.
+            done: bool; true where the observation is the first of an episode.
+            reward: float; what the last action earned. Only if ``reads_reward``.
+
+        Returns:
+            The action that the task takes, without a batch, and the new carry.
+        """
+        network, params, choose = self._policy
+        memory, action = jax.tree.unflatten(self._structure, carry)
+        clipping: Any = self.agent.env
+        env_params = self.agent.env_params
+        observation = clipping.env.observe(jax.random.key(0), observation, env_params)
+        earned = jnp.float32(0) if reward is None else reward
+        timestep = Timestep(observation[None], done[None], action, earned[None])
+        memory, output = apply_step(network, params, timestep, memory)
+        action = choose(jax.random.key(0), output)[:, 0].astype(action.dtype)
+        space = clipping.action_space(env_params)
+        taken = jnp.clip(action, space.low, space.high) if isinstance(space, Box) else action
+        return taken[0], tuple(jax.tree.leaves((memory, action)))
+
+
+def load_step(run: Path, model: str | None, seed: int) -> PolicyStep:
+    """Return the step of one of a run's agents, from the run's last checkpoint.
+
+    Args:
+        run: The run's folder.
+        model: The torso's name; None: the run's own, not its memoryless twin.
+        seed: Which of the run's seeds.
+
+    Raises:
+        ValueError: If there is no such run, model or seed, or no checkpoint.
+        ModuleNotFoundError: If the task's suite is not installed.
+    """
+    folder = RunFolder.open(run)
+    config = folder.config()
+    model = config.torso if model is None else model
+    if model not in config.models:
+        raise ValueError(unknown_name(f"model of {run},", model, config.models))
+    check_whole("seed", seed, 0, config.num_seeds - 1)
+    agent = make_agents(config)[model]
+    state = jax.tree.map(lambda leaf: leaf[seed], restore(config, model, agent, folder))
+    return PolicyStep(agent, state, config.previous_inputs)
+
+
+class Policy:
+    """A trained agent that acts in any Gymnasium loop, one episode after the other.
+
+    It takes its most likely or most valued action, as ``memorax evaluate`` does, and keeps what it
+    remembers by itself::
+
+        policy = Policy.load("runs/my-run")
+        observation, _ = env.reset()
+        policy.reset()
+        action = policy(observation)
+
+    Args:
+        step: The step of an agent.
+    """
+
+    def __init__(self, step: PolicyStep):
+        self._step = jax.jit(step.__call__)
+        self._reads_reward = step.reads_reward
+        self._initial_carry = step.initial_carry
+        self._observation = step.observation
+        self.reset()
+
+    @classmethod
+    def load(cls, run: str | Path, model: str | None = None, seed: int = 0) -> "Policy":
+        """Return an agent of a run, as its last checkpoint has it.
+
+        Args:
+            run: The run's folder.
+            model: The torso's name; None: the run's own, not its memoryless twin.
+            seed: Which of the run's seeds.
+
+        Raises:
+            ValueError: If there is no such run, model or seed, or no checkpoint.
+            ModuleNotFoundError: If the task's suite is not installed.
+        """
+        return cls(load_step(Path(run), model, seed))
+
+    def reset(self) -> None:
+        """Begin an episode: everything before it is forgotten."""
+        self._carry = self._initial_carry
+        self._done = True
+
+    def __call__(self, observation: Any, reward: float | None = None) -> np.ndarray:
+        """Act once.
+
+        Args:
+            observation: As the task shows it, of its shape and dtype.
+            reward: What the last action earned; needed if the run has ``previous_inputs``, but at
+                an episode's first step.
+
+        Returns:
+            The action: a whole number of shape (), or an array of the action space's shape.
+
+        Raises:
+            ValueError: If the observation is of another shape or dtype, or the reward is missing.
+        """
+        observation = self._checked(np.asarray(observation))
+        if reward is None and self._reads_reward and not self._done:
+            raise ValueError("Policy: this agent also reads what its last action earned: reward")
+        reward = None if not self._reads_reward else jnp.float32(reward or 0.0)
+        action, self._carry = self._step(observation, self._carry, jnp.bool_(self._done), reward)
+        self._done = False
+        return np.asarray(action)
+
+    def _checked(self, observation):
+        expected = self._observation
+        same = observation.dtype == expected.dtype
+        if expected.shape == ():
+            # A choice is a whole number, of whatever width Python or NumPy has made it.
+            same = np.issubdtype(observation.dtype, np.integer)
+        if observation.shape != expected.shape or not same:
+            raise ValueError(
+                f"Policy: the observation must be {expected.dtype} of shape {expected.shape}, got "
+                f"{observation.dtype} of shape {observation.shape}"
+            )
+        return observation.astype(expected.dtype)
