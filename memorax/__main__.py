@@ -1,5 +1,6 @@
 """The command ``memorax``, which answers before all that it needs is imported."""
 
+import os
 import sys
 
 LONG_RUNNING = "train", "compare"
@@ -12,7 +13,14 @@ def main() -> int:
         print(f"memorax {sys.argv[1]}: starting", flush=True)
     from memorax.experiments import command_line  # noqa: PLC0415
 
-    return command_line.main()
+    try:
+        code = command_line.main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, such as head, has seen enough; Python would complain at exit too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from memorax.experiments.comparison_results import (
     scores_over_tasks,
     table,
     to_csv,
+    to_markdown,
 )
 from memorax.experiments.comparison_results import to_json as results_to_json
 from memorax.experiments.config import to_json as run_to_json
@@ -33,7 +34,8 @@ class ComparisonFolder(Folder):
     """Where a comparison keeps its configuration, its runs and its results.
 
     ``config.json``, ``runs/TASK/MODEL/`` (a run folder each), and when all runs have finished
-    ``results.json``, ``table.csv``, ``learning_curves.png`` and ``performance_profiles.png``.
+    ``results.json``, ``table.csv``, ``table.md``, ``learning_curves.png`` and
+    ``performance_profiles.png``.
 
     Args:
         path: The folder.
@@ -162,6 +164,7 @@ def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -
         panels["score on all tasks"] = scores
     plot_performance_profiles(folder.path / "performance_profiles.png", panels)
     folder.write("table.csv", to_csv(rows))
+    folder.write("table.md", to_markdown(config, rows, diverged))
     folder.write("results.json", results_to_json(config, rows, diverged))
     console.print(table(config, rows, diverged))
     console.print(f"results: {folder.path}; as one page: memorax report {folder.path}")

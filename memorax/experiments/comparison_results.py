@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -198,6 +199,20 @@ def to_csv(rows: list[Row]) -> str:
         values = " ".join(map(repr, row.seed_values))
         writer.writerow(asdict(row) | {"seed_values": values})
     return file.getvalue()
+
+
+def to_markdown(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
+    """Write the table down for a page, a table for each task and what its columns mean."""
+    titles = header(config)
+    lines = []
+    for task, of_task in itertools.groupby(rows, key=lambda row: row.task):
+        lines += [f"**{task}**", "", _markdown_row(titles), _markdown_row(["---"] * len(titles))]
+        lines += [*(_markdown_row(formatted(row)) for row in of_task), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes(config, diverged))]) + "\n"
+
+
+def _markdown_row(columns: list[str]) -> str:
+    return f"| {' | '.join(columns)} |"
 
 
 def header(config: CompareConfig) -> list[str]:

@@ -18,10 +18,13 @@ from memorax.networks import (
     Memoroid,
     MinGRUCell,
     MinGRUConfig,
+    RoPE,
     RTUCell,
     RTUConfig,
     S5Cell,
     S5Config,
+    SelfAttention,
+    SelfAttentionConfig,
     SHMCell,
     SHMConfig,
     architectures,
@@ -33,6 +36,9 @@ from memorax.networks import (
 
 HEADS = 4
 """Of the models that have some, each a quarter of the features wide."""
+
+CONTEXT_LENGTH = 128
+"""How many steps attention sees, the latest included."""
 
 STEPS_PER_TRIAL = 128
 """How long RL²'s memory lasts."""
@@ -52,6 +58,9 @@ TORSOS: dict[str, Callable[[int], Any]] = {
     "ffm": lambda features: Memoroid(FFMCell(FFMConfig(features))),
     "linear_attention": lambda features: Memoroid(
         LinearAttentionCell(LinearAttentionConfig(features, HEADS, max(features // HEADS, 1)))
+    ),
+    "attention": lambda features: SelfAttention(
+        SelfAttentionConfig(features, HEADS, CONTEXT_LENGTH, positional_embedding=RoPE())
     ),
     "gtrxl": architectures.gtrxl,
     "transformer_xl": architectures.transformer_xl,

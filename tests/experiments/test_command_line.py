@@ -222,3 +222,11 @@ def test_help_without_a_command_lists_the_commands(capsys):
     assert main(["--help"]) == 0
     assert "train" in capsys.readouterr().out
     assert main([]) == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "memorax", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

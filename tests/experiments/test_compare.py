@@ -46,6 +46,9 @@ def test_every_model_on_every_task_is_a_run_and_a_row(finished):
         assert (finished / picture).read_bytes().startswith(b"\x89PNG")
     with (finished / "table.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 6
+    page = (finished / "table.md").read_text().splitlines()
+    assert [f"**{task}**" in page for task in (*TASKS, "all tasks")] == [True] * 3
+    assert sum(line.startswith(("| gru |", "| mlp |")) for line in page) == 6
 
 
 def test_a_comparison_goes_on_where_it_stopped(finished, tmp_path, capsys):
