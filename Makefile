@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint docs bench learn install
+.PHONY: demo test test-exhaustive lint docs bench learn install
 
 install: $(INSTALLED)
 
@@ -18,7 +18,10 @@ demo: $(INSTALLED)
 	@$(BIN)/memorax train
 
 test: $(INSTALLED)
-	@$(BIN)/pytest -n auto --dist loadgroup
+	@$(BIN)/pytest -n auto --dist loadgroup -m 'not exhaustive'
+
+test-exhaustive: $(INSTALLED)
+	@$(BIN)/pytest -n auto --dist loadgroup -m exhaustive
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

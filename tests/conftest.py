@@ -15,8 +15,10 @@ import jax
 import jaxtyping
 import pytest
 
+from tests import compilation_cache
+
 # Nearly all the time goes into compiling small programs, so even the smallest are kept.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".cache" / "jax"))
+jax.config.update("jax_compilation_cache_dir", str(compilation_cache.FOLDER))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -45,6 +47,12 @@ def few_memory_maps():
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+def pytest_sessionstart(session):
+    """Keep what earlier runs have compiled from growing without limit."""
+    if not hasattr(session.config, "workerinput"):
+        compilation_cache.forget_oldest(compilation_cache.FOLDER, compilation_cache.MOST_BYTES)
 
 
 def pytest_runtest_setup(item):

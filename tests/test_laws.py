@@ -12,6 +12,10 @@ def same_worker(entry: Entry):
     return pytest.mark.xdist_group(entry.name)
 
 
+def exhaustive_unless_float32(precision: laws.Precision):
+    return [] if precision is laws.FLOAT32 else [pytest.mark.exhaustive]
+
+
 @pytest.mark.parametrize(
     ("law", "entry", "precision"),
     [
@@ -20,7 +24,7 @@ def same_worker(entry: Entry):
             entry,
             precision,
             id=f"{precision.name}-{law.__name__}-{entry.name}",
-            marks=same_worker(entry),
+            marks=[same_worker(entry), *exhaustive_unless_float32(precision)],
         )
         for precision in PRECISIONS
         for law in laws.LAWS
@@ -41,7 +45,13 @@ def test_model_keeps_the_law(law, entry: Entry, precision: laws.Precision):
         for name, alternative in entry.alternatives.items()
     ],
 )
-@pytest.mark.parametrize("precision", PRECISIONS, ids=lambda precision: precision.name)
+@pytest.mark.parametrize(
+    "precision",
+    [
+        pytest.param(precision, id=precision.name, marks=exhaustive_unless_float32(precision))
+        for precision in PRECISIONS
+    ],
+)
 def test_implementations_give_one_answer(
     build: Build, alternative: Build, precision: laws.Precision
 ):

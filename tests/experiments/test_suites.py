@@ -28,6 +28,7 @@ SMALL = (
 )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "suite", [pytest.param(suite, marks=pytest.mark.extra(suite)) for suite in TASKS]
 )
