@@ -22,6 +22,7 @@ from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
 from memorax.experiments.listing import matching_names, suites_table
+from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.policy import load_step
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
@@ -176,6 +177,7 @@ def _train(arguments: list[str]) -> int:
         options = _resume(options, algorithm, arguments)
     _enable_compilation_cache()
     try:
+        check_installed(options.config.loggers)
         agents = make_agents(options.config)
         if options.resume and options.run_folder:
             folder = RunFolder.open(options.run_folder)

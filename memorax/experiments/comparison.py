@@ -25,6 +25,7 @@ from memorax.experiments.comparison_results import (
 )
 from memorax.experiments.comparison_results import to_json as results_to_json
 from memorax.experiments.config import to_json as run_to_json
+from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
 from memorax.experiments.run_folder import Folder, RunFolder, make_folder
 from memorax.experiments.training import DivergedError, make_agents, run
@@ -98,7 +99,9 @@ def check_cells(config: CompareConfig) -> None:
 
     Raises:
         ValueError: If parts do not fit each other; nothing is compiled or written by then.
+        ModuleNotFoundError: If a logger or a task is not installed.
     """
+    check_installed(config.loggers)
     for cell in config.cells:
         make_agents(cell.config)
 

@@ -150,7 +150,7 @@ def from_json(path: Path) -> CompareConfig:
         fields: dict[str, Any] = json.loads(path.read_text())
         for name, algorithm in ALGORITHMS.items():
             fields[name] = algorithm(**fields[name])
-        for name in ("environments", "torsos", "algorithms", "value_range"):
+        for name in ("environments", "torsos", "algorithms", "value_range", "loggers"):
             fields[name] = tuple(fields[name])
         if fields["return_ranges"] is not None:
             fields["return_ranges"] = tuple(tuple(pair) for pair in fields["return_ranges"])

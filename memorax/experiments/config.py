@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
+from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.torsos import TORSOS
 from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
@@ -79,6 +80,9 @@ class Settings:
     """Fresh episodes that each seed plays at the end, with its most likely actions."""
     checkpoint_every: int = 100_000
     """Environment steps between checkpoints."""
+    loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
+    """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
+    progress or dashboard in the terminal."""
 
     def __post_init__(self):
         """Check the fields."""
@@ -96,6 +100,7 @@ class Settings:
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
         check_whole("seed", self.seed, 0, 2**32 - 1)
+        check_names(self.loggers)
 
 
 # A dataclass lists the fields of its last base first.
@@ -178,7 +183,8 @@ def from_json(path: Path) -> TrainConfig:
         fields["algorithm"] = ALGORITHMS[algorithm.pop("name")](**algorithm)
         if fields["environment_parameters"] is not None:
             fields["environment_parameters"] = tuple(fields["environment_parameters"])
-        fields["value_range"] = tuple(fields["value_range"])
+        for name in fields.keys() & {"value_range", "loggers"}:
+            fields[name] = tuple(fields[name])
         return TrainConfig(**fields)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no configuration of a run: {error}") from error

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Float, Int, PyTree
-from tensorboardX import SummaryWriter
 
 from memorax.experiments.config import TrainConfig, from_json, to_json
 
@@ -60,8 +58,8 @@ def make_folder(kind: str, path: Path) -> None:
 class RunFolder(Folder):
     """Where a run keeps its configuration, metrics and checkpoints.
 
-    ``config.json``, ``metrics.csv`` (a row for each model, seed and update), ``timing.json``,
-    ``tensorboard/`` (means over seeds), ``checkpoints/MODEL/STEP/``, ``learning_curve.png``,
+    ``config.json``, ``metrics.csv`` (a row for each model, seed and update) and what other loggers
+    leave, ``timing.json``, ``checkpoints/MODEL/STEP/``, ``learning_curve.png``,
     ``evaluation.json``.
 
     Args:
@@ -141,54 +139,6 @@ class Checkpoints:
         self._manager.close()
 
 
-class MetricsLog:
-    """The metrics of one model of a run, as CSV rows and TensorBoard events.
-
-    Args:
-        folder: The run's folder.
-        model: The model's name.
-        step: Where the model goes on from; what was logged after it is dropped.
-    """
-
-    def __init__(self, folder: RunFolder, model: str, step: int):
-        self._folder = folder
-        self._model = model
-        self._rows = [
-            row for row in read_metrics(folder) if row["model"] != model or int(row["step"]) <= step
-        ]
-        self._writer = SummaryWriter(
-            str(folder.path / "tensorboard" / model), purge_step=step + 1 if step else None
-        )
-
-    def append(self, steps: Iterable[int], metrics: Mapping[str, Any]) -> None:
-        """Add the metrics of some updates, arrays of shape (seeds, updates)."""
-        arrays = {name: np.asarray(values) for name, values in metrics.items()}
-        for update, step in enumerate(steps):
-            for name, values in arrays.items():
-                if not np.all(np.isnan(values[:, update])):
-                    self._writer.add_scalar(name, np.nanmean(values[:, update]), step)
-            for seed in range(len(next(iter(arrays.values())))):
-                values = {name: array[seed, update] for name, array in arrays.items()}
-                self._rows.append({"model": self._model, "seed": seed, "step": step} | values)
-
-    def flush(self) -> None:
-        """Write everything down, before the checkpoint that it belongs to."""
-        self._writer.flush()
-        if not self._rows:
-            return
-        partial = self._folder.path / ".metrics.csv.partial"
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self._rows[0]))
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(partial, self._folder.path / "metrics.csv")
-
-    def close(self) -> None:
-        """Write everything down and let go of the files."""
-        self.flush()
-        self._writer.close()
-
-
 class Stopwatch:
     """How long one model of a run has trained, compilation left out, in ``timing.json``.
 
@@ -223,11 +173,18 @@ def read_timing(folder: RunFolder) -> dict[str, Any]:
 
 def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
     """Return the rows of ``metrics.csv``, none if there is no such file yet."""
-    path = folder.path / "metrics.csv"
+    return list(csv.DictReader(whole_lines(folder.path / "metrics.csv")))
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file with their ends, none if it does not exist.
+
+    A last one without an end was torn: whoever wrote it was killed.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8") as file:
+        return [line for line in file if line.endswith("\n")]
 
 
 def read_curves(folder: RunFolder) -> dict[str, Curves]:

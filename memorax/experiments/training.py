@@ -17,9 +17,10 @@ from memorax.environments import process_failure, release
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
+from memorax.experiments.loggers.combined import CombinedLogger
+from memorax.experiments.loggers.logger import LoggedModel
 from memorax.experiments.plotting import plot_learning_curve
-from memorax.experiments.progress import TrainingProgress
-from memorax.experiments.run_folder import Checkpoints, MetricsLog, RunFolder, Stopwatch
+from memorax.experiments.run_folder import Checkpoints, RunFolder, Stopwatch
 
 
 class Interrupt:
@@ -153,17 +154,14 @@ def _train_model(
     total_steps = _total_steps(config)
     chunk_steps = _chunk_updates(num_updates(config)) * agent.steps_per_update
     saved_step = step
-    with (
-        contextlib.closing(MetricsLog(folder, model, step)) as log,
-        TrainingProgress(console, model, total_steps, step, config.num_seeds) as progress,
-    ):
+    logged = LoggedModel(folder, config, model, step, total_steps, console)
+    with contextlib.closing(CombinedLogger(config.loggers, logged)) as log:
         train = (
             jax.jit(jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1)
             .lower(_train_keys(config, step), state, chunk_steps)
             .compile()
         )
         compile_seconds = time.perf_counter() - started
-        progress.compiled()
         while step < total_steps and not interrupt.wanted:
             chunk_started = time.perf_counter()
             state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
@@ -172,10 +170,9 @@ def _train_model(
             steps = range(
                 step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
             )
-            log.append(steps, metrics)
+            log.append(steps, metrics, seconds)
             _check_losses(config, model, steps, metrics, saved_step, folder)
             step += chunk_steps
-            progress.advance(chunk_steps, seconds, np.asarray(metrics["episode_return"]))
             if step - saved_step >= config.checkpoint_every:
                 log.flush()
                 stopwatch.flush()

@@ -11,7 +11,7 @@ import pytest
 
 from memorax.experiments.command_line import main
 from memorax.experiments.config import ALGORITHMS, TrainConfig
-from memorax.experiments.progress import TrainingProgress
+from memorax.experiments.loggers.progress import ProgressBar
 from memorax.experiments.run_folder import RunFolder, read_metrics
 from memorax.experiments.training import make_agents, restore
 
@@ -78,15 +78,15 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
     finished, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "interrupted"
-    advance = TrainingProgress.advance
+    append = ProgressBar.append
 
-    def advance_and_interrupt(self, *arguments):
-        advance(self, *arguments)
+    def append_and_interrupt(self, *arguments):
+        append(self, *arguments)
         if not folder.joinpath("interrupted-once").exists():
             folder.joinpath("interrupted-once").touch()
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(TrainingProgress, "advance", advance_and_interrupt)
+    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
     assert train(folder) == 130
     told = " ".join(capsys.readouterr().out.split())
     assert "gru at 32 of 192 steps is kept" in told

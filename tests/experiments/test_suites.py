@@ -61,17 +61,17 @@ def test_a_dying_environment_ends_the_run_which_goes_on_from_its_checkpoint(tmp_
     command += ["--num-envs", "2", "--num-steps", "4", "--total-steps", "64"]
     command += ["--evaluation-episodes", "2", "--checkpoint-every", "32"]
 
-    from memorax.experiments.progress import TrainingProgress
+    from memorax.experiments.loggers.progress import ProgressBar
 
-    advance = TrainingProgress.advance
+    append = ProgressBar.append
 
-    def advance_until_it_fails(self, *arguments):
-        advance(self, *arguments)
-        if len(read_metrics(RunFolder(folder))) > 0:
+    def append_until_it_fails(self, *arguments):
+        append(self, *arguments)
+        if (folder / "checkpoints" / "gru" / "32").is_dir():
             flaw.touch()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingProgress, "advance", advance_until_it_fails)
+        patch.setattr(ProgressBar, "append", append_until_it_fails)
         assert main(command) == 1
     error = capsys.readouterr().err
     assert "RuntimeError: three is too much" in error

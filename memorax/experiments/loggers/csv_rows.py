@@ -1,0 +1,50 @@
+"""Metrics as a table."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from memorax.experiments.loggers.line_file import LineFile
+from memorax.experiments.loggers.logger import LoggedModel, Metrics, rows
+
+
+class CsvLogger:
+    """``metrics.csv``: a row for each model, seed and update.
+
+    Args:
+        logged: What is logged.
+    """
+
+    def __init__(self, logged: LoggedModel):
+        self._logged = logged
+        self._header: list[str] = []
+        self._file = LineFile(logged.folder.path / "metrics.csv", self._keep)
+
+    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+        """Add the rows of some updates."""
+        text = io.StringIO()
+        columns = ["model", "seed", "step", *metrics]
+        writer = csv.DictWriter(text, fieldnames=self._header or columns)
+        if not self._header:
+            self._header = columns
+            writer.writeheader()
+        writer.writerows(rows(self._logged.model, steps, metrics))
+        self._file.append(text.getvalue())
+
+    def flush(self) -> None:
+        """Return when the rows are safe on disk."""
+        self._file.sync()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _keep(self, lines: list[str]) -> list[str]:
+        """Drop the rows after the step that the model goes on from."""
+        table = csv.DictReader(lines)
+        self._header = list(table.fieldnames or ())
+        return lines[:1] + [
+            line
+            for line, row in zip(lines[1:], table, strict=True)
+            if row["model"] != self._logged.model or int(row["step"]) <= self._logged.step
+        ]

@@ -1,0 +1,86 @@
+"""What a logger is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.run_folder import RunFolder
+
+Metrics = Mapping[str, Float[np.ndarray, "seeds updates"]]
+"""By name, what each seed had in each of some updates; NaN where it had none."""
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """What a logger is told before training begins.
+
+    Attributes:
+        folder: The run's folder.
+        config: The run's configuration.
+        model: The model that is trained, one of the configuration's.
+        step: Where it goes on from; what was logged after it is dropped or not repeated, for
+            training draws the same again.
+        total_steps: Environment steps of each seed when it will have finished.
+        console: The terminal.
+    """
+
+    folder: RunFolder
+    config: TrainConfig
+    model: str
+    step: int
+    total_steps: int
+    console: Console
+
+
+class Logger(Protocol):
+    """Where the metrics of one model of a run go. It is constructed with a ``LoggedModel``."""
+
+    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+        """Take the metrics of some updates.
+
+        Args:
+            steps: Environment steps of a seed by the end of each update.
+            metrics: The metrics.
+            seconds: How long the updates took.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Write everything down, before the checkpoint that it belongs to."""
+        ...
+
+    def close(self) -> None:
+        """Write everything down and let go of files, processes and the terminal."""
+        ...
+
+
+def rows(model: str, steps: Sequence[int], metrics: Metrics) -> Iterator[dict[str, Any]]:
+    """Yield a row for each update and seed: the model, the seed, the step, and every metric."""
+    num_seeds = len(next(iter(metrics.values())))
+    for update, step in enumerate(steps):
+        for seed in range(num_seeds):
+            values = {name: array[seed, update] for name, array in metrics.items()}
+            yield {"model": model, "seed": seed, "step": step} | values
+
+
+def means_over_seeds(
+    steps: Sequence[int], metrics: Metrics
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield each update's step and the means of its metrics over the seeds that have them."""
+    for update, step in enumerate(steps):
+        values = {name: array[:, update] for name, array in metrics.items()}
+        known = {name: array[~np.isnan(array)] for name, array in values.items()}
+        yield step, {name: float(array.mean()) for name, array in known.items() if array.size}
+
+
+def means_over_updates(values: Float[np.ndarray, "seeds updates"]) -> Float[np.ndarray, " seeds"]:
+    """Return each seed's mean over the updates that have a value, NaN for a seed without any."""
+    known = ~np.isnan(values)
+    sums = np.where(known, values, 0).sum(axis=1)
+    counts = known.sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
