@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from craftax.craftax_env import make_craftax_env_from_name
 from jaxtyping import Array, PyTree
 
-from memorax.environments.environment import Environment
+from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
 from memorax.environments.spaces import Box, Discrete, Space
@@ -46,6 +47,12 @@ class CraftaxEnvironment(EpisodicEnvironment):
         observation, state, reward, done, _ = self._env.step_env(key, state, action, params)
         unlimited = dataclasses.replace(params, max_timesteps=_NEVER)
         return observation, state, reward, self._env.is_terminal(state, unlimited), done
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return the pixels of an environment that shows pixels; the others have no textures."""
+        if "Pixels" not in self.name:
+            return None
+        return np.asarray(255 * self._env.get_obs(state)).round().astype(np.uint8)
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from jaxtyping import Array, Bool, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from memorax.environments.spaces import Space
 
+Frame = UInt8[np.ndarray, "height width 3"]
 Step = tuple[
     PyTree,
     PyTree,
@@ -52,6 +54,31 @@ class Environment:
             state: The state of vectorised copies of this environment.
         """
         return self
+
+    def for_drawing(self) -> "Environment":
+        """Return the environment whose states ``render_frame`` draws.
+
+        The same, but where who makes an environment has to say that it will draw.
+        """
+        return self
+
+    def render_text(self, state: PyTree, params: Any) -> str | None:
+        """Return a state as a picture of characters; None: its observation is all there is to see.
+
+        Args:
+            state: The state of a single copy, with values; not for compiled programs.
+            params: The environment's parameters.
+        """
+        return None
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return a state as a picture; None: the environment does not draw.
+
+        Args:
+            state: As for ``render_text``.
+            params: The environment's parameters.
+        """
+        return None
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -90,9 +90,10 @@ def make_registered(
         raise ModuleNotFoundError(f"{task}: {error}") from error
     observation_space, encode = _observations(task, env.observation_space, observation_key)
     action_space, decode = _actions(task, env.action_space)
+    draws = "rgb_array" in (env.metadata.get("render_modes") or ())
     env.close()
     shape, dtype = _shape_and_dtype(observation_space)
-    process_task = ProcessTask(task, spec, params, encode, decode, shape, dtype)
+    process_task = ProcessTask(task, spec, params, encode, decode, shape, dtype, draws)
     return ProcessEnvironment(process_task, observation_space, action_space), None
 
 

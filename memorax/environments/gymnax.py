@@ -5,14 +5,22 @@ from typing import Any
 
 import gymnax
 import jax.numpy as jnp
+import numpy as np
 from gymnax import registration
 from gymnax.environments import spaces as gymnax_spaces
 from jaxtyping import Array, PyTree
 
-from memorax.environments.environment import Environment, Step
+from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.parameters import check_parameters, signature_defaults
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.validation import unknown_name
+
+# Those that gymnax's visualizer draws.
+_DRAWN = {
+    *("Acrobot-v1", "CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0"),
+    *("Catch-bsuite", "PointRobot-misc", "MetaMaze-misc", "FourRooms-misc", "Pong-misc"),
+    *("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "SpaceInvaders-MinAtar"),
+}
 
 
 class GymnaxEnvironment(Environment):
@@ -41,6 +49,22 @@ class GymnaxEnvironment(Environment):
         )
         reward = jnp.asarray(reward, jnp.float32)
         return observation, state, reward, jnp.asarray(terminated), jnp.asarray(truncated), info
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return what gymnax's visualizer draws; most of its tasks it does not."""
+        if self.name not in _DRAWN:
+            return None
+        # Not at the top: they take a while, and only who watches needs them.
+        from gymnax.visualize import Visualizer  # noqa: PLC0415
+        from matplotlib import pyplot  # noqa: PLC0415
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+
+        visualizer = Visualizer(self._env, params, [state])
+        visualizer.init()
+        canvas = FigureCanvasAgg(visualizer.fig)
+        canvas.draw()
+        pyplot.close(visualizer.fig)
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

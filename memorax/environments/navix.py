@@ -4,10 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import navix
+import numpy as np
 from jaxtyping import Array, PyTree
 from navix.environments.registry import registry
 
-from memorax.environments.environment import Environment
+from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
 from memorax.environments.spaces import Box, Discrete, Space
@@ -50,6 +51,10 @@ class NavixEnvironment(EpisodicEnvironment):
         timestep = self._env._step(state, action)
         terminated, truncated = timestep.is_termination(), timestep.is_truncation()
         return timestep.observation, timestep, timestep.reward, terminated, truncated
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return the whole grid."""
+        return np.asarray(navix.observations.rgb(state.state))
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -34,6 +34,7 @@ class ProcessTask:
         decode: From an action, an array, to Gymnasium's; raises if it is out of range.
         shape: The shape of an encoded observation.
         dtype: Its dtype.
+        draws: Whether it says of itself that it can draw.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ProcessTask:
     decode: Callable[[np.ndarray], Any]
     shape: tuple[int, ...]
     dtype: Any
+    draws: bool = False
 
 
 class Process:
@@ -203,6 +205,18 @@ def step(
     results = (numbers, times, observations, final_observations, rewards, terminated)
     results += (truncated & ~terminated, renewed)
     return tuple(result.reshape((*batch, *result.shape[1:])) for result in results)
+
+
+def render(number: int) -> Any:
+    """Return what an environment draws.
+
+    Raises:
+        EnvironmentProcessError: If it fails to, or is not in this program.
+    """
+    with _lock:
+        if number not in _places:
+            raise EnvironmentProcessError(f"there is no environment of number {number}")
+        return _exchange("render", {number: None})[number]
 
 
 def release(numbers: np.ndarray) -> np.ndarray:

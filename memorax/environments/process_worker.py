@@ -31,6 +31,10 @@ class Worker:
         """Begin episodes; return their first observations."""
         return [self._envs[index].reset(seed=seed)[0] for index, seed in seeds.items()]
 
+    def render(self, indices: dict[int, None]) -> list[Any]:
+        """Return what environments draw."""
+        return [self._envs[index].render() for index in indices]
+
     def step(self, actions: dict[int, Any]) -> list[tuple]:
         """Act once in some environments; one whose episode ends begins the next.
 

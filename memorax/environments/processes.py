@@ -14,7 +14,7 @@ from jax.experimental import io_callback
 from jaxtyping import Array, PyTree
 
 from memorax.environments import process_pool
-from memorax.environments.environment import Environment, Step
+from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
 from memorax.environments.spaces import Space
 
@@ -90,6 +90,31 @@ class ProcessEnvironment(Environment):
         state = ProcessState(number, time, jnp.bool_(False), observation)
         info = {"final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
+
+    def for_drawing(self) -> Environment:
+        """Return the environment whose processes are told to draw, if they can."""
+        if not self._task.draws:
+            return self
+        drawing = dict(self._task.params) | {"render_mode": "rgb_array"}
+        task = dataclasses.replace(self._task, params=drawing)
+        return ProcessEnvironment(task, self._observation_space, self._action_space)
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return what the process draws, if it has been told to; the state is its latest.
+
+        Raises:
+            EnvironmentProcessError: If it fails to.
+            ValueError: If what it draws is no picture.
+        """
+        if self._task.params.get("render_mode") != "rgb_array":
+            return None
+        frame = np.asarray(process_pool.render(int(state.number)))
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError(
+                f"{self._task.name} must draw uint8 of shape (height, width, 3), got "
+                f"{frame.dtype} of shape {frame.shape}"
+            )
+        return frame
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.environment import Environment, Step
+from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.processes import hold
 from memorax.environments.spaces import Box, Space
 from memorax.validation import check_positive
@@ -49,9 +49,24 @@ class Wrapper(Environment):
 
     def for_evaluation(self, state: PyTree) -> Environment:
         """Return the same around what the wrapped environment is evaluated as."""
+        return self._around(self.env.for_evaluation(self.inner_state(state)))
+
+    def for_drawing(self) -> Environment:
+        """Return the same around what the wrapped environment draws as."""
+        return self._around(self.env.for_drawing())
+
+    def _around(self, env):
         wrapper = copy.copy(self)
-        wrapper.env = self.env.for_evaluation(self.inner_state(state))
+        wrapper.env = env
         return wrapper
+
+    def render_text(self, state: PyTree, params: Any) -> str | None:
+        """Return a state as the wrapped environment shows it."""
+        return self.env.render_text(self.inner_state(state), params)
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return a state as the wrapped environment draws it."""
+        return self.env.render_frame(self.inner_state(state), params)
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 from xminigrid import registration
+from xminigrid.rendering import rgb_render
 
-from memorax.environments.environment import Environment
+from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
 from memorax.environments.spaces import Box, Discrete, Space
@@ -36,6 +38,11 @@ class XMiniGridEnvironment(EpisodicEnvironment):
         timestep = self._env.step(params, state, action)
         terminated = timestep.last() & (timestep.discount == 0)
         return timestep.observation, timestep, timestep.reward, terminated, timestep.last()
+
+    def render_frame(self, state: PyTree, params: Any) -> Frame | None:
+        """Return the whole grid, what is in view highlighted."""
+        grid = np.asarray(state.state.grid)
+        return rgb_render.render(grid, state.state.agent, int(params.view_size))
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations: tile and colour of each cell in view."""

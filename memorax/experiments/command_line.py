@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from memorax.environments import process_failure
+from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
@@ -23,6 +24,8 @@ from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
 from memorax.experiments.listing import matching_names, suites_table
 from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.play import Player
+from memorax.experiments.play_terminal import show
 from memorax.experiments.policy import load_step
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
@@ -33,7 +36,7 @@ from memorax.experiments.training import (
     restore,
     run,
 )
-from memorax.validation import unknown_name
+from memorax.validation import check_positive, check_whole, unknown_name
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
 
@@ -42,6 +45,7 @@ Memory for reinforcement learning agents, in JAX.
 commands:
   train          train a memory on a task, beside its memoryless twin
   evaluate       repeat the evaluation of a finished run
+  play           watch an agent play, beside the activity of its memory
   export         write a trained agent's step as a program that runs without memorax
   compare        train several memories on several tasks, and put them into one table
   report         turn a comparison into a single page
@@ -73,6 +77,30 @@ class Evaluate:
     """The run's folder."""
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """Watch an agent play: what it sees and does, beside its memory's activity over time."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder."""
+    model: str | None = None
+    """The torso's name; None: the run's own, not its memoryless twin."""
+    seed: int = 0
+    """Which of the run's seeds."""
+    first_episode: int = 0
+    """Episodes are numbered; every agent that plays one begins it alike."""
+    episodes: int = 1
+    """How many."""
+    max_steps: int = 500
+    """Cut episodes off after so many steps."""
+    output: Path | None = None
+    """Also write an animated picture, a new file that ends in .gif."""
+    frames_per_second: int = 5
+    """Steps shown of a second."""
+    terminal: bool = True
+    """Show it here."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "play": _play,
         "export": _export,
         "compare": _compare,
         "report": _report,
@@ -198,6 +227,44 @@ def _train(arguments: list[str]) -> int:
         return 1
     console.print(f"go on with 'memorax train --run-folder {folder.path} --resume'")
     return 130
+
+
+def _play(arguments: list[str]) -> int:
+    # Not at the top: pictures take a while, and no other command needs them.
+    from memorax.experiments.play_gif import (  # noqa: PLC0415
+        MOST_FRAMES_PER_SECOND,
+        check_output,
+        write_gif,
+    )
+
+    options = _parse(Play, "memorax play", arguments)
+    try:
+        check_whole("first_episode", options.first_episode, 0, 2**31 - 1)
+        check_positive("episodes", options.episodes)
+        check_positive("max_steps", options.max_steps)
+        check_whole("frames_per_second", options.frames_per_second, 1, MOST_FRAMES_PER_SECOND)
+        if options.output is not None:
+            check_output(options.output)
+        elif not options.terminal:
+            raise ValueError("--no-terminal leaves nothing to be seen but by --output")
+        step = load_step(options.run, options.model, options.seed)
+        config = RunFolder.open(options.run).config()
+        player = Player(step, config.task, draw=options.output is not None)
+        played = [
+            player.play(jax.random.fold_in(jax.random.key(0), number), options.max_steps)
+            for number in range(options.first_episode, options.first_episode + options.episodes)
+        ]
+    except (ValueError, ModuleNotFoundError, EnvironmentProcessError) as error:
+        raise BadInputError(error) from error
+    console, model = Console(), options.model or config.torso
+    if options.terminal:
+        show(played, model, console, options.frames_per_second)
+    if options.output is not None:
+        if played[0].moments[0].frame is None:
+            console.print(f"{played[0].task} does not draw: it is shown as text")
+        write_gif(played, model, options.output, options.frames_per_second)
+        console.print(f"picture: {options.output}")
+    return 0
 
 
 def _export(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms import Algorithm
 from memorax.algorithms.acting import Timestep, apply_step
-from memorax.environments import Box, Discrete
+from memorax.environments import Box, Discrete, Environment
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import make_agents, restore
 from memorax.validation import check_whole, unknown_name
@@ -58,11 +58,20 @@ class PolicyStep:
         return tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(self._fresh()))
 
     @property
+    def task(self) -> Environment:
+        """The task itself, without what clips actions and flattens observations around it."""
+        wrapped: Any = self.agent.env
+        return wrapped.env.env
+
+    def memory(self, carry: Carry) -> PyTree:
+        """Return what a carry has of the network's memory, which is all but the last action."""
+        memory, _ = jax.tree.unflatten(self._structure, carry)
+        return memory
+
+    @property
     def observation(self) -> jax.ShapeDtypeStruct:
         """The shape and dtype of the task's own observations, without a batch."""
-        # Outside of what clips actions and flattens observations.
-        wrapped: Any = self.agent.env
-        space = wrapped.env.env.observation_space(self.agent.env_params)
+        space = self.task.observation_space(self.agent.env_params)
         if isinstance(space, Box):
             return jax.ShapeDtypeStruct(space.shape, space.dtype)
         return jax.ShapeDtypeStruct((), jnp.int32)

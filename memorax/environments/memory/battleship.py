@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, PyTree
 
@@ -97,6 +98,12 @@ class Battleship(Task):
         sunk = (guessed | ~state.ships).all()
         state = BattleshipState(state.ships, guessed, time)
         return hit.astype(jnp.int32), state, reward, sunk, time >= squares
+
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the board: S ships, X where they are hit, o where shots have missed."""
+        ships, guessed = np.asarray(state.ships), np.asarray(state.guessed)
+        squares = np.where(ships, np.where(guessed, "X", "S"), np.where(guessed, "o", "·"))
+        return "\n".join(" ".join(row) for row in squares.reshape(self.board_size, -1))
 
     def observation_space(self, params: Any) -> Space:
         """Return whether the last shot hit."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -103,6 +104,17 @@ class Concentration(Task):
 
     def _show(self, state, in_sight):
         return jnp.where(in_sight, state.cards, KINDS[self.kinds])
+
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the cards in rows of 13: kinds face up, (kind) the one that waits, · face down."""
+        places = [
+            f" {kind:x} " if found else f"({kind:x})" if place == int(state.turned) else " · "
+            for place, (kind, found) in enumerate(
+                zip(np.asarray(state.cards).tolist(), np.asarray(state.found), strict=True)
+            )
+        ]
+        rows = (places[start : start + 13] for start in range(0, len(places), 13))
+        return "\n".join("".join(row) for row in rows)
 
     def observation_space(self, params: Any) -> Space:
         """Return the kinds, and one more for face down, at each place."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -144,6 +145,21 @@ class KeyToDoor(Task):
         state = KeyToDoorState(position, state.key, state.color, held, apples, time)
         steps = self.steps_with_key + self.steps_with_apples + self.steps_with_doors
         return self._observe(state), state, reward, at_door | (time >= steps), jnp.bool_(False)
+
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the room: A the agent, K the key, o apples, D the key's door, d the other one."""
+        room, color = int(self._room(state.time)), int(state.color)
+        squares = np.full((self.room_size, self.room_size), "·")
+        if room == KEY_ROOM and int(state.held) == NO_KEY:
+            squares[tuple(np.asarray(state.key))] = "K"
+        elif room == APPLE_ROOM:
+            squares[np.asarray(state.apples)] = "o"
+        elif room == DOOR_ROOM:
+            squares[0, 0], squares[0, -1] = ("D", "d") if color < 0 else ("d", "D")
+        squares[tuple(np.asarray(state.position))] = "A"
+        held = "held" if int(state.held) else "not held"
+        title = f"room of the {('key', 'apples', 'doors')[room]}; the key ({color}) is {held}"
+        return "\n".join([title, *("".join(row) for row in squares)])
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -111,6 +112,14 @@ class LabyrinthEscape(Task):
         reward = jnp.where(escaped, 1.0, 0.0) - 1 / self.episode_length
         limit = state.time >= self.episode_length - 1
         return self._observe(state, action), state, reward, escaped, limit
+
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the maze: A the agent, S the start, G the exit, · where the agent has been."""
+        grid = np.asarray(state.grid)
+        squares = np.array(list(" █SG"))[grid]
+        squares[np.asarray(state.explored) & (grid == FREE)] = "·"
+        squares[tuple(np.asarray(state.position))] = "A"
+        return "\n".join("".join(row) for row in squares)
 
     def observation_space(self, params: Any) -> Space:
         """Return the squares in sight, and the last action."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -78,6 +79,13 @@ class MineSweeper(Task):
         ended = struck | jnp.logical_or(viewed, state.mines).all()
         state = MineSweeperState(state.mines, viewed, time)
         return around.sum(dtype=jnp.int32), state, reward, ended, time >= safe
+
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the field: * mines, · squares to look at, numbers where that has been done."""
+        mines, viewed = np.asarray(state.mines), np.asarray(state.viewed)
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(mines, 1), (3, 3)).sum((2, 3))
+        squares = np.where(mines, "*", np.where(viewed, around.astype(str), "·"))
+        return "\n".join(" ".join(row) for row in squares)
 
     def observation_space(self, params: Any) -> Space:
         """Return the numbers of mines."""

@@ -86,6 +86,15 @@ class TMaze(Task):
         ended = turns | (time > self.corridor_length + detour)
         return self._observe(state), state, reward, ended, jnp.bool_(False)
 
+    def render_text(self, state: PyTree, params: Any) -> str:
+        """Return the corridor: A the agent, O the oracle, G the right turn."""
+        places = ["O", *"·" * self.corridor_length]
+        places[int(state.position)] = "A"
+        turns = {True: "G", False: "·"}
+        indent = " " * self.corridor_length
+        up, down = (indent + turns[int(state.goal) == way] for way in (1, -1))
+        return "\n".join([up, "".join(places), down])
+
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""
         return Box(-1.0, 1.0, (4,))

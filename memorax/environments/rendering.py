@@ -1,0 +1,71 @@
+"""Showing observations as text."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from memorax.environments.spaces import Discrete, Space
+
+MOST_BARS, MOST_ROWS, MOST_COLUMNS = 16, 24, 48
+BAR_WIDTH = 20
+SHADES = "·░▒▓█"
+FAR = 1e6
+"""Bounds beyond it tell nothing of the values that are met."""
+
+
+def observation_text(observation: Any, space: Space) -> str:
+    """Return an observation as text.
+
+    A choice is a mark in a row, few numbers are bars, and many are shades.
+
+    Args:
+        observation: The observation.
+        space: The space that it lies in; its bounds, where they are near, are the ends of bars.
+    """
+    values = np.asarray(observation)
+    if isinstance(space, Discrete):
+        row = "".join("█" if index == values else "·" for index in range(space.n))
+        return f"{values} of {space.n}" + (f"  {row}" if space.n <= MOST_COLUMNS else "")
+    values = values.astype(np.float64)
+    bounds = np.asarray(space.low), np.asarray(space.high)
+    low, high = (np.broadcast_to(bound, space.shape) for bound in bounds)
+    near = (np.abs(low) < FAR) & (np.abs(high) < FAR)
+    reach = max(1.0, float(np.abs(values).max(initial=0)))
+    low, high = np.where(near, low, -reach), np.where(near, high, reach)
+    shares = np.clip((values - low) / np.where(high > low, high - low, 1), 0, 1)
+    if values.ndim <= 1 and values.size <= MOST_BARS:
+        return _bars(values.ravel(), shares.ravel())
+    return _shades(shares)
+
+
+def _bars(values: np.ndarray, shares: np.ndarray) -> str:
+    lines = []
+    for index, (value, share) in enumerate(zip(values, shares, strict=True)):
+        filled = round(share * BAR_WIDTH)
+        lines.append(f"{index:>2} {value:>10.4g} {'█' * filled}{'·' * (BAR_WIDTH - filled)}")
+    return "\n".join(lines)
+
+
+def _shades(shares: np.ndarray) -> str:
+    """Return a picture of at most so many rows and columns; what is larger is averaged."""
+    if shares.ndim > 1:
+        picture = shares.reshape(*shares.shape[:2], -1).mean(axis=-1)
+    else:
+        columns = min(len(shares), MOST_COLUMNS)
+        rows = math.ceil(len(shares) / columns)
+        padding = np.full(rows * columns - len(shares), np.nan)
+        picture = np.concatenate([shares, padding]).reshape(rows, columns)
+    size = "×".join(map(str, shares.shape))
+    whole = picture.size == shares.size or shares.ndim == 1
+    for axis, most in enumerate((MOST_ROWS, MOST_COLUMNS)):
+        if picture.shape[axis] > most:
+            blocks = np.array_split(picture, most, axis=axis)
+            picture = np.stack([np.nanmean(block, axis=axis) for block in blocks], axis=axis)
+            whole = False
+    lines = ["".join(map(_shade, row)) for row in picture]
+    return "\n".join([*lines, f"{size} numbers" + ("" if whole else ", averaged")])
+
+
+def _shade(share: float) -> str:
+    return " " if np.isnan(share) else SHADES[round(share * (len(SHADES) - 1))]

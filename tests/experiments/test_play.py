@@ -1,0 +1,161 @@
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import memorax
+from memorax.experiments.agents import make_agent
+from memorax.experiments.command_line import main
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.play import Player, activity
+from memorax.experiments.play_gif import write_gif
+from memorax.experiments.policy import PolicyStep, load_step
+
+TASK = "memory::TMazePassive"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return the folder of a run that went to its end."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = (
+        *("--environment", TASK, "--environment-parameters", "corridor_length=5"),
+        *("--features", "8", "--num-envs", "4", "--num-steps", "8", "--num-seeds", "2"),
+        *("--num-minibatches", "2", "--update-epochs", "1", "--total-steps", "64"),
+        *("--evaluation-episodes", "2", "--torso", "gru", "--no-memoryless-twin"),
+    )
+    assert main(["train", *options, "--run-folder", str(folder)]) == 0
+    return folder
+
+
+def untrained(task, torso="gru"):
+    config = TrainConfig(environment=task, torso=torso, features=8, environment_parameters=())
+    agent = make_agent(config, torso)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    return PolicyStep(agent, state, reads_reward=False)
+
+
+def test_an_episode_is_what_a_policy_plays(run):
+    step = load_step(run, None, 1)
+    episode = Player(step, TASK, draw=False).play(jax.random.key(5), max_steps=100)
+    policy = memorax.Policy.load(run, seed=1)
+    reset_key, key = jax.random.split(jax.random.key(5))
+    observation, state = step.task.reset(reset_key, None)
+    total = 0.0
+    advance = jax.jit(lambda key, state, action: step.task.step(key, state, action, None))
+    for index, moment in enumerate(episode.moments):
+        assert moment.text == step.task.render_text(state, None)
+        action = policy(observation)
+        assert moment.action == action
+        observation, state, reward, terminated, truncated, _ = advance(
+            jax.random.fold_in(key, index), state, action
+        )
+        total += float(reward)
+        assert (moment.reward, moment.episode_return) == (float(reward), total)
+        assert bool(terminated | truncated) == (index == len(episode.moments) - 1)
+        (hidden,) = jax.tree.leaves(step.memory(policy._carry))
+        np.testing.assert_allclose(episode.memory[:, index], hidden.ravel(), rtol=1e-6)
+    assert episode.ended
+    assert episode.memory.shape == (8, len(episode.moments))
+
+
+def test_steps_are_printed_where_there_is_no_terminal_and_drawn_into_a_picture(
+    run, tmp_path, capsys
+):
+    path = tmp_path / "episodes.gif"
+    options = ["--episodes", "2", "--output", str(path), "--seed", "1"]
+    assert main(["play", str(run), *options]) == 0
+    told = capsys.readouterr().out
+    step = load_step(run, None, 1)
+    player = Player(step, TASK, draw=False)
+    lengths = [
+        len(player.play(jax.random.fold_in(jax.random.key(0), number), 500).moments)
+        for number in range(2)
+    ]
+    for length in set(lengths):
+        assert f"step {length} of {length}" in told
+    assert told.count("memory of gru") == told.count("action") == sum(lengths)
+    assert told.count("all 8 units") == sum(lengths)
+    assert f"{TASK} corridor_length=5 does not draw: it is shown as text" in told
+    with Image.open(path) as picture:
+        assert picture.n_frames == sum(lengths)
+        assert picture.info["duration"] == 200
+        # What is yet to come of the memory is white, and all of it is coloured in the last step.
+        for index, whole in ((0, False), (lengths[0] - 1, True)):
+            picture.seek(index)
+            right_edge = np.asarray(picture.convert("RGB"))[100, -15]
+            assert (right_edge != 255).any() == whole
+
+
+def test_an_episode_that_does_not_end_is_cut_off(run, capsys):
+    assert main(["play", str(run), "--max-steps", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "step 1, cut off at 2" in told
+    assert "step 3" not in told
+
+
+def test_a_model_without_memory_is_said_to_have_none(tmp_path):
+    episode = Player(untrained(TASK, "mlp"), TASK, draw=True).play(jax.random.key(0), 3)
+    assert episode.memory.shape == (0, 3)
+    assert activity(episode.memory, 4).caption == "no memory"
+    write_gif([episode], "mlp", tmp_path / "mlp.gif", 10)
+    with Image.open(tmp_path / "mlp.gif") as picture:
+        assert picture.n_frames == 3
+
+
+@pytest.mark.extra("minigrid")
+def test_a_task_that_draws_is_drawn_beside_its_memory(tmp_path):
+    task = "minigrid::MiniGrid-MemoryS7-v0"
+    episode = Player(untrained(task, "lru"), task, draw=True).play(jax.random.key(0), 4)
+    frames = [moment.frame for moment in episode.moments]
+    assert {frame.shape for frame in frames} == {(224, 224, 3)}
+    assert np.isfinite(episode.memory).all()
+    write_gif([episode], "lru", tmp_path / "drawn.gif", 10)
+    with Image.open(tmp_path / "drawn.gif") as picture:
+        assert picture.n_frames == 4
+        assert picture.height == 314
+        # The frame itself is in it, scaled to the same height as the memory.
+        drawn = np.asarray(picture.convert("RGB"))[28:268, 10 : picture.width - 350]
+        colors = {tuple(color) for color in frames[0].reshape(-1, 3)}
+        assert {tuple(color) for color in drawn.reshape(-1, 3)} >= colors
+
+
+def test_the_units_that_vary_most_are_shown_each_on_its_own_scale():
+    still, small, large = np.full(4, 3.0), [0, 0.1, 0.2, 0.1], [1.0, 5.0, 9.0, 1.0]
+    unknown = [-np.inf, 1.0, 2.0, 3.0]
+    memory = np.array([still, large, small, unknown, np.full(4, np.nan)])
+    shown = activity(memory, 3)
+    assert shown.caption.startswith("the 3 of 5 units that vary most")
+    expected = [[0, 0.5, 1, 0], [0, 0.5, 1, 0.5], [np.nan, 0, 0.5, 1]]
+    np.testing.assert_allclose(shown.shares, expected)
+    every = activity(memory, 5)
+    np.testing.assert_array_equal(every.shares[0], 0)
+    assert np.isnan(every.shares[4]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--output", "taken.gif"), "taken.gif exists and is not overwritten"),
+        (("--output", "episode.png"), "output must end in .gif, got episode.png"),
+        (("--output", "nowhere/episode.gif"), "output must be in a folder that exists"),
+        (("--no-terminal",), "--no-terminal leaves nothing to be seen but by --output"),
+        (("--seed", "2"), "seed must be a whole number from 0 to 1, got 2"),
+        (("--model", "mlp"), "unknown model"),
+        (("--episodes", "0"), "episodes must be a whole number of at least 1, got 0"),
+        (("--max-steps", "0"), "max_steps must be a whole number of at least 1, got 0"),
+        (("--frames-per-second", "51"), "frames_per_second must be a whole number from 1 to 50"),
+        (("--first-episode", "-1"), "first_episode must be a whole number from 0 to"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(run, options, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.gif").touch()
+    assert main(["play", str(run), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.gif"]
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    assert main(["play", str(tmp_path)]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
