@@ -17,6 +17,7 @@ from rich.console import Console
 
 from memorax.environments import process_failure
 from memorax.environments.process_pool import EnvironmentProcessError
+from memorax.experiments.checkpoints import Choice
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
@@ -71,12 +72,14 @@ class Train(Generic[AlgorithmConfig]):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Load a run's last checkpoint and let every seed play the run's evaluation episodes."""
+    """Load a run's checkpoint and let every seed play the run's evaluation episodes."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+    checkpoint: Choice = "last"
+    """The last one, or the best: that with the greatest mean return before it."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Export:
     """The torso's name; None: the run's own, not its memoryless twin."""
     seed: int = 0
     """Which of the run's seeds."""
+    checkpoint: Choice = "last"
+    """The last one, or the best: that with the greatest mean return before it."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +276,7 @@ def _export(arguments: list[str]) -> int:
     options = _parse(Export, "memorax export", arguments)
     output = options.output or options.run / f"export-{options.format}"
     try:
-        step = load_step(options.run, options.model, options.seed)
+        step = load_step(options.run, options.model, options.seed, options.checkpoint)
         print(export(step, options.format, output))
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
@@ -326,7 +331,10 @@ def _evaluate(arguments: list[str]) -> int:
         config = folder.config()
         num_episodes = options.evaluation_episodes or config.evaluation_episodes
         agents = make_agents(config)
-        states = {name: restore(config, name, agent, folder) for name, agent in agents.items()}
+        states = {
+            name: restore(config, name, agent, folder, options.checkpoint)
+            for name, agent in agents.items()
+        }
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     evaluations = [

@@ -80,6 +80,8 @@ class Settings:
     """Fresh episodes that each seed plays at the end, with its most likely actions."""
     checkpoint_every: int = 100_000
     """Environment steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the last checkpoints to keep; that with the best return is kept besides."""
     loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
     """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
     progress or dashboard in the terminal."""
@@ -95,6 +97,7 @@ class Settings:
             "num_seeds",
             "evaluation_episodes",
             "checkpoint_every",
+            "keep_checkpoints",
         ):
             check_positive(name, getattr(self, name))
         for name in ("learning_rate", "max_gradient_norm"):

@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms import Algorithm
 from memorax.algorithms.acting import Timestep, apply_step
 from memorax.environments import Box, Discrete, Environment
+from memorax.experiments.checkpoints import Choice
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import make_agents, restore
 from memorax.validation import check_whole, unknown_name
@@ -104,13 +105,14 @@ class PolicyStep:
         return taken[0], tuple(jax.tree.leaves((memory, action)))
 
 
-def load_step(run: Path, model: str | None, seed: int) -> PolicyStep:
-    """Return the step of one of a run's agents, from the run's last checkpoint.
+def load_step(run: Path, model: str | None, seed: int, checkpoint: Choice = "last") -> PolicyStep:
+    """Return the step of one of a run's agents.
 
     Args:
         run: The run's folder.
         model: The torso's name; None: the run's own, not its memoryless twin.
         seed: Which of the run's seeds.
+        checkpoint: The last one, or the best.
 
     Raises:
         ValueError: If there is no such run, model or seed, or no checkpoint.
@@ -123,7 +125,8 @@ def load_step(run: Path, model: str | None, seed: int) -> PolicyStep:
         raise ValueError(unknown_name(f"model of {run},", model, config.models))
     check_whole("seed", seed, 0, config.num_seeds - 1)
     agent = make_agents(config)[model]
-    state = jax.tree.map(lambda leaf: leaf[seed], restore(config, model, agent, folder))
+    states = restore(config, model, agent, folder, checkpoint)
+    state = jax.tree.map(lambda leaf: leaf[seed], states)
     return PolicyStep(agent, state, config.previous_inputs)
 
 
@@ -150,19 +153,23 @@ class Policy:
         self.reset()
 
     @classmethod
-    def load(cls, run: str | Path, model: str | None = None, seed: int = 0) -> "Policy":
-        """Return an agent of a run, as its last checkpoint has it.
+    def load(
+        cls, run: str | Path, model: str | None = None, seed: int = 0, checkpoint: Choice = "last"
+    ) -> "Policy":
+        """Return an agent of a run.
 
         Args:
             run: The run's folder.
             model: The torso's name; None: the run's own, not its memoryless twin.
             seed: Which of the run's seeds.
+            checkpoint: ``"last"`` for what training came to, ``"best"`` for the checkpoint with the
+                greatest mean return.
 
         Raises:
             ValueError: If there is no such run, model or seed, or no checkpoint.
             ModuleNotFoundError: If the task's suite is not installed.
         """
-        return cls(load_step(Path(run), model, seed))
+        return cls(load_step(Path(run), model, seed, checkpoint))
 
     def reset(self) -> None:
         """Begin an episode: everything before it is forgotten."""

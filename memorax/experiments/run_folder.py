@@ -7,10 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int
 
 from memorax.experiments.config import TrainConfig, from_json, to_json
 
@@ -95,48 +93,6 @@ class RunFolder(Folder):
     def config(self) -> TrainConfig:
         """Return the run's configuration."""
         return from_json(self.path / "config.json")
-
-
-class Checkpoints:
-    """The checkpoints of one model of a run, the last two of them.
-
-    Args:
-        folder: The run's folder.
-        model: The model's name.
-    """
-
-    def __init__(self, folder: RunFolder, model: str):
-        self._manager = ocp.CheckpointManager(
-            (folder.path / "checkpoints" / model).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=2),
-        )
-
-    def save(self, step: int, state: PyTree) -> None:
-        """Save a state; returns when it is safe."""
-        if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
-            self._manager.wait_until_finished()
-
-    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-        """Return the last step and its state, or None if nothing was saved.
-
-        Args:
-            like: A state, concrete or abstract, of the same structure, shapes and dtypes.
-        """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
-
-    @property
-    def latest_step(self) -> int | None:
-        """The last step that was saved, None if none was."""
-        return self._manager.latest_step()
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        self._manager.close()
 
 
 class Stopwatch:

@@ -1,6 +1,7 @@
 """Training a run: every model, every seed, with what it leaves on disk."""
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from rich.console import Console
 from memorax.algorithms import Algorithm, ReplayAlgorithm
 from memorax.environments import process_failure, release
 from memorax.experiments.agents import make_agent, num_updates
+from memorax.experiments.checkpoints import Checkpoints, Choice
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
 from memorax.experiments.loggers.combined import CombinedLogger
-from memorax.experiments.loggers.logger import LoggedModel
+from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
 from memorax.experiments.plotting import plot_learning_curve
-from memorax.experiments.run_folder import Checkpoints, RunFolder, Stopwatch
+from memorax.experiments.run_folder import RunFolder, Stopwatch
 
 
 class Interrupt:
@@ -120,15 +122,17 @@ def make_agents(config: TrainConfig) -> dict[str, Algorithm]:
     return agents
 
 
-def restore(config: TrainConfig, model: str, agent: Algorithm, folder: RunFolder) -> PyTree:
-    """Return the last state of a run's model.
+def restore(
+    config: TrainConfig, model: str, agent: Algorithm, folder: RunFolder, choice: Choice = "last"
+) -> PyTree:
+    """Return a state of a run's model, from its last checkpoint or its best.
 
     Raises:
-        ValueError: If there is no checkpoint.
+        ValueError: If there is no such checkpoint, or it does not fit or is damaged.
     """
-    checkpoints = Checkpoints(folder, model)
-    restored = checkpoints.restore(jax.eval_shape(jax.vmap(agent.init), _init_keys(config)))
-    checkpoints.close()
+    like = jax.eval_shape(jax.vmap(agent.init), _init_keys(config))
+    with contextlib.closing(Checkpoints(folder, model)) as checkpoints:
+        restored = checkpoints.restore(like, choice)
     if restored is None:
         raise ValueError(f"{folder.path} holds no checkpoint of {model}")
     return restored[1]
@@ -147,40 +151,45 @@ def _train_model(
         total = config.num_seeds * agent.replay_bytes
         console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
     init = jax.jit(jax.vmap(agent.init))
-    checkpoints = Checkpoints(folder, model)
-    restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
-    step, state = restored or (0, init(_init_keys(config)))
     stopwatch = Stopwatch(folder, model)
     total_steps = _total_steps(config)
-    chunk_steps = _chunk_updates(num_updates(config)) * agent.steps_per_update
-    saved_step = step
-    logged = LoggedModel(folder, config, model, step, total_steps, console)
-    with contextlib.closing(CombinedLogger(config.loggers, logged)) as log:
-        train = (
-            jax.jit(jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1)
-            .lower(_train_keys(config, step), state, chunk_steps)
-            .compile()
-        )
-        compile_seconds = time.perf_counter() - started
-        while step < total_steps and not interrupt.wanted:
-            chunk_started = time.perf_counter()
-            state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
-            seconds = time.perf_counter() - chunk_started
-            stopwatch.add(config.num_seeds * chunk_steps, seconds)
-            steps = range(
-                step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
+    longest = config.checkpoint_every // agent.steps_per_update
+    chunk_steps = _chunk_updates(num_updates(config), longest) * agent.steps_per_update
+    with contextlib.closing(Checkpoints(folder, model, config.keep_checkpoints)) as checkpoints:
+        restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
+        step, state = restored or (0, init(_init_keys(config)))
+        saved_step, episode_return = step, math.nan
+        logged = LoggedModel(folder, config, model, step, total_steps, console)
+        with contextlib.closing(CombinedLogger(config.loggers, logged)) as log:
+            train = (
+                jax.jit(
+                    jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1
+                )
+                .lower(_train_keys(config, step), state, chunk_steps)
+                .compile()
             )
-            log.append(steps, metrics, seconds)
-            _check_losses(config, model, steps, metrics, saved_step, folder)
-            step += chunk_steps
-            if step - saved_step >= config.checkpoint_every:
-                log.flush()
-                stopwatch.flush()
-                checkpoints.save(step, state)
-                saved_step = step
-    stopwatch.flush()
-    checkpoints.save(step, state)
-    checkpoints.close()
+            compile_seconds = time.perf_counter() - started
+            while step < total_steps and not interrupt.wanted:
+                chunk_started = time.perf_counter()
+                state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
+                seconds = time.perf_counter() - chunk_started
+                stopwatch.add(config.num_seeds * chunk_steps, seconds)
+                steps = range(
+                    step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
+                )
+                log.append(steps, metrics, seconds)
+                _check_losses(config, model, steps, metrics, saved_step, folder)
+                due = step // config.checkpoint_every
+                step += chunk_steps
+                returns = means_over_updates(np.asarray(metrics["episode_return"]))
+                episode_return = float(returns.mean())
+                if step // config.checkpoint_every > due:
+                    log.flush()
+                    stopwatch.flush()
+                    checkpoints.save(step, state, episode_return)
+                    saved_step = step
+        stopwatch.flush()
+        checkpoints.save(step, state, episode_return)
     console.print(
         f"{model}: compiled in {compile_seconds:.1f} s, {step:,} steps of "
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
@@ -212,7 +221,7 @@ def _environments_may_fail(model: str, folder: RunFolder) -> Iterator[None]:
         if failure is None:
             raise
         checkpoints = Checkpoints(folder, model)
-        kept = _last_good_state(checkpoints.latest_step, folder)
+        kept = _last_good_state(checkpoints.last_step, folder)
         checkpoints.close()
         raise EnvironmentFailedError(f"{model}: {failure}\n{kept}") from error
 
@@ -226,13 +235,18 @@ def _total_steps(config: TrainConfig) -> int:
     return num_updates(config) * config.algorithm.num_envs * config.algorithm.num_steps
 
 
-def _chunk_updates(updates: int, most_chunks: int = 50) -> int:
+def _chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
     """Return the updates of a piece: the most that divide the run and give it that many pieces.
 
     Pieces of one length are compiled once; between pieces a run shows how it goes, saves and can
     be stopped.
+
+    Args:
+        updates: Those of the run.
+        longest: How many at most, if that is one at least.
+        most_chunks: How many pieces there are at least, if there are as many updates.
     """
-    most = max(1, updates // most_chunks)
+    most = max(1, min(updates // most_chunks, longest))
     return max(size for size in range(1, most + 1) if updates % size == 0)
 
 

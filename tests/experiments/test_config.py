@@ -53,8 +53,9 @@ def test_the_demo_has_its_own_parameters_and_other_tasks_have_none():
     assert other.parsed_environment_parameters == {}
 
 
+@pytest.mark.parametrize("longest", [0, 2, 1_000])
 @pytest.mark.parametrize("updates", [1, 7, 50, 97, 150, 200])
-def test_pieces_make_up_the_run_exactly(updates):
-    piece = _chunk_updates(updates)
+def test_pieces_make_up_the_run_exactly(updates, longest):
+    piece = _chunk_updates(updates, longest)
     assert updates % piece == 0
-    assert piece <= max(1, updates // 50)
+    assert piece <= max(1, min(updates // 50, longest))
