@@ -3,10 +3,10 @@
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Step
 
 Advance = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
@@ -33,6 +33,14 @@ class EpisodicEnvironment(Environment):
         """Return an episode's first observation and its state."""
         raise NotImplementedError(f"{type(self).__name__} must implement begin")
 
+    def begin_next(self, key: Array, state: PyTree, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation and the state of the episode after one that has ended.
+
+        By default it begins like any other. A task that prepares the next episode as it goes on
+        finds that in the state of the one that ended.
+        """
+        return self.begin(key, params)
+
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode.
 
@@ -53,16 +61,13 @@ class EpisodicEnvironment(Environment):
         training overlooks.
 
         Raises:
-            ValueError: If the action is outside of the action space and its value is known.
+            ValueError: If the action is not of the action space's shape or, where its value is
+                known, outside of it.
         """
-        space = self.action_space(params)
-        action = jnp.asarray(action)
-        allowed = space.contains(action)
-        if not isinstance(allowed, jax.core.Tracer) and not allowed:
-            raise ValueError(f"{self.name}: the action must lie in {space}, got {action}")
+        allowed = check_action(self.name, self.action_space(params), action)
         advance_key, key = jax.random.split(key)
         final_observation, state, reward, terminated, truncated = self.advance(
-            advance_key, state, action, params
+            advance_key, state, jnp.asarray(action), params
         )
         truncated = truncated & ~terminated
 
@@ -70,7 +75,7 @@ class EpisodicEnvironment(Environment):
             _, key, observation, state = loop
             # The key changes, or the compiler would begin an episode before each loop.
             key, begin_key = jax.random.split(key)
-            begun = _like((observation, state), self.begin(begin_key, params))
+            begun = _like((observation, state), self.begin_next(begin_key, state, params))
             return False, key, *begun
 
         # To begin an episode may be much more work than to go on with it. A conditional would

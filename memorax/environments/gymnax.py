@@ -10,6 +10,7 @@ from gymnax import registration
 from gymnax.environments import spaces as gymnax_spaces
 from jaxtyping import Array, PyTree
 
+from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.parameters import check_parameters, signature_defaults
 from memorax.environments.spaces import Box, Discrete, Space
@@ -43,11 +44,22 @@ class GymnaxEnvironment(Environment):
         return self._env.reset(key, params)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
-        """Act once; Gymnax itself resets at an episode's end and keeps the last observation."""
+        """Act once; Gymnax itself resets at an episode's end and keeps the last observation.
+
+        Gymnax takes any number for a choice; here one that is none earns NaN where the program is
+        compiled. Continuous actions out of range are what Gymnax makes of them: most tasks clip.
+
+        Raises:
+            ValueError: If the action is no choice that there is, where its value is known.
+        """
+        space = self.action_space(params)
+        allowed = True
+        if isinstance(space, Discrete):
+            allowed = check_action(self.name, space, action)
         observation, state, reward, terminated, truncated, info = self._env.step(
             key, state, action, params
         )
-        reward = jnp.asarray(reward, jnp.float32)
+        reward = jnp.where(allowed, jnp.asarray(reward, jnp.float32), jnp.nan)
         return observation, state, reward, jnp.asarray(terminated), jnp.asarray(truncated), info
 
     def render_frame(self, state: PyTree, params: Any) -> Frame | None:

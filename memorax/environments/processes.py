@@ -14,6 +14,7 @@ from jax.experimental import io_callback
 from jaxtyping import Array, PyTree
 
 from memorax.environments import process_pool
+from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
 from memorax.environments.spaces import Space
@@ -83,6 +84,7 @@ class ProcessEnvironment(Environment):
             ValueError: If the action is outside of the action space; compiled programs stop with
                 JAX's own error, whose message holds this one.
         """
+        check_action(self.name, self._action_space, action)
         number, time, observation, final_observation, reward, terminated, truncated, renewed = (
             self._step(state.number, state.time, state.held, action, _seed(key))
         )

@@ -224,11 +224,20 @@ def test_copies_begin_again_each_for_itself():
     ], "where both a termination and a limit end it, it is a termination"
 
 
-def test_an_action_out_of_range_is_refused_where_it_is_known():
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (jnp.int32(9), "got 9"),
+        (jnp.int32(-1), "got -1"),
+        (jnp.float32(1), r"got float32 of shape \(\)"),
+        (jnp.zeros(2, jnp.int32), r"got int32 of shape \(2,\)"),
+    ],
+)
+def test_an_action_that_is_none_is_refused_where_that_is_known(action, words):
     env = Ends("ends")
     _, state = env.reset(jax.random.key(0), None)
-    with pytest.raises(ValueError, match=r"ends: the action must lie in Discrete\(n=9\), got 9"):
-        env.step(jax.random.key(0), state, jnp.int32(9), None)
+    with pytest.raises(ValueError, match=rf"ends: the action must lie in Discrete\(n=9\), {words}"):
+        env.step(jax.random.key(0), state, action, None)
 
 
 PROCESSES = {

@@ -130,6 +130,17 @@ def test_a_whole_number_is_shown_one_hot():
     np.testing.assert_array_equal(flat[1][0].sum(-1), 1)
 
 
+def test_a_choice_that_there_is_not_is_refused_or_earns_no_number(as_a_user):
+    env, params = environments.make("gymnax::CartPole-v1")
+    _, state = env.reset(jax.random.key(0), params)
+    for action in (-1, 2, jnp.float32(0.5), jnp.zeros(1, jnp.int32)):
+        with pytest.raises(ValueError, match=r"CartPole-v1: the action must lie in Discrete"):
+            env.step(jax.random.key(0), state, action, params)
+    for action, earns in ((-1, np.nan), (1, 1), (2, np.nan)):
+        reward = jax.jit(env.step)(jax.random.key(0), state, action, params)[2]
+        np.testing.assert_array_equal(reward, earns)
+
+
 def test_actions_are_clipped_to_the_bounds_and_no_further():
     env, params = environments.make("gymnax::MountainCarContinuous-v0")
     clipped = play(ClipAction(env), params, 3, action=jnp.array([7.0]))

@@ -132,8 +132,10 @@ def test_the_last_observation_can_be_shown_as_a_step_of_its_own():
 def test_an_action_out_of_range_is_an_error_and_takes_no_step(begun):
     env, state = begun
     for action in (-1, 6):
-        with pytest.raises(jax.errors.JaxRuntimeError, match=r"must lie in Discrete\(n=6\), got"):
+        with pytest.raises(ValueError, match=r"must lie in Discrete\(n=6\), got"):
             act(env, state, action)
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"must lie in Discrete\(n=6\), got"):
+            jax.jit(env.step)(KEY, state, jnp.int32(action), None)
     assert act(env, state, 5)[0][1] == 1
 
 

@@ -12,10 +12,13 @@ from jaxtyping import Array, PyTree
 from memorax.environments.memory.maze import (
     FREE,
     GOAL,
+    MOST_CELLS,
     OBSTACLE,
     START,
+    begin_carving,
     carve,
     entrances,
+    free_squares,
     view,
 )
 from memorax.environments.memory.task import Advance, Task
@@ -25,6 +28,8 @@ from memorax.validation import check_whole
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
 """Left, right, up and down, in rows and columns."""
 NO_MOVE = len(MOVES)
+CARVED_AT_A_STEP = 2
+"""Cells: the next maze is done before all but the shortest episodes are."""
 
 
 @struct.dataclass
@@ -36,12 +41,15 @@ class LabyrinthState:
         explored: Where the agent has been.
         position: The agent's row and column, of shape (2,).
         time: Steps since the episode began.
+        next_maze: The next episode's, carved as this one goes on: to carve a whole maze takes as
+            long as many steps, and somewhere an episode nearly always ends.
     """
 
     grid: PyTree
     explored: PyTree
     position: PyTree
     time: PyTree
+    next_maze: PyTree
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,11 @@ class LabyrinthEscape(Task):
     At the upper and left edge the squares begin at the edge, as in the package.
 
     Attributes:
-        maze_size: Squares along each side but one; even.
+        maze_size: Squares along each side but one; even, from 6 to 64.
         episode_length: One more than the time limit.
 
     Raises:
-        ValueError: If the maze is odd or has less than 6 squares a side, or there is no step.
+        ValueError: If the maze is odd or of a size out of range, or there is no step.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7,
     which warns that its mazes can be solved without memory.
@@ -72,7 +80,7 @@ class LabyrinthEscape(Task):
     def __post_init__(self):
         """Check the fields."""
         name = type(self).__name__
-        check_whole(f"{name}.maze_size", self.maze_size, 6)
+        check_whole(f"{name}.maze_size", self.maze_size, 6, 2 * MOST_CELLS)
         if self.maze_size % 2:
             raise ValueError(f"{name}.maze_size must be even, got {self.maze_size}")
         check_whole(f"{name}.episode_length", self.episode_length, 2)
@@ -82,14 +90,27 @@ class LabyrinthEscape(Task):
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
-        maze_key, entrances_key = jax.random.split(key)
-        cells = self.maze_size // 2
-        start, goal = entrances(entrances_key, cells)
-        grid = jnp.where(carve(maze_key, cells), FREE, OBSTACLE)
+        begin_key, carve_key, key = jax.random.split(key, 3)
+        maze = begin_carving(begin_key, self._cells)
+        return self._enter(key, carve(carve_key, maze, self._cells**2))
+
+    def begin_next(self, key: Array, state: PyTree, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation in the maze that is next, and the state."""
+        return self._enter(key, state.next_maze)
+
+    def _enter(self, key, maze):
+        entrances_key, key = jax.random.split(key)
+        start, goal = entrances(entrances_key, self._cells)
+        grid = jnp.where(free_squares(maze), FREE, OBSTACLE)
         grid = self._mark_goal(grid, goal).at[start[0], start[1]].set(START)
         explored = jnp.zeros(grid.shape, bool).at[start[0], start[1]].set(True)
-        state = LabyrinthState(grid, explored, start, jnp.int32(0))
+        next_maze = begin_carving(key, self._cells)
+        state = LabyrinthState(grid, explored, start, jnp.int32(0), next_maze)
         return self._observe(state, jnp.int32(NO_MOVE)), state
+
+    @property
+    def _cells(self):
+        return self.maze_size // 2
 
     def _observe(self, state, action):
         return jnp.append(view(state.grid, state.position), action.astype(jnp.int32))
@@ -103,15 +124,22 @@ class LabyrinthEscape(Task):
         here = (places[:, None] == row) & (places == column)
         is_new = ~state.explored[row, column]
         explored = state.explored | here
-        return LabyrinthState(state.grid, explored, position, state.time + 1), is_new
+        time = state.time + 1
+        return LabyrinthState(state.grid, explored, position, time, state.next_maze), is_new
 
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
-        state, _ = self._move(state, action)
-        escaped = state.grid[state.position[0], state.position[1]] == GOAL
-        reward = jnp.where(escaped, 1.0, 0.0) - 1 / self.episode_length
+        state, is_new = self._move(state, action)
+        reward, terminated = self._judge(state, is_new)
         limit = state.time >= self.episode_length - 1
-        return self._observe(state, action), state, reward, escaped, limit
+        num_cells = jnp.where(terminated | limit, self._cells**2, CARVED_AT_A_STEP)
+        state = state.replace(next_maze=carve(key, state.next_maze, num_cells))
+        return self._observe(state, action), state, reward, terminated, limit
+
+    def _judge(self, state, is_new):
+        """Return the reward of a step, and whether it ends the episode."""
+        escaped = state.grid[state.position[0], state.position[1]] == GOAL
+        return jnp.where(escaped, 1.0, 0.0) - 1 / self.episode_length, escaped
 
     def render_text(self, state: PyTree, params: Any) -> str:
         """Return the maze: A the agent, S the start, G the exit, · where the agent has been."""
@@ -142,11 +170,7 @@ class LabyrinthExplore(LabyrinthEscape):
     def _mark_goal(self, grid, goal):
         return grid
 
-    def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
-        """Act once within an episode."""
-        state, is_new = self._move(state, action)
+    def _judge(self, state, is_new):
         free = (state.grid == FREE).sum()
         reward = jnp.where(is_new, 1 / free, -1 / self.episode_length)
-        seen_all = jnp.all(state.explored == (state.grid != OBSTACLE))
-        limit = state.time >= self.episode_length - 1
-        return self._observe(state, action), state, reward, seen_all, limit
+        return reward, jnp.all(state.explored == (state.grid != OBSTACLE))

@@ -1,66 +1,157 @@
-"""Random mazes without loops."""
+"""Random mazes without loops, carved a few cells at a time.
+
+A row of a maze's cells is one whole number whose bits are the cells, the lowest the leftmost, so
+that carving takes a handful of operations however large the maze is.
+"""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
-
-from memorax.environments.memory.cards import draw_in_proportion
+from flax import struct
+from jaxtyping import Array, Bool, Int, PyTree, UInt32
 
 FREE, OBSTACLE, START, GOAL = range(4)
-SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""Up, down, left and right, in rows and columns."""
+MOST_CELLS = 32
+"""Along a side: a row's bits."""
+SIDES = UP, DOWN, LEFT, RIGHT = range(4)
 
 
-def carve(key: Array, cells: int) -> Bool[Array, "size size"]:
-    """Return where a maze is free; cells are at odd rows and columns, ``size = 2 * cells + 1``.
+@struct.dataclass
+class Carving:
+    """A maze that is being carved. Sets of cells are rows of bits, of shape (cells,).
+
+    Attributes:
+        visited: The cells that are free.
+        right: The cells that are open to the one at their right.
+        down: The cells that are open to the one below.
+        place: The cell that the walk has come to.
+        draws: How often a cell has been drawn to begin a walk at.
+        finished: Whether nothing more is carved.
+    """
+
+    visited: PyTree
+    right: PyTree
+    down: PyTree
+    place: PyTree
+    draws: PyTree
+    finished: PyTree
+
+
+def begin_carving(key: Array, cells: int) -> Carving:
+    """Return a maze of which a single cell is free, with ``cells`` along each side."""
+    row, column = jax.random.randint(key, (2,), 0, cells)
+    first, none = _single(row, column, cells), jnp.zeros(cells, jnp.uint32)
+    return Carving(first, none, none, first, jnp.float32(0), jnp.bool_(False))
+
+
+def carve(key: Array, carving: Carving, num_cells: Any) -> Carving:
+    """Open the next cells of a maze, as many of ``num_cells`` as there are.
 
     Hunt and kill: a walk opens one new neighbour after the other until it is stuck, and begins
     again at a visited cell. Cells to begin at are drawn blindly, and only ``size ** 2`` times in
-    all, so that once in a while a cell stays closed. Draws in vain are counted, not made: how many
-    there are before the first of use is geometric.
-
-    Args:
-        key: A PRNG key.
-        cells: Cells along each side.
+    all, with ``size = 2 * cells + 1``, so that once in a while a cell stays closed. Draws in vain
+    are counted, not made: how many there are before the first of use is geometric.
 
     Source: the algorithm and its numbers as in mazelib 0.9.16, which POPGym's package uses.
     """
-    size = 2 * cells + 1
-    rows, columns = jnp.arange(cells)[:, None], jnp.arange(cells)
-    sides = jnp.array(SIDES)
 
-    def open_cell(loop):
-        key, visited, grid, cell, draws, _ = loop
-        key, hunt_key, cell_key, side_key = jax.random.split(key, 4)
-        padded = jnp.pad(visited, 1, constant_values=True)
-        closed = jnp.stack(
-            [~padded[1 + r : 1 + r + cells, 1 + c : 1 + c + cells] for r, c in SIDES], axis=-1
-        )
-        of_use = visited & closed.any(-1)
-        stuck = ~of_use[cell[0], cell[1]]
-        chance = of_use.sum() / cells**2
-        in_vain = jnp.floor(jnp.log(jax.random.uniform(hunt_key)) / jnp.log1p(-chance))
-        draws = draws + jnp.where(stuck, in_vain + 1, 0)
-        hunted = jnp.stack(jnp.divmod(draw_in_proportion(cell_key, of_use.ravel()), cells))
-        cell = jnp.where(stuck, hunted, cell)
-        side = sides[draw_in_proportion(side_key, closed[cell[0], cell[1]])]
-        going = of_use.any() & (draws <= size**2)
-        new = cell + side
-        is_new = going & (rows == new[0]) & (columns == new[1])
-        between = 2 * cell + 1 + side
-        places = jnp.arange(size)
-        is_between = going & (places[:, None] == between[0]) & (places == between[1])
-        return key, visited | is_new, grid | is_between, jnp.where(going, new, cell), draws, going
+    def going(loop):
+        opened, carving = loop
+        return (opened < num_cells) & ~carving.finished
 
-    key, first_key = jax.random.split(key)
-    first = jax.random.randint(first_key, (2,), 0, cells)
-    visited = (rows == first[0]) & (columns == first[1])
-    grid = jnp.zeros((size, size), bool)
-    loop = (key, visited, grid, first, jnp.float32(0), jnp.bool_(True))
-    _, visited, grid, *_ = jax.lax.while_loop(lambda loop: loop[-1], open_cell, loop)
-    return grid.at[1::2, 1::2].set(visited)
+    def open_next(loop):
+        opened, carving = loop
+        numbers = jax.random.uniform(jax.random.fold_in(key, opened), (3,))
+        return opened + 1, _open_cell(carving, *numbers)
+
+    return jax.lax.while_loop(going, open_next, (jnp.int32(0), carving))[1]
+
+
+def _open_cell(carving: Carving, hunt: Array, choice: Array, turn: Array) -> Carving:
+    """Open a cell, by three uniform numbers."""
+    visited, place = carving.visited, carving.place
+    cells = visited.size
+    closed = ~visited & _all_of_a_row(cells)
+    of_use = visited & _either(_moved(closed))
+    counts = jax.lax.population_count(of_use).astype(jnp.int32)
+    stuck = ~(of_use & place).any()
+    in_vain = jnp.floor(jnp.log(hunt) / jnp.log1p(-counts.sum() / cells**2))
+    draws = carving.draws + jnp.where(stuck, in_vain + 1, 0)
+    finished = (counts.sum() == 0) | (draws > (2 * cells + 1) ** 2)
+
+    row, rest = _pick(choice, counts)
+    in_row = jnp.where(jnp.arange(cells) == row, of_use, 0).sum(dtype=jnp.uint32)
+    column = _of_rank(rest, in_row, cells)
+    place = jnp.where(stuck, _single(row, column, cells), place)
+    targets = _moved(place) & closed
+    side, _ = _pick(turn, targets.any(-1).astype(jnp.int32))
+    side = jnp.where(finished, len(SIDES), side)
+    new = _either(jnp.where((jnp.arange(len(SIDES)) == side)[:, None], targets, 0))
+
+    def opened(there, back):
+        return jnp.where(side == there, place, jnp.where(side == back, new, 0))
+
+    return Carving(
+        visited | new,
+        carving.right | opened(RIGHT, LEFT),
+        carving.down | opened(DOWN, UP),
+        jnp.where(finished, place, new),
+        draws,
+        finished,
+    )
+
+
+def _all_of_a_row(cells: int) -> UInt32[Array, ""]:
+    return jnp.uint32(2**cells - 1)
+
+
+def _single(row: Array, column: Array, cells: int) -> UInt32[Array, "cells"]:
+    """Return the set of one cell."""
+    bit = jnp.uint32(1) << column.astype(jnp.uint32)
+    return jnp.where(jnp.arange(cells) == row, bit, jnp.uint32(0))
+
+
+def _moved(rows: Array) -> UInt32[Array, "sides cells"]:
+    """Return a set of cells moved up, down, left and right; what leaves the maze is gone."""
+    none = jnp.zeros(1, jnp.uint32)
+    up, down = jnp.concatenate([rows[1:], none]), jnp.concatenate([none, rows[:-1]])
+    return jnp.stack([up, down, rows >> 1, (rows << 1) & _all_of_a_row(rows.size)])
+
+
+def _either(sets: Array) -> UInt32[Array, "cells"]:
+    return sets[0] | sets[1] | sets[2] | sets[3]
+
+
+def _pick(number: Array, weights: Array) -> tuple[Array, Array]:
+    """Pick an index as often as its weight says, by a uniform number.
+
+    Returns:
+        The index, and how much of its weight lies below what was drawn.
+    """
+    bounds = jnp.cumsum(weights)
+    drawn = jnp.floor(number * bounds[-1]).astype(jnp.int32)
+    below = bounds <= drawn
+    return below.sum(), drawn - jnp.where(below, weights, 0).sum()
+
+
+def _of_rank(rank: Array, bits: Array, cells: int) -> Array:
+    """Return which of a number's bits is set and has as many below it that are."""
+    up_to = (jnp.uint32(2) << jnp.arange(cells, dtype=jnp.uint32)) - 1
+    return (jax.lax.population_count(bits & up_to).astype(jnp.int32) <= rank).sum()
+
+
+def free_squares(carving: Carving) -> Bool[Array, "size size"]:
+    """Return where a maze is free: cells are at odd rows and columns, ``size = 2 * cells + 1``."""
+    cells = carving.visited.size
+    columns = jnp.arange(cells, dtype=jnp.uint32)
+    visited, right, down = (
+        (rows[:, None] >> columns) & 1 == 1
+        for rows in (carving.visited, carving.right, carving.down)
+    )
+    odd = jnp.stack([visited, right], axis=-1).reshape(cells, 2 * cells)
+    even = jnp.stack([down, jnp.zeros_like(down)], axis=-1).reshape(cells, 2 * cells)
+    return jnp.pad(jnp.stack([odd, even], axis=1).reshape(2 * cells, 2 * cells), ((1, 0), (1, 0)))
 
 
 def entrances(key: Array, cells: int) -> tuple[Int[Array, "2"], Int[Array, "2"]]:

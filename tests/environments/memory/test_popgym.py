@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from scipy import ndimage
 from scipy.stats import ks_2samp
 
 from memorax import environments
@@ -226,26 +227,25 @@ def dead_ends(grids):
 
 
 def test_mazes_are_carved_and_entered_as_the_packages_are():
-    keys = jax.random.split(jax.random.key(0), 400)
-    grids = np.asarray(jax.jit(jax.vmap(lambda key: maze.carve(key, 5)))(keys))
-    starts, ends = jax.jit(jax.vmap(lambda key: maze.entrances(key, 5)))(keys)
+    # Few enough steps for most of a maze to be carved at once, and some to be carved before.
+    _, states, *_ = play_with_states("LabyrinthEscapeEasy", 400 * 4, episode_length=5)
+    squares = states.grid[states.time == 0]
+    starts = states.position[states.time == 0]
+    ends = np.argwhere(squares == maze.GOAL)[:, 1:]
+    assert len(starts) == len(ends) == 400
     theirs = package_task("LabyrinthEscape", "Easy")
-    their_grids, their_starts, their_ends = [], [], []
+    their_squares, their_starts, their_ends = [], [], []
     for seed in range(200):
         theirs.reset(seed=seed)
-        their_grids.append(theirs.maze.grid != 1)
+        their_squares.append(theirs.maze.grid)
         their_starts.append(theirs.maze.start)
         their_ends.append(theirs.maze.end)
-    their_grids = np.array(their_grids)
-    # Theirs are open at both entrances.
-    their_grids[:, [0, -1]] = their_grids[:, :, [0, -1]] = False
-    assert not grids[:, [0, -1]].any()
-    assert not grids[:, :, [0, -1]].any()
+    grids, their_grids = (kind != maze.OBSTACLE for kind in (squares, np.array(their_squares)))
     for ours, packages in [
         (dead_ends(grids), dead_ends(their_grids)),
         (grids.sum((1, 2)), their_grids.sum((1, 2))),
-        *zip(np.asarray(starts).T, np.array(their_starts).T, strict=True),
-        *zip(np.asarray(ends).T, np.array(their_ends).T, strict=True),
+        *zip(starts.T, np.array(their_starts).T, strict=True),
+        *zip(ends.T, np.array(their_ends).T, strict=True),
         *zip(
             grids[:, 1:4, 1:6].reshape(400, -1).T,
             their_grids[:, 1:4, 1:6].reshape(200, -1).T,
@@ -253,6 +253,23 @@ def test_mazes_are_carved_and_entered_as_the_packages_are():
         ),
     ]:
         assert ks_2samp(ours.astype(int), packages.astype(int)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("cells", [3, 9, 32])
+def test_a_maze_carved_in_pieces_has_no_loops_and_hardly_a_closed_cell(cells):
+    carving = maze.begin_carving(jax.random.key(0), cells)
+    carve = jax.jit(lambda key, carving: maze.carve(key, carving, cells + 1))
+    for key in jax.random.split(jax.random.key(1), cells):
+        carving = carve(key, carving)
+    assert carving.finished
+    free = np.asarray(maze.free_squares(carving))
+    assert free.shape == (2 * cells + 1, 2 * cells + 1)
+    assert not free[::2, ::2].any()
+    num_cells, num_ways = free[1::2, 1::2].sum(), free.sum() - free[1::2, 1::2].sum()
+    # A tree: one whole, with a way less than cells.
+    assert ndimage.label(free)[1] == 1
+    assert num_ways == num_cells - 1
+    assert num_cells > 0.95 * cells**2
 
 
 @pytest.mark.parametrize("task", NOISY)
@@ -296,6 +313,7 @@ def test_velocities_are_seen_from_the_second_observation_on_as_in_popgym():
         ("BattleshipEasy", {"board_size": 7}, "Battleship.board_size must be a whole number of at"),
         ("StatelessCartPoleEasy", {"noise_sigma": -0.1}, "StatelessCartPole.noise_sigma must be"),
         ("LabyrinthEscapeEasy", {"maze_size": 7}, "LabyrinthEscape.maze_size must be even, got 7"),
+        ("LabyrinthEscapeEasy", {"maze_size": 66}, "must be a whole number from 6 to 64, got 66"),
         ("AutoencodeEasy", {"num_decks": 0}, "Autoencode.num_decks must be a whole number of at"),
     ],
 )
