@@ -16,7 +16,7 @@ from memorax.environments.observation_wrappers import (
     ShowPreviousInputs,
     StackObservations,
 )
-from memorax.environments.processes import process_failure, release
+from memorax.environments.processes import in_processes, process_failure, release
 from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, Space
 from memorax.environments.wrappers import (
@@ -51,6 +51,7 @@ __all__ = [
     "Vectorize",
     "Wrapper",
     "adapt",
+    "in_processes",
     "make",
     "names",
     "process_failure",

@@ -155,6 +155,18 @@ def release(state: PyTree) -> None:
             _release(node.number)
 
 
+def in_processes(state: PyTree) -> bool:
+    """Return whether a state has environments in it that run in processes.
+
+    No checkpoint holds these: after a restart each begins a new episode.
+
+    Args:
+        state: Any pytree, with states of environments in it or without.
+    """
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ProcessState))
+    return any(isinstance(node, ProcessState) for node in nodes)
+
+
 def process_failure(error: BaseException) -> str | None:
     """Return what an environment's process said if that is what stopped a program, else None.
 

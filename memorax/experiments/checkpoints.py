@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -25,8 +26,28 @@ Choice = Literal["last", "best"]
 # is killed meanwhile never leaves half of one.
 DISCARDED = ".discarded"
 
-# All that orbax has to say of a failure is raised, too: no need for its traces on the screen.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+def _say_once() -> None:
+    """Keep traces off the screen of what is raised as well.
+
+    Orbax logs every failure, and TensorStore tells of all further ones of a save to an event loop
+    that is closed by then.
+    """
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    unraisable = sys.unraisablehook
+
+    def hook(failure: Any) -> None:
+        if str(failure.exc_value) != "Event loop is closed":
+            unraisable(failure)
+
+    sys.unraisablehook = hook
+
+
+_say_once()
+
+
+class CheckpointError(ValueError):
+    """A checkpoint does not fit, is damaged, or is not there; the message says which and why."""
 
 
 class Checkpoints:
@@ -122,7 +143,7 @@ class Checkpoints:
             choice: Which of the checkpoints.
 
         Raises:
-            ValueError: If the state does not fit or is damaged, or if none of several is best.
+            CheckpointError: If the state does not fit or is damaged, or if none of several is best.
         """
         step = self._step(choice)
         if step is None:
@@ -134,7 +155,7 @@ class Checkpoints:
                 raise ValueError("it has no metadata")
         different = list(_differences(_entries(metadata.tree), _entries(like)))
         if different:
-            raise ValueError(
+            raise CheckpointError(
                 f"{self.path / str(step)} does not fit the configuration:\n" + "\n".join(different)
             )
         with self._damage_told(step):
@@ -145,7 +166,7 @@ class Checkpoints:
             raise ValueError(unknown_name("checkpoint", choice, get_args(Choice)))
         step = self.last_step if choice == "last" else self.best_step
         if step is None and self.last_step is not None:
-            raise ValueError(
+            raise CheckpointError(
                 f"{self.path} holds no best checkpoint: before none of them has every seed ended "
                 "an episode; take the last"
             )
@@ -191,7 +212,7 @@ class Checkpoints:
             reason = str(error).splitlines()[0].partition(" [")[0]
             steps = sorted(int(path.name) for path in self.path.glob("[0-9]*") if path.is_dir())
             left = ", ".join(f"{other:,}" for other in steps if str(other) != broken)
-            raise ValueError(
+            raise CheckpointError(
                 f"checkpoint {self.path / broken} is damaged ({reason}); without it, there is "
                 f"{f'still that of step {left}' if left else 'no other'}"
             ) from error

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from memorax.environments import process_failure
 from memorax.environments.process_pool import EnvironmentProcessError
-from memorax.experiments.checkpoints import Choice
+from memorax.experiments.checkpoints import CheckpointError, Choice
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
@@ -33,10 +33,12 @@ from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import (
     DivergedError,
     EnvironmentFailedError,
+    TerminatedError,
     make_agents,
     restore,
     run,
 )
+from memorax.experiments.write_errors import WriteFailedError
 from memorax.validation import check_positive, check_whole, unknown_name
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
@@ -161,7 +163,10 @@ class Environments:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 2 for bad input, 130 after Ctrl-C.
+    """Run the command line and return its exit code.
+
+    It is 0 when all went well, 1 when something failed on the way, 2 for bad input, 130 after
+    Ctrl-C and 143 after SIGTERM.
 
     Args:
         arguments: What follows ``memorax``; None: those of the process.
@@ -184,9 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in commands:
             raise BadInputError(unknown_name("command", name, commands))
         return commands[name](rest)
-    except BadInputError as error:
+    except (BadInputError, CheckpointError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 2
+    except WriteFailedError as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 1
     except jax.errors.JaxRuntimeError as error:
         failure = process_failure(error)
         if failure is None:
@@ -224,14 +232,17 @@ def _train(arguments: list[str]) -> int:
         f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
         f"torso {' and twin '.join(options.config.models)}"
     )
+    code = 130
     try:
         if run(options.config, agents, folder, console):
             return 0
+    except TerminatedError:
+        code = 143
     except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
     console.print(f"go on with 'memorax train --run-folder {folder.path} --resume'")
-    return 130
+    return code
 
 
 def _play(arguments: list[str]) -> int:
@@ -358,14 +369,17 @@ def _compare(arguments: list[str]) -> int:
         raise BadInputError(error) from error
     _enable_compilation_cache()
     console = Console()
+    code = 130
     try:
         if compare(config, folder, console) is not None:
             return 0
+    except TerminatedError:
+        code = 143
     except EnvironmentFailedError as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
     console.print(f"go on with 'memorax compare --comparison-folder {folder.path} --resume'")
-    return 130
+    return code
 
 
 def _resume_comparison(

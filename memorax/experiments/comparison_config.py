@@ -16,6 +16,7 @@ from memorax.experiments.config import (
     DEMO_PARAMETERS,
     Settings,
     TrainConfig,
+    check_entries,
 )
 from memorax.validation import unknown_name
 
@@ -148,6 +149,7 @@ def from_json(path: Path) -> CompareConfig:
     """
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
+        check_entries(path, fields, json.loads(to_json(CompareConfig())))
         for name, algorithm in ALGORITHMS.items():
             fields[name] = algorithm(**fields[name])
         for name in ("environments", "torsos", "algorithms", "value_range", "loggers"):

@@ -3,14 +3,16 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.torsos import TORSOS
+from memorax.experiments.write_errors import OnWriteError
 from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
@@ -82,6 +84,9 @@ class Settings:
     """Environment steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the last checkpoints to keep; that with the best return is kept besides."""
+    on_write_error: OnWriteError = "stop"
+    """What to do when a file cannot be written, such as on a full disk: stop the run, or continue
+    it and tell so."""
     loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
     """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
     progress or dashboard in the terminal."""
@@ -102,6 +107,10 @@ class Settings:
             check_positive(name, getattr(self, name))
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
+        if self.on_write_error not in get_args(OnWriteError):
+            raise ValueError(
+                unknown_name("on_write_error", self.on_write_error, get_args(OnWriteError))
+            )
         check_whole("seed", self.seed, 0, 2**32 - 1)
         check_names(self.loggers)
 
@@ -174,6 +183,34 @@ def to_json(config: TrainConfig) -> str:
     return json.dumps(fields, indent=2) + "\n"
 
 
+def check_entries(path: Path, entries: dict[str, Any], default: dict[str, Any]) -> None:
+    """Check that a file has the entries that a configuration has today.
+
+    Args:
+        path: The file.
+        entries: What it holds.
+        default: The configuration whose entries those must be, whatever their values.
+
+    Raises:
+        ValueError: If some are missing or unknown; all of them are listed.
+    """
+    different = list(_entry_differences(entries, default))
+    if different:
+        raise ValueError(f"{path} does not fit this version of memorax:\n" + "\n".join(different))
+
+
+def _entry_differences(entries: Any, default: Any, prefix: str = "") -> Iterator[str]:
+    if not (isinstance(entries, dict) and isinstance(default, dict)):
+        return
+    for name in sorted(entries.keys() | default.keys()):
+        if name not in entries:
+            yield f"{prefix}{name}: missing, its default is {default[name]!r}"
+        elif name not in default:
+            yield f"{prefix}{name}: unexpected, the file has {entries[name]!r}"
+        else:
+            yield from _entry_differences(entries[name], default[name], f"{prefix}{name}/")
+
+
 def from_json(path: Path) -> TrainConfig:
     """Read a configuration back.
 
@@ -183,10 +220,13 @@ def from_json(path: Path) -> TrainConfig:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         algorithm = fields["algorithm"]
-        fields["algorithm"] = ALGORITHMS[algorithm.pop("name")](**algorithm)
+        kind = ALGORITHMS[algorithm["name"]]
+        check_entries(path, fields, json.loads(to_json(TrainConfig(algorithm=kind()))))
+        del algorithm["name"]
+        fields["algorithm"] = kind(**algorithm)
         if fields["environment_parameters"] is not None:
             fields["environment_parameters"] = tuple(fields["environment_parameters"])
-        for name in fields.keys() & {"value_range", "loggers"}:
+        for name in ("value_range", "loggers"):
             fields[name] = tuple(fields[name])
         return TrainConfig(**fields)
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -30,8 +30,12 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         """Write a text file at once."""
         partial = self.path / f".{name}.partial"
-        partial.write_text(text)
-        os.replace(partial, self.path / name)
+        try:
+            partial.write_text(text)
+            os.replace(partial, self.path / name)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def make_folder(kind: str, path: Path) -> None:
@@ -42,7 +46,7 @@ def make_folder(kind: str, path: Path) -> None:
         path: Where.
 
     Raises:
-        ValueError: If the path exists: nothing is ever overwritten.
+        ValueError: If the path exists, since nothing is ever overwritten, or cannot be made.
     """
     try:
         path.mkdir(parents=True)
@@ -51,6 +55,8 @@ def make_folder(kind: str, path: Path) -> None:
             f"{kind} {path} exists and is not overwritten: choose another, or go on with "
             "it by --resume"
         ) from None
+    except OSError as error:
+        raise ValueError(f"{kind} {path} cannot be made: {error}") from error
 
 
 class RunFolder(Folder):
@@ -69,14 +75,18 @@ class RunFolder(Folder):
         """Make a new folder; without a path, ``runs/TASK-TORSO-TIME``.
 
         Raises:
-            ValueError: If the path exists: a run is never overwritten.
+            ValueError: If the path exists, since a run is never overwritten, or cannot be written.
         """
         if path is None:
             task = config.environment.rpartition("::")[2]
             path = Path("runs") / f"{task}-{config.torso}-{datetime.now():%Y%m%d-%H%M%S}"
         make_folder("run folder", path)
         folder = cls(path)
-        folder.write("config.json", to_json(config))
+        try:
+            folder.write("config.json", to_json(config))
+        except OSError as error:
+            path.rmdir()
+            raise ValueError(f"run folder {path} cannot be written: {error}") from error
         return folder
 
     @classmethod

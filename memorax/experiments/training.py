@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 
 import jax
 import numpy as np
@@ -14,38 +13,21 @@ from jaxtyping import Array, PyTree
 from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
-from memorax.environments import process_failure, release
+from memorax.environments import in_processes, process_failure, release
 from memorax.experiments.agents import make_agent, num_updates
-from memorax.experiments.checkpoints import Checkpoints, Choice
+from memorax.experiments.checkpoints import CheckpointError, Checkpoints, Choice
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
+from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
 from memorax.experiments.plotting import plot_learning_curve
 from memorax.experiments.run_folder import RunFolder, Stopwatch
+from memorax.experiments.write_errors import WriteErrors, WriteFailedError
 
 
-class Interrupt:
-    """Turns the first Ctrl-C into a wish to stop; the second one stops at once."""
-
-    def __init__(self, console: Console):
-        self.wanted = False
-        self._console = console
-
-    def __enter__(self) -> "Interrupt":
-        """Begin to listen."""
-        self._previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Leave Ctrl-C as it was."""
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-        self._console.print("stopping after this piece; Ctrl-C again stops at once")
+class TerminatedError(Exception):
+    """SIGTERM has stopped the run; what it reached is kept."""
 
 
 class DivergedError(Exception):
@@ -83,29 +65,44 @@ def run(
         console: Where to show how it goes.
 
     Returns:
-        The evaluations, or None if the run was interrupted; what was reached is kept either way.
+        The evaluations, or None if Ctrl-C has interrupted the run; what was reached is kept either
+        way.
+
+    Raises:
+        TerminatedError: If SIGTERM has interrupted the run; what was reached is kept.
+        DivergedError: If a loss is no number any more.
+        EnvironmentFailedError: If an environment failed in its process.
+        WriteFailedError: If a file cannot be written, and that is to stop the run.
+        CheckpointError: If the last checkpoint does not fit or is damaged.
     """
     console.print(f"run folder: {folder.path}")
+    writes = WriteErrors(config.on_write_error, console)
     evaluations = []
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
-            with _environments_may_fail(model, folder):
-                trained = _train_model(config, model, agent, folder, console, interrupt)
-            plot_learning_curve(folder, config)
+            with _what_is_left_told(model, folder):
+                trained = _train_model(config, model, agent, folder, console, interrupt, writes)
+                with writes.caught("picture of the learning curve"):
+                    plot_learning_curve(folder, config)
             if not trained.finished:
                 console.print(
                     f"interrupted: {model} at {trained.step:,} of {_total_steps(config):,} steps "
                     f"is kept in {folder.path}"
                 )
+                writes.report()
+                if interrupt.signal == signal.SIGTERM:
+                    raise TerminatedError
                 return None
             release(trained.state)
-            with _environments_may_fail(model, folder):
+            with _what_is_left_told(model, folder):
                 evaluations.append(
                     evaluate_model(config, model, agent, trained.state, config.evaluation_episodes)
                 )
-    folder.write("evaluation.json", to_json(evaluations))
     console.print(table(config, evaluations))
+    with _what_is_left_told(model, folder), writes.caught("evaluation"):
+        folder.write("evaluation.json", to_json(evaluations))
     console.print(f"learning curve: {folder.path / 'learning_curve.png'}")
+    writes.report()
     return evaluations
 
 
@@ -128,13 +125,13 @@ def restore(
     """Return a state of a run's model, from its last checkpoint or its best.
 
     Raises:
-        ValueError: If there is no such checkpoint, or it does not fit or is damaged.
+        CheckpointError: If there is no such checkpoint, or it does not fit or is damaged.
     """
     like = jax.eval_shape(jax.vmap(agent.init), _init_keys(config))
     with contextlib.closing(Checkpoints(folder, model)) as checkpoints:
         restored = checkpoints.restore(like, choice)
     if restored is None:
-        raise ValueError(f"{folder.path} holds no checkpoint of {model}")
+        raise CheckpointError(f"{folder.path} holds no checkpoint of {model}")
     return restored[1]
 
 
@@ -145,6 +142,7 @@ def _train_model(
     folder: RunFolder,
     console: Console,
     interrupt: Interrupt,
+    writes: WriteErrors,
 ) -> Trained:
     started = time.perf_counter()
     if isinstance(agent, ReplayAlgorithm):
@@ -155,12 +153,20 @@ def _train_model(
     total_steps = _total_steps(config)
     longest = config.checkpoint_every // agent.steps_per_update
     chunk_steps = _chunk_updates(num_updates(config), longest) * agent.steps_per_update
-    with contextlib.closing(Checkpoints(folder, model, config.keep_checkpoints)) as checkpoints:
+    with _closing(Checkpoints(folder, model, config.keep_checkpoints), writes) as checkpoints:
         restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
         step, state = restored or (0, init(_init_keys(config)))
-        saved_step, episode_return = step, math.nan
+        if step >= total_steps:
+            console.print(f"{model} has finished its {step:,} steps before")
+            return Trained(step, state, finished=True)
+        if restored and in_processes(state):
+            console.print(
+                f"{model}: its environments' processes have ended with the run before; each begins "
+                "a new episode"
+            )
+        episode_return = math.nan
         logged = LoggedModel(folder, config, model, step, total_steps, console)
-        with contextlib.closing(CombinedLogger(config.loggers, logged)) as log:
+        with contextlib.closing(CombinedLogger(config.loggers, logged, writes)) as log:
             train = (
                 jax.jit(
                     jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1
@@ -178,18 +184,17 @@ def _train_model(
                     step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
                 )
                 log.append(steps, metrics, seconds)
-                _check_losses(config, model, steps, metrics, saved_step, folder)
+                _check_losses(config, model, steps, metrics)
                 due = step // config.checkpoint_every
                 step += chunk_steps
                 returns = means_over_updates(np.asarray(metrics["episode_return"]))
                 episode_return = float(returns.mean())
+                with writes.caught("checkpoint"):
+                    checkpoints.check()
                 if step // config.checkpoint_every > due:
                     log.flush()
-                    stopwatch.flush()
-                    checkpoints.save(step, state, episode_return)
-                    saved_step = step
-        stopwatch.flush()
-        checkpoints.save(step, state, episode_return)
+                    _save(checkpoints, stopwatch, step, state, episode_return, writes)
+        _save(checkpoints, stopwatch, step, state, episode_return, writes)
     console.print(
         f"{model}: compiled in {compile_seconds:.1f} s, {step:,} steps of "
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
@@ -197,7 +202,27 @@ def _train_model(
     return Trained(step, state, finished=step >= total_steps)
 
 
-def _check_losses(config, model, steps, metrics, saved_step, folder) -> None:
+def _save(checkpoints, stopwatch, step, state, episode_return, writes) -> None:
+    """Write down how long it took, and the state, when the metrics before it are safe."""
+    with writes.caught("timing"):
+        stopwatch.flush()
+    with writes.caught("checkpoint"):
+        # What went wrong with the one before is no reason to leave this one out.
+        checkpoints.wait()
+    with writes.caught("checkpoint"):
+        checkpoints.save(step, state, episode_return)
+
+
+@contextlib.contextmanager
+def _closing(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoints]:
+    try:
+        yield checkpoints
+    finally:
+        with writes.caught("checkpoint"):
+            checkpoints.close()
+
+
+def _check_losses(config, model, steps, metrics) -> None:
     """Stop at the first loss that is no number, before such a state is saved."""
     # Before a replay is learned from there is no loss.
     first = getattr(config.algorithm, "learning_starts", 0)
@@ -207,26 +232,30 @@ def _check_losses(config, model, steps, metrics, saved_step, folder) -> None:
             if "loss" in name and step > first and seeds.size:
                 raise DivergedError(
                     f"{model}: {name} of seed(s) {', '.join(map(str, seeds))} is not finite at "
-                    f"step {step:,}; {_last_good_state(saved_step, folder)}"
+                    f"step {step:,}"
                 )
 
 
 @contextlib.contextmanager
-def _environments_may_fail(model: str, folder: RunFolder) -> Iterator[None]:
-    """Say what is left of a run if an environment fails in its process."""
+def _what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
+    """Say what is left of a run that fails."""
     try:
         yield
+    except DivergedError as error:
+        raise DivergedError(f"{error}; {_last_good_state(model, folder)}") from error
+    except (WriteFailedError, OSError) as error:
+        raise WriteFailedError(f"{model}: {error}\n{_last_good_state(model, folder)}") from error
     except jax.errors.JaxRuntimeError as error:
         failure = process_failure(error)
         if failure is None:
             raise
-        checkpoints = Checkpoints(folder, model)
-        kept = _last_good_state(checkpoints.last_step, folder)
-        checkpoints.close()
+        kept = _last_good_state(model, folder)
         raise EnvironmentFailedError(f"{model}: {failure}\n{kept}") from error
 
 
-def _last_good_state(step: int | None, folder: RunFolder) -> str:
+def _last_good_state(model: str, folder: RunFolder) -> str:
+    with contextlib.closing(Checkpoints(folder, model)) as checkpoints:
+        step = checkpoints.last_step
     kept = f"checkpoint of step {step:,}" if step else "no checkpoint yet"
     return f"last good state: {kept} in {folder.path}"
 

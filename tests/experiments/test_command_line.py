@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,21 +79,24 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
     finished, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "interrupted"
-    append = ProgressBar.append
+    append, signals = ProgressBar.append, []
 
     def append_and_interrupt(self, *arguments):
         append(self, *arguments)
-        if not folder.joinpath("interrupted-once").exists():
-            folder.joinpath("interrupted-once").touch()
-            os.kill(os.getpid(), signal.SIGINT)
+        if signals:
+            os.kill(os.getpid(), signals.pop())
 
     monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    signals.append(signal.SIGINT)
     assert train(folder) == 130
     told = " ".join(capsys.readouterr().out.split())
     assert "gru at 32 of 192 steps is kept" in told
     assert "--resume" in told
     assert (folder / "checkpoints" / "gru" / "32").is_dir()
     assert len(read_metrics(RunFolder(folder))) == 2
+    signals.append(signal.SIGTERM)
+    assert main(["train", "--run-folder", str(folder), "--resume"]) == 143
+    assert "gru at 64 of 192 steps is kept" in " ".join(capsys.readouterr().out.split())
     assert main(["train", "--run-folder", str(folder), "--resume"]) == 0
     assert (folder / "evaluation.json").read_text() == (finished / "evaluation.json").read_text()
     assert read_metrics(RunFolder(folder)) == read_metrics(RunFolder(finished))
@@ -100,6 +104,21 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
     for name, agent in make_agents(config).items():
         states = [restore(config, name, agent, RunFolder(path)) for path in (folder, finished)]
         jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(finished, tmp_path, capsys):
+    folder = tmp_path / "older"
+    shutil.copytree(finished, folder)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"features": 8', '"features": 4'))
+    for command in (["evaluate", str(folder)], ["train", "--run-folder", str(folder), "--resume"]):
+        assert main(command) == 2
+        first, *entries = capsys.readouterr().err.splitlines()
+        assert first.endswith("checkpoints/gru/192 does not fit the configuration:")
+        assert (
+            "params/critic/params/torso/cell/hn/bias: checkpoint has float32 (2, 8), the "
+            "configuration makes float32 (2, 4)"
+        ) in entries
 
 
 def test_a_run_folder_is_never_overwritten(finished, capsys):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from memorax.algorithms import PPOConfig, R2D2Config
@@ -26,9 +28,22 @@ def test_a_configuration_is_read_back_as_it_was_written(config, tmp_path):
     assert from_json(path) == config
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"algorithm": {}}', to_json(TrainConfig()).replace("seed", "sead")]
-)
+def test_a_configuration_of_another_version_is_refused_entry_by_entry(tmp_path):
+    path = tmp_path / "config.json"
+    entries = json.loads(to_json(TrainConfig()))
+    entries["num_sead"] = entries.pop("num_seeds")
+    del entries["algorithm"]["gamma"]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=r"config.json does not fit this version") as caught:
+        from_json(path)
+    assert str(caught.value).splitlines()[1:] == [
+        f"algorithm/gamma: missing, its default is {TrainConfig().algorithm.gamma}",
+        "num_sead: unexpected, the file has 3",
+        "num_seeds: missing, its default is 3",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"algorithm": {}}'])
 def test_a_file_that_holds_no_configuration_is_refused(text, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(text)

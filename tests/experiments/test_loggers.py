@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import resource
 import struct
 import sys
 import time
@@ -9,14 +10,18 @@ from contextlib import closing
 import numpy as np
 import pytest
 from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
 
 from memorax.experiments.command_line import main
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.dashboard import BARS, sparkline
+from memorax.experiments.loggers.line_file import LineFile
 from memorax.experiments.loggers.logger import LoggedModel, means_over_seeds
 from memorax.experiments.loggers.registry import LOGGERS
+from memorax.experiments.loggers.tensorboard import TensorBoardLogger
 from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.write_errors import WriteErrors, WriteFailedError
 
 STEPS = (32, 64, 96)
 METRICS = {
@@ -42,7 +47,8 @@ def logged(folder, model="gru", step=0, console=None):
 
 def write(names, logged, first, last):
     """Log some of the updates, as a run that ends after them does."""
-    with closing(CombinedLogger(names, logged)) as logger:
+    writes = WriteErrors("stop", logged.console)
+    with closing(CombinedLogger(names, logged, writes)) as logger:
         for update in range(first, last):
             piece = {name: values[:, update : update + 1] for name, values in METRICS.items()}
             logger.append(STEPS[update : update + 1], piece, 1.0)
@@ -69,6 +75,41 @@ def test_a_file_torn_in_its_header_begins_anew(folder):
     (folder.path / "metrics.csv").write_text("model,se")
     write([], logged(folder), 0, 1)
     assert [row["step"] for row in read_metrics(folder)] == ["32", "32"]
+
+
+def test_lines_that_cannot_be_written_are_kept_for_later_and_leave_no_trace(tmp_path):
+    path = tmp_path / "lines"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(LineFile(path, lambda lines: lines)) as file:
+        file.append("first\n")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+        try:
+            for line in ("second\n", "third\n"):
+                with pytest.raises(OSError, match="File too large"):
+                    file.append(line)
+                assert path.read_text() == "first\n"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_text() == "first\nsecond\nthird\n"
+
+
+def test_events_go_on_in_a_new_file_after_one_that_could_not_be_written(folder):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(TensorBoardLogger(logged(folder))) as logger:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                logger.append(STEPS * 1000, {"loss": np.ones((2, 3000))}, 1.0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        logger.append(STEPS, METRICS, 1.0)
+    _, path = sorted((folder.path / "tensorboard" / "gru").iterdir())
+    content, steps = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("Q", content[:8])
+        steps.append(Event.FromString(content[12 : 12 + length]).step)
+        content = content[16 + length :]
+    assert steps == [0, *STEPS]
 
 
 def test_json_lines_hold_what_the_table_holds(folder):
@@ -177,8 +218,9 @@ def test_when_a_logger_cannot_begin_the_others_are_closed(folder, monkeypatch):
         raise OSError("no terminal")
 
     monkeypatch.setattr(LOGGERS["dashboard"].load(), "__init__", refuse)
-    with pytest.raises(OSError, match="no terminal"):
-        CombinedLogger(["dashboard"], logged(folder))
+    writes = WriteErrors("stop", Console(quiet=True))
+    with pytest.raises(WriteFailedError, match="log dashboard could not be written: no terminal"):
+        CombinedLogger(["dashboard"], logged(folder), writes)
     assert closed == ["csv"]
 
 

@@ -80,6 +80,7 @@ def test_a_dying_environment_ends_the_run_which_goes_on_from_its_checkpoint(tmp_
     assert (folder / "checkpoints" / "gru" / "32").is_dir()
     flaw.unlink()
     assert main(["train", "--run-folder", str(folder), "--resume"]) == 0
+    assert "each begins a new episode" in " ".join(capsys.readouterr().out.split())
     assert max(int(row["step"]) for row in read_metrics(RunFolder(folder))) == 64
 
 

@@ -1,13 +1,14 @@
 """Several loggers as one."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
 
 from memorax.experiments.loggers.logger import LoggedModel, Logger
 from memorax.experiments.loggers.registry import LOGGERS
+from memorax.experiments.write_errors import WriteErrors
 
 
 class CombinedLogger:
@@ -18,28 +19,39 @@ class CombinedLogger:
     Args:
         names: The names of the loggers.
         logged: What is logged.
+        writes: What to do when one of them cannot write.
     """
 
-    def __init__(self, names: Sequence[str], logged: LoggedModel):
-        self._loggers: list[Logger] = []
+    def __init__(self, names: Sequence[str], logged: LoggedModel, writes: WriteErrors):
+        self._loggers: dict[str, Logger] = {}
+        self._writes = writes
         with ExitStack() as opened:
             for name in dict.fromkeys(("csv", *names)):
-                logger: Logger = LOGGERS[name].load()(logged)
-                opened.callback(logger.close)
-                self._loggers.append(logger)
+                with self._told(name):
+                    self._loggers[name] = LOGGERS[name].load()(logged)
+                    opened.callback(self._close, name)
             self._opened = opened.pop_all()
 
     def append(self, steps: Sequence[int], metrics: Any, seconds: float) -> None:
         """Hand on the metrics of some updates, arrays of shape (seeds, updates)."""
         arrays = {name: np.asarray(values) for name, values in metrics.items()}
-        for logger in self._loggers:
-            logger.append(steps, arrays, seconds)
+        for name, logger in self._loggers.items():
+            with self._told(name):
+                logger.append(steps, arrays, seconds)
 
     def flush(self) -> None:
         """Let every logger write down what it has."""
-        for logger in self._loggers:
-            logger.flush()
+        for name, logger in self._loggers.items():
+            with self._told(name):
+                logger.flush()
 
     def close(self) -> None:
         """Close every logger, also if one of them fails."""
         self._opened.close()
+
+    def _close(self, name: str) -> None:
+        with self._told(name):
+            self._loggers[name].close()
+
+    def _told(self, name: str) -> AbstractContextManager[None]:
+        return self._writes.caught(f"log {name}")

@@ -20,18 +20,36 @@ class LineFile:
         kept = "".join(keep(lines))
         if path.is_file() and path.stat().st_size != len(kept.encode()):
             Folder(path.parent).write(path.name, kept)
-        self._file = path.open("a", newline="", encoding="utf-8")
+        # Unbuffered: what the system has not taken is known, and kept for the next time.
+        self._file = path.open("ab", buffering=0)
+        self._size = len(kept.encode())
+        self._waiting = b""
 
     def append(self, text: str) -> None:
-        """Add whole lines, their ends included."""
-        self._file.write(text)
-        self._file.flush()
+        """Add whole lines, their ends included, after those that could not be written before.
+
+        Raises:
+            OSError: If they cannot be written. None of them is left in the file then.
+        """
+        self._waiting += text.encode()
+        try:
+            written = 0
+            while written < len(self._waiting):
+                written += self._file.write(self._waiting[written:])
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(self._waiting)
+        self._waiting = b""
 
     def sync(self) -> None:
         """Return when everything is safe on disk."""
+        self.append("")
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Let go of the file when everything is safe."""
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        finally:
+            self._file.close()

@@ -1,8 +1,12 @@
 """Metrics for TensorBoard."""
 
+import itertools
+import time
 from collections.abc import Sequence
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
 
 from memorax.experiments.loggers.logger import LoggedModel, Metrics, means_over_seeds
 
@@ -10,26 +14,47 @@ from memorax.experiments.loggers.logger import LoggedModel, Metrics, means_over_
 class TensorBoardLogger:
     """``tensorboard/MODEL/``: events with the means over seeds.
 
+    Events are written here, not in the thread of tensorboardX's own writer, whose queue fills for
+    ever once it has failed.
+
     Args:
         logged: What is logged.
     """
 
     def __init__(self, logged: LoggedModel):
-        self._writer = SummaryWriter(
-            str(logged.folder.path / "tensorboard" / logged.model),
-            purge_step=logged.step + 1 if logged.step else None,
-        )
+        self._path = logged.folder.path / "tensorboard" / logged.model
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._numbers = itertools.count()
+        self._events: EventsWriter | None = self._open()
+        if logged.step:
+            # What was logged after the step that a resumed run goes on from counts no more.
+            again = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=logged.step + 1, session_log=again))
 
     def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Add the means of some updates."""
-        for step, means in means_over_seeds(steps, metrics):
-            for name, mean in means.items():
-                self._writer.add_scalar(name, mean, step)
+        self._events = self._events or self._open()
+        try:
+            for step, means in means_over_seeds(steps, metrics):
+                values = [
+                    Summary.Value(tag=name, simple_value=mean) for name, mean in means.items()
+                ]
+                event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))
+                self._events.write_event(event)
+        except OSError:
+            # Half an event may stand at the end of the file: what follows goes to another.
+            self._events = None
+            raise
 
     def flush(self) -> None:
         """Write the events down."""
-        self._writer.flush()
+        if self._events:
+            self._events.flush()
 
     def close(self) -> None:
         """Let go of the files."""
-        self._writer.close()
+        if self._events:
+            self._events.close()
+
+    def _open(self) -> EventsWriter:
+        return EventsWriter(str(self._path / "events"), filename_suffix=f".{next(self._numbers)}")

@@ -1,0 +1,68 @@
+"""Stopping a run from outside."""
+
+import os
+import signal
+import socket
+import threading
+
+from rich.console import Console
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop; the second one stops at once.
+
+    A thread hears of signals at once, while Python's own handlers wait until a compiled program has
+    come to its end, which may be long.
+
+    Attributes:
+        signal: The signal that came, None as long as none has.
+
+    Args:
+        console: Where to say that it was heard.
+    """
+
+    def __init__(self, console: Console):
+        self.signal: int | None = None
+        self._console = console
+
+    @property
+    def wanted(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None
+
+    def __enter__(self) -> "Interrupt":
+        """Begin to listen."""
+        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._heard, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._previous_wake = signal.set_wakeup_fd(self._wake.fileno())
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave signals as they were."""
+        signal.set_wakeup_fd(self._previous_wake)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._wake.close()
+        self._listener.join()
+        self._heard.close()
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.signal = self.signal or number
+
+    def _listen(self) -> None:
+        came = False
+        while byte := self._heard.recv(1):
+            if byte[0] not in SIGNALS:
+                continue
+            if came:
+                self._console.show_cursor()
+                self._console.print("stopped at once; the last checkpoint is kept")
+                os._exit(128 + byte[0])
+            came = True
+            self._handle(byte[0], None)
+            self._console.print("stopping after this piece; Ctrl-C again stops at once")
