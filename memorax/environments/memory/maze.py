@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
 
 FREE, OBSTACLE, START, GOAL = range(4)
 MOST_CELLS = 32
@@ -27,7 +27,10 @@ class Carving:
         down: The cells that are open to the one below.
         place: The cell that the walk has come to.
         draws: How often a cell has been drawn to begin a walk at.
+        opened: How many cells have been opened.
         finished: Whether nothing more is carved.
+        numbers: Three uniform numbers for each cell to open. They are drawn at once, since what
+            takes longest to compile is drawing.
     """
 
     visited: PyTree
@@ -35,17 +38,30 @@ class Carving:
     down: PyTree
     place: PyTree
     draws: PyTree
+    opened: PyTree
     finished: PyTree
+    numbers: PyTree
 
 
-def begin_carving(key: Array, cells: int) -> Carving:
-    """Return a maze of which a single cell is free, with ``cells`` along each side."""
-    row, column = jax.random.randint(key, (2,), 0, cells)
+def numbers_needed(cells: int) -> int:
+    """Return how many rows of three uniform numbers it takes to carve a maze."""
+    return cells**2 + 1
+
+
+def begin_carving(numbers: Float[Array, "rows 3"], cells: int) -> Carving:
+    """Return a maze with ``cells`` along each side, of which one is free.
+
+    Args:
+        numbers: Uniform; as many rows as ``numbers_needed(cells)``.
+        cells: Cells along each side.
+    """
+    row, column = _below(cells, numbers[0, :2])
     first, none = _single(row, column, cells), jnp.zeros(cells, jnp.uint32)
-    return Carving(first, none, none, first, jnp.float32(0), jnp.bool_(False))
+    begun = jnp.float32(0), jnp.int32(0), jnp.bool_(False)
+    return Carving(first, none, none, first, *begun, numbers[1:])
 
 
-def carve(key: Array, carving: Carving, num_cells: Any) -> Carving:
+def carve(carving: Carving, num_cells: Any) -> Carving:
     """Open the next cells of a maze, as many of ``num_cells`` as there are.
 
     Hunt and kill: a walk opens one new neighbour after the other until it is stuck, and begins
@@ -55,17 +71,18 @@ def carve(key: Array, carving: Carving, num_cells: Any) -> Carving:
 
     Source: the algorithm and its numbers as in mazelib 0.9.16, which POPGym's package uses.
     """
+    until = carving.opened + num_cells
+    numbers = carving.numbers
 
-    def going(loop):
-        opened, carving = loop
-        return (opened < num_cells) & ~carving.finished
+    def going(carving):
+        return (carving.opened < until) & ~carving.finished
 
-    def open_next(loop):
-        opened, carving = loop
-        numbers = jax.random.uniform(jax.random.fold_in(key, opened), (3,))
-        return opened + 1, _open_cell(carving, *numbers)
+    def open_next(carving):
+        return _open_cell(carving, *numbers[carving.opened])
 
-    return jax.lax.while_loop(going, open_next, (jnp.int32(0), carving))[1]
+    # What stays as it is need not be carried along.
+    carving = jax.lax.while_loop(going, open_next, carving.replace(numbers=None))
+    return carving.replace(numbers=numbers)
 
 
 def _open_cell(carving: Carving, hunt: Array, choice: Array, turn: Array) -> Carving:
@@ -98,7 +115,9 @@ def _open_cell(carving: Carving, hunt: Array, choice: Array, turn: Array) -> Car
         carving.down | opened(DOWN, UP),
         jnp.where(finished, place, new),
         draws,
+        carving.opened + 1,
         finished,
+        None,
     )
 
 
@@ -154,16 +173,28 @@ def free_squares(carving: Carving) -> Bool[Array, "size size"]:
     return jnp.pad(jnp.stack([odd, even], axis=1).reshape(2 * cells, 2 * cells), ((1, 0), (1, 0)))
 
 
-def entrances(key: Array, cells: int) -> tuple[Int[Array, "2"], Int[Array, "2"]]:
-    """Return rows and columns of two places in opposite outer walls, beside random cells."""
-    side_key, places_key = jax.random.split(key)
-    first, second = 2 * jax.random.randint(places_key, (2,), 0, cells) + 1
+def entrances(numbers: Float[Array, "3"], cells: int) -> tuple[Int[Array, "2"], Int[Array, "2"]]:
+    """Return rows and columns of two places in opposite outer walls, beside random cells.
+
+    Args:
+        numbers: Uniform.
+        cells: Cells along each side of the maze.
+    """
+    side = _below(len(SIDES), numbers[0])
+    first, second = 2 * _below(cells, numbers[1:]) + 1
     last = 2 * cells
-    side = jax.random.randint(side_key, (), 0, 4)
     starts = jnp.array([[0, 0], [last, 0], [0, 0], [0, last]])[side]
     ends = jnp.array([[last, 0], [0, 0], [0, last], [0, 0]])[side]
     along = jnp.where(side < 2, jnp.array([0, 1]), jnp.array([1, 0]))
     return starts + first * along, ends + second * along
+
+
+def _below(bound: int, numbers: Array) -> Array:
+    """Return whole numbers below a bound, by uniform ones.
+
+    ``jax.random.randint`` draws three times, and each draw takes long to compile.
+    """
+    return jnp.floor(numbers * bound).astype(jnp.int32)
 
 
 def view(grid: Any, position: Any) -> Int[Array, "9"]:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from scipy import ndimage
-from scipy.stats import ks_2samp
+from scipy.stats import chisquare, ks_2samp
 
 from memorax import environments
 from memorax.environments.memory import maze
+from memorax.environments.memory.mine_sweeper import draw_places
 from tests.environments.memory.playing import play, play_with_states, returns
 
 LEVELS = ("Easy", "Medium", "Hard")
@@ -257,10 +258,11 @@ def test_mazes_are_carved_and_entered_as_the_packages_are():
 
 @pytest.mark.parametrize("cells", [3, 9, 32])
 def test_a_maze_carved_in_pieces_has_no_loops_and_hardly_a_closed_cell(cells):
-    carving = maze.begin_carving(jax.random.key(0), cells)
-    carve = jax.jit(lambda key, carving: maze.carve(key, carving, cells + 1))
-    for key in jax.random.split(jax.random.key(1), cells):
-        carving = carve(key, carving)
+    numbers = jax.random.uniform(jax.random.key(0), (maze.numbers_needed(cells), 3))
+    carving = maze.begin_carving(numbers, cells)
+    carve = jax.jit(maze.carve)
+    for _ in range(cells):
+        carving = carve(carving, cells + 1)
     assert carving.finished
     free = np.asarray(maze.free_squares(carving))
     assert free.shape == (2 * cells + 1, 2 * cells + 1)
@@ -270,6 +272,15 @@ def test_a_maze_carved_in_pieces_has_no_loops_and_hardly_a_closed_cell(cells):
     assert ndimage.label(free)[1] == 1
     assert num_ways == num_cells - 1
     assert num_cells > 0.95 * cells**2
+
+
+def test_mines_are_any_of_the_squares_and_as_many_as_asked_for():
+    keys = jax.random.split(jax.random.key(0), 4_000)
+    mines = np.asarray(jax.jit(jax.vmap(lambda key: draw_places(key, 6, 2)))(keys))
+    assert (mines.sum(1) == 2).all()
+    pairs = np.unique(mines, axis=0, return_counts=True)[1]
+    assert len(pairs) == 15
+    assert chisquare(pairs).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("task", NOISY)
