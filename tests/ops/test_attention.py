@@ -136,11 +136,18 @@ def test_the_fused_kernel_is_given_the_same_attention(name):
     arguments, age = draw(), draw_age()
     positions = draw_positions(CONTEXT + MEMORY)[name]
     query, key, value, memory = jax.tree.map(lambda array: array.astype(np.float32), arguments)
-    outputs = ops.sliding_window_attention(
-        query, key, value, age, CONTEXT, positions, memory, "fused", block_size=4
-    )
-    query, key, value, memory = arguments
-    expected, _ = loop(query, key, value, age, CONTEXT, positions, memory)
+
+    @jax.jit
+    def run(query, key, value, memory):
+        return ops.sliding_window_attention(
+            query, key, value, age, CONTEXT, positions, memory, "fused", block_size=4
+        )
+
+    @jax.jit
+    def in_a_loop(query, key, value, memory):
+        return loop(query, key, value, age, CONTEXT, positions, memory)[0]
+
+    outputs, expected = run(query, key, value, memory), in_a_loop(*arguments)
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,7 @@ def draw(decays, gated):
     )
 
 
+@jax.jit
 def loop(query, key, value, log_decay, log_input_gate, state, done):
     """Add up as the docstring says, without any stabiliser, then divide by its exponential."""
     gated = log_input_gate is not None
@@ -73,18 +76,23 @@ def loop(query, key, value, log_decay, log_input_gate, state, done):
     return ((state, m), (outputs, ms)) if gated else (state, outputs)
 
 
+@jax.jit
+def loop_gradients(values, done):
+    return jax.grad(lambda values: weighted_sum(loop(*values, done)))(values)
+
+
+@functools.cache
+def compiled(implementation, chunk_size):
+    """Return the op, compiled once for all tests that give it the same shapes."""
+    return jax.jit(
+        lambda *arguments: ops.gated_outer_product(*arguments, implementation, chunk_size)
+    )
+
+
 def run_with(implementation, chunk_size, done):
     def run(query, key, value, log_decay, log_input_gate, state):
-        return ops.gated_outer_product(
-            query,
-            key,
-            value,
-            log_decay,
-            log_input_gate,
-            done,
-            state,
-            implementation,
-            chunk_size,
+        return compiled(implementation, chunk_size)(
+            query, key, value, log_decay, log_input_gate, done, state
         )
 
     return run
@@ -97,14 +105,9 @@ def test_values_and_gradients_are_those_of_a_loop(implementation, chunk_size, de
     done = jnp.asarray(draw_done(BATCH, TIME))
     run = run_with(implementation, chunk_size, done)
 
-    def gradients(run):
-        return jax.jit(jax.grad(lambda values: weighted_sum(run(*values))))(arguments)
-
-    def expected(*values):
-        return loop(*values, done)
-
-    assert_close(jax.jit(run)(*arguments), jax.jit(expected)(*arguments))
-    assert_close(gradients(run), gradients(expected))
+    gradients = jax.jit(jax.grad(lambda values: weighted_sum(run(*values))))
+    assert_close(run(*arguments), loop(*arguments, done))
+    assert_close(gradients(arguments), loop_gradients(arguments, done))
 
 
 @each_kind

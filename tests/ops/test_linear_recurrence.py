@@ -1,4 +1,5 @@
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ def draw(is_complex, per_step, input_state=STATE):
     return decay, normal(BATCH, TIME, *input_state), normal(BATCH, *STATE)
 
 
+@jax.jit
 def loop(decay, inputs, done, state):
     per_step = decay.ndim > state.ndim
 
@@ -50,6 +52,25 @@ def loop(decay, inputs, done, state):
     steps = (inputs, done, decay) if per_step else (inputs, done)
     state, states = jax.lax.scan(step, state, [jnp.swapaxes(part, 0, 1) for part in steps])
     return state, jnp.swapaxes(states, 0, 1)
+
+
+@partial(jax.jit, static_argnames="run")
+def gradients(run, arguments, done):
+    def loss(decay, inputs, state):
+        return weighted_sum(run(decay, inputs, done, state))
+
+    return jax.grad(loss, argnums=(0, 1, 2))(*arguments)
+
+
+@partial(jax.jit, static_argnames="run")
+def gradients_of_gradients(run, arguments, done):
+    def slope(*values):
+        def loss(decay, inputs, state):
+            return jnp.sin(weighted_sum(run(decay, inputs, done, state)))
+
+        return weighted_sum(jax.grad(loss, argnums=(0, 1, 2))(*values))
+
+    return jax.grad(slope, argnums=(0, 1, 2))(*arguments)
 
 
 each_kind = pytest.mark.parametrize(
@@ -65,19 +86,15 @@ each_kind = pytest.mark.parametrize(
 def test_values_and_gradients_are_those_of_a_loop(
     implementation, is_complex, per_step, unroll, chunk_size
 ):
-    decay, inputs, state = jax.tree.map(jnp.asarray, draw(is_complex, per_step))
+    arguments = decay, inputs, state = jax.tree.map(jnp.asarray, draw(is_complex, per_step))
     done = jnp.asarray(draw_done(BATCH, TIME))
 
-    def run(decay, inputs, state):
-        return ops.linear_recurrence(decay, inputs, done, state, implementation, unroll, chunk_size)
+    def run(*values):
+        return ops.linear_recurrence(*values, implementation, unroll, chunk_size)
 
-    def gradients(run):
-        return jax.jit(jax.grad(lambda *values: weighted_sum(run(*values)), argnums=(0, 1, 2)))
-
-    arguments = decay, inputs, state
-    assert_close(jax.jit(run)(*arguments), loop(decay, inputs, done, state))
-    expected = gradients(lambda decay, inputs, state: loop(decay, inputs, done, state))
-    assert_close(gradients(run)(*arguments), expected(*arguments))
+    values = decay, inputs, done, state
+    assert_close(jax.jit(run)(*values), loop(*values))
+    assert_close(gradients(run, arguments, done), gradients(loop, arguments, done))
 
 
 @each_kind
@@ -86,37 +103,24 @@ def test_gradients_of_gradients_are_those_of_a_loop(implementation, is_complex, 
     arguments = jax.tree.map(jnp.asarray, draw(is_complex, per_step))
     done = jnp.asarray(draw_done(BATCH, TIME))
 
-    def twice(run):
-        def slope(*values):
-            def loss(decay, inputs, state):
-                return jnp.sin(weighted_sum(run(decay, inputs, done, state)))
-
-            return weighted_sum(jax.grad(loss, argnums=(0, 1, 2))(*values))
-
-        return jax.jit(jax.grad(slope, argnums=(0, 1, 2)))(*arguments)
-
     def run(*values):
         return ops.linear_recurrence(*values, implementation, chunk_size=4)
 
-    assert_close(twice(run), twice(loop))
+    twice = gradients_of_gradients
+    assert_close(twice(run, arguments, done), twice(loop, arguments, done))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_real_inputs_enter_a_complex_state_and_are_shared_along_an_axis(implementation):
     decay, inputs, state = jax.tree.map(jnp.asarray, draw(True, False, (4, 1)))
     inputs, done = inputs.real, jnp.asarray(draw_done(BATCH, TIME))
+    arguments = decay, inputs, state
 
-    def gradient(run):
-        def loss(decay, inputs, state):
-            return weighted_sum(run(decay, inputs, state))
+    def run(*values):
+        return ops.linear_recurrence(*values, implementation, chunk_size=4)
 
-        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(decay, inputs, state)
-
-    def run(decay, inputs, state):
-        return ops.linear_recurrence(decay, inputs, done, state, implementation, chunk_size=4)
-
-    assert_close(run(decay, inputs, state), loop(decay, inputs, done, state))
-    assert_close(gradient(run), gradient(lambda a, b, h: loop(a, b, done, h)))
+    assert_close(run(decay, inputs, done, state), loop(decay, inputs, done, state))
+    assert_close(gradients(run, arguments, done), gradients(loop, arguments, done))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -1,5 +1,7 @@
 """Playing our tasks for the tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,14 @@ def play_with_states(name, num_steps, choose=None, seed=0, **params):
     ``choose(key, observation, memory) -> memory, action`` begins with the memory ``None`` and is
     random by default; a memory is a number, and 0 at every episode's start.
     """
-    env, _ = environments.make(f"memory::{name}", **params)
+    run = _player(name, num_steps, choose, tuple(params.items()))
+    return jax.tree.map(np.asarray, run(jax.random.key(seed)))
+
+
+@functools.lru_cache(maxsize=8)
+def _player(name, num_steps, choose, params):
+    """Return a compiled function of a key; several tests play the same."""
+    env, _ = environments.make(f"memory::{name}", **dict(params))
     space = env.action_space(None)
 
     def at_random(key, observation, memory):
@@ -52,7 +61,7 @@ def play_with_states(name, num_steps, choose=None, seed=0, **params):
         keys = jax.random.split(key, num_steps)
         return first, *jax.lax.scan(step, (state, first, jnp.float32(0)), keys)[1]
 
-    return jax.tree.map(np.asarray, run(jax.random.key(seed)))
+    return run
 
 
 def returns(rewards, ended):
