@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -53,6 +54,26 @@ def pytest_sessionstart(session):
     """Keep what earlier runs have compiled from growing without limit."""
     if not hasattr(session.config, "workerinput"):
         compilation_cache.forget_oldest(compilation_cache.FOLDER, compilation_cache.MOST_BYTES)
+
+
+def pytest_collection_finish():
+    """Let the garbage collector search what tests make, not all that they have imported, too."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let one worker run all tests that share a fixture of their module, so that it is made once.
+
+    What stands at the top of the tests runs first: it takes longest, and a long test that comes
+    last leaves the other workers idle.
+    """
+    for item in items:
+        definitions = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+        if any(definition.scope == "module" for definition in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    items.sort(key=lambda item: len(item.path.parts))
 
 
 def pytest_runtest_setup(item):

@@ -198,6 +198,23 @@ def architecture(function: Callable[..., Any], **sizes: Any) -> Build:
     return lambda dtype, param_dtype: function(8, 1, dtype=dtype, param_dtype=param_dtype, **sizes)
 
 
+ARCHITECTURES = (
+    Entry(
+        "gtrxl",
+        architecture(architectures.gtrxl, num_heads=2, context_length=4, memory_length=3),
+    ),
+    Entry(
+        "transformer_xl",
+        architecture(architectures.transformer_xl, num_heads=2, context_length=4, memory_length=3),
+    ),
+    Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
+    Entry("xlstm", architecture(architectures.xlstm, num_heads=2)),
+    Entry("mamba2_stack", architecture(architectures.mamba2)),
+    Entry("s5_stack", architecture(architectures.s5)),
+    Entry("min_gru_stack", architecture(architectures.min_gru)),
+)
+"""Compositions of what stands below on its own."""
+
 REGISTRY = (
     Entry(
         "gru",
@@ -263,20 +280,8 @@ REGISTRY = (
     Entry("scanned_stack", scanned(), {"remat": scanned(remat=True)}),
     Entry("mixture_of_experts", experts("dense"), {"dispatch": experts("dispatch")}),
     Entry("mixture_of_memories", experts_with_memory),
-    Entry(
-        "gtrxl",
-        architecture(architectures.gtrxl, num_heads=2, context_length=4, memory_length=3),
-    ),
-    Entry(
-        "transformer_xl",
-        architecture(architectures.transformer_xl, num_heads=2, context_length=4, memory_length=3),
-    ),
-    Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
-    Entry("xlstm", architecture(architectures.xlstm, num_heads=2)),
-    Entry("mamba2_stack", architecture(architectures.mamba2)),
-    Entry("s5_stack", architecture(architectures.s5)),
-    Entry("min_gru_stack", architecture(architectures.min_gru)),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),
     Entry("dense", dense),
+    *ARCHITECTURES,
 )

@@ -119,6 +119,7 @@ def test_the_table_of_sequence_models_says_what_was_measured():
         ]
 
 
+@pytest.mark.exhaustive
 def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(TORSOS, "decay", None)  # so that the script's own is taken back, too

@@ -10,6 +10,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINES = 60
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_an_example_runs_as_a_script(example, as_a_user, monkeypatch, tmp_path, capsys):
     matplotlib.use("agg")

@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from tests import laws
-from tests.registry import REGISTRY, Build, Entry
+from tests.registry import ARCHITECTURES, REGISTRY, Build, Entry
 
 PRECISIONS = (laws.FLOAT32, laws.BFLOAT16, laws.FLOAT64)
 
@@ -12,8 +12,13 @@ def same_worker(entry: Entry):
     return pytest.mark.xdist_group(entry.name)
 
 
-def exhaustive_unless_float32(precision: laws.Precision):
-    return [] if precision is laws.FLOAT32 else [pytest.mark.exhaustive]
+def exhaustive_if(condition: bool):
+    return [pytest.mark.exhaustive] if condition else []
+
+
+def takes_long(law, entry: Entry):
+    """Whether the law's programs are the largest, and the model's parts are held to it already."""
+    return entry in ARCHITECTURES and law in (laws.finite, laws.transparent)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,10 @@ def exhaustive_unless_float32(precision: laws.Precision):
             entry,
             precision,
             id=f"{precision.name}-{law.__name__}-{entry.name}",
-            marks=[same_worker(entry), *exhaustive_unless_float32(precision)],
+            marks=[
+                same_worker(entry),
+                *exhaustive_if(precision is not laws.FLOAT32 or takes_long(law, entry)),
+            ],
         )
         for precision in PRECISIONS
         for law in laws.LAWS
@@ -48,7 +56,9 @@ def test_model_keeps_the_law(law, entry: Entry, precision: laws.Precision):
 @pytest.mark.parametrize(
     "precision",
     [
-        pytest.param(precision, id=precision.name, marks=exhaustive_unless_float32(precision))
+        pytest.param(
+            precision, id=precision.name, marks=exhaustive_if(precision is not laws.FLOAT32)
+        )
         for precision in PRECISIONS
     ],
 )

@@ -349,6 +349,7 @@ def test_continuous_actions_are_refused(as_a_user):
         make_dqn(env=Counting(CONTINUOUS))
 
 
+@pytest.mark.exhaustive
 def test_memory_solves_what_no_memoryless_agent_can():
     env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=4)
     config = DQNConfig(
@@ -372,6 +373,7 @@ def test_memory_solves_what_no_memoryless_agent_can():
     assert abs(mean_return(mlp_torso())) < 0.3
 
 
+@pytest.mark.exhaustive
 def test_c51_comes_to_know_the_distribution_of_returns_and_its_mean():
     head = heads.C51QNetwork(2, num_atoms=5, v_min=-2.0, v_max=2.0)
     agent = make_dqn(

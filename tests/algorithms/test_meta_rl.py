@@ -2,6 +2,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
 from memorax.algorithms import PPO, PPOConfig
 from memorax.environments import Box, Discrete, Environment
@@ -59,6 +60,7 @@ def mean_reward(torso, extractors, num_steps):
     return float(metrics["episode_return"][-8:].mean())
 
 
+@pytest.mark.exhaustive
 def test_rl2_learns_within_a_trial_what_the_same_network_without_it_cannot():
     torso = RNN(cell=nn.GRUCell(16))
     inputs = {

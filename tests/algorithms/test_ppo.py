@@ -17,7 +17,7 @@ from memorax.networks.sequence_models.base import SequenceModel, checked_carry
 from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
 from tests.algorithms.tasks import Counting, Recalling
 from tests.networks.samples import draw
-from tests.registry import REGISTRY
+from tests.registry import ARCHITECTURES, REGISTRY
 
 
 def ratio_error(agent):
@@ -48,7 +48,17 @@ def drawn_parameters(monkeypatch):
 
 
 @pytest.mark.usefixtures("drawn_parameters")
-@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(
+            entry,
+            id=entry.name,
+            marks=[pytest.mark.exhaustive] if entry in ARCHITECTURES else [],
+        )
+        for entry in REGISTRY
+    ],
+)
 def test_the_importance_ratio_is_1_before_the_first_update(entry):
     torso = entry.build(None, jnp.float32)
     # The ratio is the actor's; another memory for the critic would take as long to compile.
@@ -125,6 +135,7 @@ def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_d
     np.testing.assert_allclose(sequences.target, advantage[:, :13] + value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_training_many_seeds_at_once_is_training_each():
     agent = make_agent(gru_torso())
     keys = jax.random.split(jax.random.key(3), 2)
@@ -286,8 +297,10 @@ RECALLING = ClipAction(Recalling()), None
 
 @pytest.mark.parametrize(
     ("task", "remembered", "forgotten"),
-    [(CHAIN, 0.95, 0.3), (RECALLING, 0.9, 0.6)],
-    ids=["discrete", "continuous"],
+    [
+        pytest.param(CHAIN, 0.95, 0.3, id="discrete"),
+        pytest.param(RECALLING, 0.9, 0.6, id="continuous", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_memory_solves_what_no_memoryless_agent_can(task, remembered, forgotten):
     env, env_params = task

@@ -70,6 +70,7 @@ def test_sequences_are_never_cut_unless_the_network_holds_no_carry():
     assert shape(mlp_torso()) == (48, 1)
 
 
+@pytest.mark.exhaustive
 def test_memory_solves_what_no_memoryless_agent_can():
     env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=4)
     config = PQNConfig(num_steps=16, epsilon_decay_steps=10_000)

@@ -228,6 +228,7 @@ def test_a_configuration_out_of_range_is_refused(fields, words, as_a_user):
         SACConfig(**fields)
 
 
+@pytest.mark.exhaustive
 def test_memory_solves_what_no_memoryless_agent_can():
     def mean_return(torso):
         agent = make_sac(

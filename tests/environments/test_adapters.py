@@ -75,8 +75,13 @@ LIMITED = {
 
 
 def each(suites):
+    """Parametrize by suite, all tests of one on the same worker: their program is compiled once."""
     return pytest.mark.parametrize(
-        "suite", [pytest.param(suite, marks=pytest.mark.extra(suite)) for suite in suites]
+        "suite",
+        [
+            pytest.param(suite, marks=[pytest.mark.extra(suite), pytest.mark.xdist_group(suite)])
+            for suite in suites
+        ],
     )
 
 

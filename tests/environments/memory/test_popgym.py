@@ -202,6 +202,7 @@ def play_theirs(task, num_episodes):
     return np.array(seen, float).reshape(num_episodes, -1), lengths, totals
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("task", [*TASKS, *NOISY])
 def test_random_play_sees_lasts_and_earns_as_in_popgym(task):
     their_seen, their_lengths, their_returns = play_theirs(task, 50)
