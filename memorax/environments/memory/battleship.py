@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, PyTree
 
-from memorax.environments.memory.cards import draw_in_proportion
+from memorax.environments.memory.cards import find_in_proportion
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_whole
@@ -39,15 +39,16 @@ def place_ship(key: Array, board: Bool[Array, "size size"], ship_size: int) -> A
     """
     size = board.shape[0]
     corners = size - ship_size + 1
-    parts = range(ship_size)
-    across = jnp.stack([board[:, part : part + corners] for part in parts]).any(axis=0)
-    down = jnp.stack([board[part : part + corners] for part in parts]).any(axis=0)
-    free = ~jnp.concatenate([across.ravel(), down.ravel()])
-    place = draw_in_proportion(key, free.astype(jnp.int32))
-    is_down = place >= across.size
-    row, column = jnp.divmod(
-        jnp.where(is_down, place - across.size, place), jnp.where(is_down, size, corners)
-    )
+    # Rows first, then columns; a row of them are the places of a ship that lies along it.
+    lines = jnp.concatenate([board, board.T])
+    taken = jnp.stack([lines[:, part : part + corners] for part in range(ship_size)]).any(axis=0)
+    free = (~taken).astype(jnp.int32)
+    # In two steps, since the sums along all places at once take the square of their number.
+    in_line = free.sum(axis=1)
+    line, rest = find_in_proportion(jax.random.randint(key, (), 0, in_line.sum()), in_line)
+    place, _ = find_in_proportion(rest, free[line])
+    is_down = line >= size
+    row, column = jnp.where(is_down, place, line), jnp.where(is_down, line - size, place)
     rows, columns = jnp.arange(size)[:, None], jnp.arange(size)
     height, width = jnp.where(is_down, ship_size, 1), jnp.where(is_down, 1, ship_size)
     in_rows = (rows >= row) & (rows < row + height)

@@ -44,3 +44,13 @@ def draw_in_proportion(key: Array, weights: PyTree) -> Array:
     drawn = jax.random.randint(key, (), 0, bounds[-1])
     index = jnp.sum(bounds <= drawn, dtype=jnp.int32)
     return jnp.minimum(index, bounds.size - 1)
+
+
+def find_in_proportion(number: Array, weights: PyTree) -> tuple[Array, Array]:
+    """Return the index that a whole number below the sum of all weights falls on.
+
+    Returns:
+        The index, and how far into its weight the number is.
+    """
+    below = jnp.cumsum(weights) <= number
+    return below.sum(), number - jnp.where(below, weights, 0).sum()

@@ -4,12 +4,15 @@ A row of a maze's cells is one whole number whose bits are the cells, the lowest
 that carving takes a handful of operations however large the maze is.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
+
+from memorax.environments.memory.cards import find_in_proportion
 
 FREE, OBSTACLE, START, GOAL = range(4)
 MOST_CELLS = 32
@@ -81,8 +84,8 @@ def carve(carving: Carving, num_cells: Any) -> Carving:
         return _open_cell(carving, *numbers[carving.opened])
 
     # What stays as it is need not be carried along.
-    carving = jax.lax.while_loop(going, open_next, carving.replace(numbers=None))
-    return carving.replace(numbers=numbers)
+    begun = dataclasses.replace(carving, numbers=None)
+    return dataclasses.replace(jax.lax.while_loop(going, open_next, begun), numbers=numbers)
 
 
 def _open_cell(carving: Carving, hunt: Array, choice: Array, turn: Array) -> Carving:
@@ -143,15 +146,8 @@ def _either(sets: Array) -> UInt32[Array, "cells"]:
 
 
 def _pick(number: Array, weights: Array) -> tuple[Array, Array]:
-    """Pick an index as often as its weight says, by a uniform number.
-
-    Returns:
-        The index, and how much of its weight lies below what was drawn.
-    """
-    bounds = jnp.cumsum(weights)
-    drawn = jnp.floor(number * bounds[-1]).astype(jnp.int32)
-    below = bounds <= drawn
-    return below.sum(), drawn - jnp.where(below, weights, 0).sum()
+    """Pick an index as often as its weight says, by a uniform number."""
+    return find_in_proportion(jnp.floor(number * weights.sum()).astype(jnp.int32), weights)
 
 
 def _of_rank(rank: Array, bits: Array, cells: int) -> Array:

@@ -3,6 +3,7 @@
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -11,6 +12,7 @@ from scipy.stats import chisquare, ks_2samp
 
 from memorax import environments
 from memorax.environments.memory import maze
+from memorax.environments.memory.battleship import place_ship
 from memorax.environments.memory.mine_sweeper import draw_places
 from tests.environments.memory.playing import play, play_with_states, returns
 
@@ -182,6 +184,98 @@ def test_observations_rewards_and_ends_are_popgyms(task, level):
             assert (ends[0][step], ends[1][step]) == (terminated, truncated and not terminated)
 
 
+def turn_pairs(state):
+    kinds = np.argsort(state.cards, kind="stable")
+    return kinds.tolist()
+
+
+def shoot_ships(state):
+    return np.flatnonzero(state.ships).tolist()
+
+
+def look_where_no_mine_is(state):
+    return np.flatnonzero(~state.mines).tolist()
+
+
+def ways_from(grid, place):
+    """Return the squares around one that can be walked on, by action."""
+    steps = ((0, -1), (0, 1), (-1, 0), (1, 0))
+    around = {
+        action: (place[0] + row, place[1] + column) for action, (row, column) in enumerate(steps)
+    }
+    size = len(grid)
+    return {
+        action: square
+        for action, square in around.items()
+        if all(0 <= index < size for index in square) and grid[square] != maze.OBSTACLE
+    }
+
+
+def walk_everywhere(state):
+    """Walk through a maze that has no loops, back from every dead end."""
+    back, actions, seen = {0: 1, 1: 0, 2: 3, 3: 2}, [], set()
+
+    def visit(square):
+        seen.add(square)
+        for action, ahead in ways_from(state.grid, square).items():
+            if ahead not in seen:
+                actions.append(action)
+                visit(ahead)
+                actions.append(back[action])
+
+    visit(tuple(state.position.tolist()))
+    return actions
+
+
+# Who knows what is hidden wins, which random play nearly never does.
+WINNERS = {
+    "Concentration": turn_pairs,
+    "MineSweeper": look_where_no_mine_is,
+    "Battleship": shoot_ships,
+    "LabyrinthEscape": walk_everywhere,
+    "LabyrinthExplore": walk_everywhere,
+}
+
+
+@pytest.mark.parametrize("task", WINNERS)
+def test_an_episode_that_is_won_ends_as_in_popgym(task):
+    env, _ = environments.make(f"memory::{task}Easy")
+    theirs = package_task(task, "Easy")
+    first, state = env.reset(jax.random.key(3), None)
+    state = jax.tree.map(np.asarray, state)
+    TASKS[task][2](theirs, first, jax.tree.map(lambda leaf: leaf[None], state))
+    actions = WINNERS[task](state)
+    step = jax.jit(env.step)
+    for key, action in zip(jax.random.split(jax.random.key(0), len(actions)), actions, strict=True):
+        _, state, reward, terminated, truncated, info = step(key, state, np.int32(action), None)
+        observation, their_reward, *their_ends, _ = theirs.step(package_action(theirs, action))
+        np.testing.assert_array_equal(info["final_observation"], observation)
+        np.testing.assert_allclose(reward, their_reward, rtol=1e-5)
+        assert (terminated, truncated) == (their_ends[0], their_ends[1] and not their_ends[0])
+        if terminated:
+            break
+    assert terminated
+    assert reward > 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_pole_that_stays_up_is_up_until_popgyms_limit(level):
+    env, _ = environments.make(f"memory::StatelessCartPole{level}")
+    theirs = package_task("StatelessCartPole", level)
+    theirs.reset(seed=0)
+    _, state = env.reset(jax.random.key(0), None)
+    step, ends, steps = jax.jit(env.step), [False, False], 0
+    while not any(ends):
+        set_cart_pole(theirs, jax.tree.map(np.asarray, state))
+        action = np.int32(np.dot([0.1, 0.3, 3.0, 1.0], state.body) > 0)
+        _, state, _, *ends, _ = step(jax.random.key(0), state, action, None)
+        _, _, *their_ends, _ = theirs.step(action)
+        assert ends == their_ends
+        steps += 1
+    assert ends == [False, True]
+    assert steps == theirs.max_episode_length
+
+
 def play_theirs(task, num_episodes):
     """Return what episodes of random actions show in their middle, their lengths and returns."""
     theirs = package_task(task, "Easy")
@@ -282,6 +376,17 @@ def test_mines_are_any_of_the_squares_and_as_many_as_asked_for():
     pairs = np.unique(mines, axis=0, return_counts=True)[1]
     assert len(pairs) == 15
     assert chisquare(pairs).pvalue > 1e-3
+
+
+def test_a_ship_lies_wherever_there_is_place_for_it():
+    board = jnp.zeros((3, 3), bool).at[1, 1].set(True)
+    keys = jax.random.split(jax.random.key(0), 4_000)
+    boards = np.asarray(jax.jit(jax.vmap(lambda key: place_ship(key, board, 2)))(keys))
+    places, times = np.unique(boards, axis=0, return_counts=True)
+    assert (places.sum((1, 2)) == 3).all()
+    # Two on each side of the square in the middle.
+    assert len(places) == 8
+    assert chisquare(times).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("task", NOISY)
