@@ -11,6 +11,10 @@ def main() -> int:
     if sys.argv[1:2] and sys.argv[1] in LONG_RUNNING and "--help" not in sys.argv:
         # JAX, the environments and the checkpoints' library take seconds to import.
         print(f"memorax {sys.argv[1]}: starting", flush=True)
+    if sys.argv[1:2] == ["train"] and any(_is_coordinator(word) for word in sys.argv):
+        from memorax.experiments.supervision import supervise  # noqa: PLC0415
+
+        return supervise(sys.argv[1:])
     from memorax.experiments import command_line  # noqa: PLC0415
 
     try:
@@ -21,6 +25,10 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return code
+
+
+def _is_coordinator(word: str) -> bool:
+    return word.partition("=")[0] == "--coordinator"
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ class Algorithm:
         """Environment steps between updates, over all environments."""
         raise NotImplementedError(f"{type(self).__name__} must implement steps_per_update")
 
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences that a gradient step learns from."""
+        raise NotImplementedError(f"{type(self).__name__} must implement batch_sequences")
+
     def init(self, key: Array) -> PyTree:
         """Return the state before the first step."""
         raise NotImplementedError(f"{type(self).__name__} must implement init")

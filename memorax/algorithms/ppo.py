@@ -27,7 +27,9 @@ from memorax.algorithms.rollouts import (
     cut_to_sequences,
     minibatch_indices,
     rollout_sequence_length,
+    take_minibatch,
 )
+from memorax.algorithms.sharding import gather_batch, is_sharded
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -286,6 +288,11 @@ class PPO(Algorithm):
             carry=self._initial_carry(),
         )
 
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a minibatch."""
+        return self.steps_per_update // self._sequence_length // self.config.num_minibatches
+
     def policy(self, state: PPOState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
 
@@ -343,7 +350,8 @@ class PPO(Algorithm):
         limited = truncated & ~terminated
         expected = self._expectations(outputs)
         value_cut_off, predictions_cut_off = jax.lax.cond(
-            jnp.any(limited),
+            # To ask all devices would take longer than to have it computed.
+            is_sharded() or jnp.any(limited),
             lambda: self._expectations(self._read(next_state, cut_off)[1]),
             lambda: jax.tree.map(jnp.zeros_like, expected),
         )
@@ -411,7 +419,7 @@ class PPO(Algorithm):
 
         def minibatch_step(learner, indices):
             params, optimizer_state, stopped = learner
-            minibatch = jax.tree.map(lambda leaf: leaf[indices], sequences)
+            minibatch = take_minibatch(sequences, indices)
             (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
                 params, minibatch
             )
@@ -443,6 +451,7 @@ class PPO(Algorithm):
             return learner, (metrics, 1.0 - stopped)
 
         num_sequences = sequences.log_prob.shape[0]
+        sequences = gather_batch(sequences)
         indices = minibatch_indices(
             key, num_sequences, config.update_epochs, config.num_minibatches
         )

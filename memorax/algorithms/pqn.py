@@ -28,7 +28,9 @@ from memorax.algorithms.rollouts import (
     cut_to_sequences,
     minibatch_indices,
     rollout_sequence_length,
+    take_minibatch,
 )
+from memorax.algorithms.sharding import gather_batch
 from memorax.environments import Environment, adapt
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -156,6 +158,11 @@ class PQN(Algorithm):
         """Environment steps between updates, over all environments."""
         return self.config.num_envs * self.config.num_steps
 
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a minibatch."""
+        return self.steps_per_update // self._sequence_length // self.config.num_minibatches
+
     @partial(jax.jit, static_argnames=("self",))
     def init(self, key: Array) -> PQNState:
         """Return the state before the first step."""
@@ -240,7 +247,7 @@ class PQN(Algorithm):
 
         def minibatch_step(learner, indices):
             params, optimizer_state = learner
-            minibatch = jax.tree.map(lambda leaf: leaf[indices], sequences)
+            minibatch = take_minibatch(sequences, indices)
             (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
                 params, *minibatch
             )
@@ -249,6 +256,7 @@ class PQN(Algorithm):
             return (optax.apply_updates(params, updates), optimizer_state), metrics
 
         num_sequences = sequences[1].shape[0]
+        sequences = gather_batch(sequences)
         indices = minibatch_indices(
             key, num_sequences, config.update_epochs, config.num_minibatches
         )

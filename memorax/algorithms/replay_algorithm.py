@@ -19,6 +19,7 @@ from memorax.algorithms.replaying import (
     sequences_of,
     vectorize,
 )
+from memorax.algorithms.sharding import shard_batch
 from memorax.buffers import ReplaySample, SequenceReplay
 from memorax.environments import Environment, adapt
 from memorax.validation import check_between, check_positive, check_whole
@@ -171,6 +172,11 @@ class ReplayAlgorithm(Algorithm):
         return self.config.num_envs * self.config.num_steps
 
     @property
+    def batch_sequences(self) -> int:
+        """Sequences of a gradient step."""
+        return self.config.batch_size
+
+    @property
     def replay_bytes(self) -> int:
         """Bytes that the replay of one seed takes."""
         return self._replay.num_bytes(self._sequence)
@@ -256,7 +262,7 @@ class ReplayAlgorithm(Algorithm):
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""
         sample_key, learn_key = jax.random.split(key)
-        sample = self._replay.sample(state.replay, sample_key)
+        sample = shard_batch(self._replay.sample(state.replay, sample_key))
 
         def learn():
             return self._learn(state.learner, sample, learn_key)

@@ -6,6 +6,7 @@ import jax
 from jaxtyping import Array, Int, PyTree
 
 from memorax.algorithms.acting import batch_first
+from memorax.algorithms.sharding import shard_batch
 
 
 def check_minibatches(config: Any) -> None:
@@ -55,3 +56,9 @@ def minibatch_indices(
     keys = jax.random.split(key, update_epochs)
     orders = jax.vmap(lambda key: jax.random.permutation(key, num_sequences))(keys)
     return orders.reshape(update_epochs * num_minibatches, -1)
+
+
+def take_minibatch(sequences: PyTree, indices: Int[Array, " sequences"]) -> PyTree:
+    """Return the sequences of a minibatch, shared out to the devices if there are several."""
+    indices = shard_batch(indices)
+    return shard_batch(jax.tree.map(lambda leaf: leaf[indices], sequences))

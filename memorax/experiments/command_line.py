@@ -21,6 +21,7 @@ from memorax.experiments.checkpoints import CheckpointError, Choice
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
+from memorax.experiments.devices import Devices, make_mesh, one_device
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
 from memorax.experiments.listing import matching_names, suites_table
@@ -28,6 +29,13 @@ from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.play import Player
 from memorax.experiments.play_terminal import show
 from memorax.experiments.policy import load_step
+from memorax.experiments.processes import (
+    Processes,
+    connect,
+    create_run_folder,
+    failing_at_once,
+    open_run_folder,
+)
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import (
@@ -70,6 +78,12 @@ class Train(Generic[AlgorithmConfig]):
     """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
     resume: bool = False
     """Go on with the run in --run-folder where it stopped, with the configuration it has."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
+    processes: Annotated[Processes, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Processes
+    )
 
 
 @dataclass(frozen=True)
@@ -220,22 +234,25 @@ def _train(arguments: list[str]) -> int:
     _enable_compilation_cache()
     try:
         check_installed(options.config.loggers)
+        connect(options.processes, options.run_folder)
         agents = make_agents(options.config)
+        mesh = make_mesh(options.devices, options.config, agents)
         if options.resume and options.run_folder:
-            folder = RunFolder.open(options.run_folder)
+            folder = open_run_folder(options.run_folder, options.config)
         else:
-            folder = RunFolder.create(options.run_folder, options.config)
+            folder = create_run_folder(options.run_folder, options.config)
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
-    console = Console()
+    console = Console(quiet=not folder.writes)
     console.print(
         f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
-        f"torso {' and twin '.join(options.config.models)}"
+        f"torso {' and twin '.join(options.config.models)}, {mesh.size} device(s)"
     )
     code = 130
     try:
-        if run(options.config, agents, folder, console):
-            return 0
+        with failing_at_once(expected=(DivergedError, EnvironmentFailedError, TerminatedError)):
+            if run(options.config, agents, mesh, folder, console):
+                return 0
     except TerminatedError:
         code = 143
     except (DivergedError, EnvironmentFailedError) as error:
@@ -349,7 +366,7 @@ def _evaluate(arguments: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     evaluations = [
-        evaluate_model(config, name, agent, states[name], num_episodes)
+        evaluate_model(config, name, agent, one_device(), states[name], num_episodes)
         for name, agent in agents.items()
     ]
     Console().print(table(config, evaluations))

@@ -25,6 +25,7 @@ from memorax.experiments.comparison_results import (
 )
 from memorax.experiments.comparison_results import to_json as results_to_json
 from memorax.experiments.config import to_json as run_to_json
+from memorax.experiments.devices import one_device
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
 from memorax.experiments.run_folder import Folder, RunFolder, make_folder
@@ -127,7 +128,10 @@ def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -
         console.print(title)
         run_folder = folder.run_folder(cell)
         try:
-            if run(cell.config, make_agents(cell.config), run_folder, console) is None:
+            if (
+                run(cell.config, make_agents(cell.config), one_device(), run_folder, console)
+                is None
+            ):
                 return None
         except DivergedError as error:
             # The other runs are worth as much as ever.

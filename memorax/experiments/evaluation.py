@@ -8,11 +8,14 @@ from functools import partial
 import jax
 import numpy as np
 import scipy.stats
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.table import Table
 
 from memorax.algorithms import Algorithm
+from memorax.algorithms.sharding import SEEDS
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.devices import replicated
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,31 @@ class Evaluation:
 
 
 def evaluate_model(
-    config: TrainConfig, model: str, agent: Algorithm, state: PyTree, num_episodes: int
+    config: TrainConfig,
+    model: str,
+    agent: Algorithm,
+    mesh: Mesh,
+    state: PyTree,
+    num_episodes: int,
 ) -> Evaluation:
     """Let every seed play fresh episodes with its most likely actions.
 
     The episodes depend on the configuration's seed alone, so that every model plays the same and
     a repetition gives the same numbers.
     """
-    keys = jax.random.split(evaluation_key(config), config.num_seeds)
-    play = jax.jit(jax.vmap(partial(agent.evaluate, num_episodes=num_episodes)))
-    report = play(keys, state)
+
+    def play(state):
+        keys = jax.random.split(evaluation_key(config), config.num_seeds)
+        evaluate = partial(agent.evaluate, num_episodes=num_episodes)
+        return jax.vmap(evaluate, spmd_axis_name=SEEDS)(keys, state)
+
+    with jax.set_mesh(mesh):
+        report = jax.jit(play, out_shardings=replicated(mesh))(state)
     seed_returns = np.asarray(report.episode_returns, np.float64).mean(axis=-1)
     low, high = bootstrap_interval(seed_returns)
     return Evaluation(
         model=model,
-        num_parameters=sum(leaf[0].size for leaf in jax.tree.leaves(state.params)),
+        num_parameters=sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(state.params)),
         carry_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.carry))
         // (config.num_seeds * config.algorithm.num_envs),
         num_episodes=num_episodes,

@@ -22,13 +22,19 @@ class Folder:
 
     Args:
         path: The folder.
+
+    Attributes:
+        writes: Whether this process writes there; of several that train together, one does.
     """
 
     def __init__(self, path: Path):
         self.path = path
+        self.writes = True
 
     def write(self, name: str, text: str) -> None:
-        """Write a text file at once."""
+        """Write a text file at once, if it is for this process to write."""
+        if not self.writes:
+            return
         partial = self.path / f".{name}.partial"
         try:
             partial.write_text(text)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jax.sharding import Mesh
+from jaxtyping import PyTree
 from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
@@ -17,11 +18,18 @@ from memorax.environments import in_processes, process_failure, release
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.checkpoints import CheckpointError, Checkpoints, Choice
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.devices import (
+    abstract_state,
+    compile_training,
+    init_state,
+    one_device,
+)
 from memorax.experiments.evaluation import Evaluation, evaluate_model, table, to_json
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
 from memorax.experiments.plotting import plot_learning_curve
+from memorax.experiments.processes import any_process, wait_for_all
 from memorax.experiments.run_folder import RunFolder, Stopwatch
 from memorax.experiments.write_errors import WriteErrors, WriteFailedError
 
@@ -54,13 +62,18 @@ class Trained:
 
 
 def run(
-    config: TrainConfig, agents: dict[str, Algorithm], folder: RunFolder, console: Console
+    config: TrainConfig,
+    agents: dict[str, Algorithm],
+    mesh: Mesh,
+    folder: RunFolder,
+    console: Console,
 ) -> list[Evaluation] | None:
     """Train every model of a run, or go on where it stopped, and evaluate them.
 
     Args:
         config: The run's configuration.
         agents: The agent of each of its models, from ``make_agents``.
+        mesh: The devices to train on, from ``make_mesh``.
         folder: Its folder.
         console: Where to show how it goes.
 
@@ -81,9 +94,12 @@ def run(
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
             with _what_is_left_told(model, folder):
-                trained = _train_model(config, model, agent, folder, console, interrupt, writes)
-                with writes.caught("picture of the learning curve"):
-                    plot_learning_curve(folder, config)
+                trained = _train_model(
+                    config, model, agent, mesh, folder, console, interrupt, writes
+                )
+                if folder.writes:
+                    with writes.caught("picture of the learning curve"):
+                        plot_learning_curve(folder, config)
             if not trained.finished:
                 console.print(
                     f"interrupted: {model} at {trained.step:,} of {_total_steps(config):,} steps "
@@ -96,13 +112,16 @@ def run(
             release(trained.state)
             with _what_is_left_told(model, folder):
                 evaluations.append(
-                    evaluate_model(config, model, agent, trained.state, config.evaluation_episodes)
+                    evaluate_model(
+                        config, model, agent, mesh, trained.state, config.evaluation_episodes
+                    )
                 )
     console.print(table(config, evaluations))
     with _what_is_left_told(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))
     console.print(f"learning curve: {folder.path / 'learning_curve.png'}")
     writes.report()
+    wait_for_all("the end of the run")
     return evaluations
 
 
@@ -127,7 +146,7 @@ def restore(
     Raises:
         CheckpointError: If there is no such checkpoint, or it does not fit or is damaged.
     """
-    like = jax.eval_shape(jax.vmap(agent.init), _init_keys(config))
+    like = abstract_state(one_device(), config, model, agent)
     with contextlib.closing(Checkpoints(folder, model)) as checkpoints:
         restored = checkpoints.restore(like, choice)
     if restored is None:
@@ -139,6 +158,7 @@ def _train_model(
     config: TrainConfig,
     model: str,
     agent: Algorithm,
+    mesh: Mesh,
     folder: RunFolder,
     console: Console,
     interrupt: Interrupt,
@@ -148,14 +168,14 @@ def _train_model(
     if isinstance(agent, ReplayAlgorithm):
         total = config.num_seeds * agent.replay_bytes
         console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
-    init = jax.jit(jax.vmap(agent.init))
+    like = abstract_state(mesh, config, model, agent)
     stopwatch = Stopwatch(folder, model)
     total_steps = _total_steps(config)
     longest = config.checkpoint_every // agent.steps_per_update
     chunk_steps = _chunk_updates(num_updates(config), longest) * agent.steps_per_update
     with _closing(Checkpoints(folder, model, config.keep_checkpoints), writes) as checkpoints:
-        restored = checkpoints.restore(jax.eval_shape(init, _init_keys(config)))
-        step, state = restored or (0, init(_init_keys(config)))
+        restored = checkpoints.restore(like)
+        step, state = restored or (0, init_state(mesh, config, agent, like))
         if step >= total_steps:
             console.print(f"{model} has finished its {step:,} steps before")
             return Trained(step, state, finished=True)
@@ -167,17 +187,11 @@ def _train_model(
         episode_return = math.nan
         logged = LoggedModel(folder, config, model, step, total_steps, console)
         with contextlib.closing(CombinedLogger(config.loggers, logged, writes)) as log:
-            train = (
-                jax.jit(
-                    jax.vmap(agent.train, in_axes=(0, 0, None)), static_argnums=2, donate_argnums=1
-                )
-                .lower(_train_keys(config, step), state, chunk_steps)
-                .compile()
-            )
+            train = compile_training(mesh, config, agent, like, chunk_steps)
             compile_seconds = time.perf_counter() - started
-            while step < total_steps and not interrupt.wanted:
+            while step < total_steps and not any_process(interrupt.wanted):
                 chunk_started = time.perf_counter()
-                state, metrics = jax.block_until_ready(train(_train_keys(config, step), state))
+                state, metrics = jax.block_until_ready(train(np.uint32(step), state))
                 seconds = time.perf_counter() - chunk_started
                 stopwatch.add(config.num_seeds * chunk_steps, seconds)
                 steps = range(
@@ -254,8 +268,9 @@ def _what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
 
 
 def _last_good_state(model: str, folder: RunFolder) -> str:
-    with contextlib.closing(Checkpoints(folder, model)) as checkpoints:
-        step = checkpoints.last_step
+    # Opening the checkpoints would wait for the other processes of a run, which may be gone.
+    entries = (folder.path / "checkpoints" / model).glob("*")
+    step = max((int(path.name) for path in entries if path.name.isdecimal()), default=None)
     kept = f"checkpoint of step {step:,}" if step else "no checkpoint yet"
     return f"last good state: {kept} in {folder.path}"
 
@@ -277,12 +292,3 @@ def _chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
     """
     most = max(1, min(updates // most_chunks, longest))
     return max(size for size in range(1, most + 1) if updates % size == 0)
-
-
-def _init_keys(config: TrainConfig) -> Array:
-    return jax.random.split(jax.random.key(config.seed), config.num_seeds)
-
-
-def _train_keys(config: TrainConfig, step: int) -> Array:
-    """Return the keys of the piece that begins at a step, so that a resumed run draws the same."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, step))(_init_keys(config))

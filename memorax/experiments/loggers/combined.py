@@ -14,7 +14,8 @@ from memorax.experiments.write_errors import WriteErrors
 class CombinedLogger:
     """Hands on what it is told to every logger that a run asks for.
 
-    ``metrics.csv`` is always written: it is what learning curves are read from.
+    ``metrics.csv`` is always written: it is what learning curves are read from. Of several
+    processes that train together, only the one that writes the folder has loggers.
 
     Args:
         names: The names of the loggers.
@@ -26,7 +27,7 @@ class CombinedLogger:
         self._loggers: dict[str, Logger] = {}
         self._writes = writes
         with ExitStack() as opened:
-            for name in dict.fromkeys(("csv", *names)):
+            for name in dict.fromkeys(("csv", *names) if logged.folder.writes else ()):
                 with self._told(name):
                     self._loggers[name] = LOGGERS[name].load()(logged)
                     opened.callback(self._close, name)

@@ -1,0 +1,196 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from memorax.experiments.command_line import main
+from memorax.experiments.loggers.progress import ProgressBar
+from memorax.experiments.run_folder import RunFolder, read_metrics
+
+SMALL = (
+    *("--environment-parameters", "memory_length=3", "--features", "8", "--num-envs", "8"),
+    *("--num-steps", "8", "--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8"),
+    *("--no-memoryless-twin", "--checkpoint-every", "64"),
+)
+PPO = (*SMALL, "--num-minibatches", "2", "--update-epochs", "2")
+R2D2 = (
+    *("--algorithm", "r2d2", *SMALL, "--sequence-length", "16", "--burn-in-length", "8"),
+    *("--batch-size", "8", "--buffer-size", "512", "--learning-starts", "64"),
+    *("--target-update-period", "3"),
+)
+
+
+def assert_equal_curves(folder, other):
+    """Compare every metric of two runs, to 1e-5 of its scale."""
+    curves = [
+        {
+            name: np.array([float(row[name]) for row in read_metrics(RunFolder(path))])
+            for name in read_metrics(RunFolder(path))[0]
+            if name != "model"
+        }
+        for path in (folder, other)
+    ]
+    assert curves[0].keys() == curves[1].keys()
+    for name, expected in curves[0].items():
+        scale = max(1.0, np.nanmax(np.abs(expected), initial=0.0))
+        np.testing.assert_allclose(
+            curves[1][name], expected, rtol=0, atol=1e-5 * scale, err_msg=name
+        )
+
+
+def train(folder, *options):
+    assert main(["train", *options, "--run-folder", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_one_device(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "one", *PPO, "--devices", "1")
+
+
+@pytest.mark.parametrize("groups", ["1", "2"], ids=["environments spread", "seeds spread"])
+def test_two_devices_learn_what_one_does(on_one_device, groups, tmp_path):
+    spread = train(tmp_path / "two", *PPO, "--devices", "2", "--seed-devices", groups)
+    assert_equal_curves(on_one_device, spread)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("algorithm", [PPO, R2D2], ids=["ppo", "r2d2"])
+def test_four_devices_learn_what_one_does(algorithm, tmp_path):
+    flags = "--xla_force_host_platform_device_count=4"
+    for name, options in {
+        "one": ("--devices", "1"),
+        "four": (),
+        "two by two": ("--seed-devices", "2"),
+    }.items():
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "memorax", "train", *algorithm, *options),
+                *("--run-folder", str(tmp_path / name)),
+            ],
+            check=True,
+            env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
+        )
+    assert_equal_curves(tmp_path / "one", tmp_path / "four")
+    assert_equal_curves(tmp_path / "one", tmp_path / "two by two")
+
+
+def test_a_run_goes_on_with_other_devices(on_one_device, tmp_path, monkeypatch):
+    folder, append = tmp_path / "interrupted", ProgressBar.append
+
+    def append_and_interrupt(self, *arguments):
+        append(self, *arguments)
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    command = ["train", "--run-folder", str(folder)]
+    assert main([*command, *PPO, "--devices", "2"]) == 130
+    assert main([*command, "--resume", "--devices", "1"]) == 0
+    assert_equal_curves(on_one_device, folder)
+
+
+def processes(folder, *options):
+    """Start two processes of one device each that train together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "memorax", "train", *options, "--run-folder", str(folder)),
+                *("--coordinator", coordinator, "--num-processes", "2", "--process-id", number),
+            ],
+            env=os.environ
+            | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in "01"
+    ]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("groups", ["1", "2"], ids=["environments spread", "seeds spread"])
+def test_two_processes_learn_what_one_does(on_one_device, groups, tmp_path):
+    started = processes(tmp_path / "run", *PPO, "--seed-devices", groups)
+    outputs = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0, 0], outputs
+    assert_equal_curves(on_one_device, tmp_path / "run")
+    for name in ("evaluation.json", "learning_curve.png", "timing.json"):
+        assert (tmp_path / "run" / name).is_file()
+    # What the second one has to say is said by the first.
+    assert "mean return" in outputs[0][0]
+    assert "mean return" not in outputs[1][0]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("victim", [0, 1], ids=["the coordinator", "another"])
+def test_a_process_that_dies_ends_the_other_within_a_minute(victim, tmp_path):
+    folder = tmp_path / "run"
+    started = processes(folder, *PPO, "--total-steps", "100000000")
+    while not list((folder / "checkpoints" / "gru").glob("[0-9]*[0-9]")):
+        assert [process.poll() for process in started] == [None, None]
+        time.sleep(0.1)
+    started[victim].kill()
+    _, error = started[1 - victim].communicate(timeout=60)
+    started[victim].communicate()
+    assert started[1 - victim].returncode == 1
+    *_, last = error.splitlines()
+    assert "another process of this run has died or cannot be reached" in last
+    assert re.search(rf"checkpoint of step [\d,]+ of gru in {folder}", last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--devices 3", "devices must be a whole number from 1 to 2, got 3"),
+        ("--devices 0", "devices must be a whole number of at least 1, got 0"),
+        ("--seed-devices 2 --num-seeds 3", "got seed_devices=2, num_seeds=3"),
+        (
+            "--seed-devices 2 --devices 1 --num-seeds 2",
+            "devices must be 2, so that seed_devices=2 divides it",
+        ),
+        ("--num-envs 3 --num-minibatches 1", "3 num_envs, 3 sequences of a batch of gru"),
+        (
+            "--environment gymnasium::CartPole-v1 --devices 2",
+            "devices must be 1 for gymnasium::Car",
+        ),
+        ("--num-processes 2", "num_processes needs a coordinator HOST:PORT, got num_processes=2"),
+        ("--coordinator here", "coordinator must be HOST:PORT or slurm, got 'here'"),
+        ("--coordinator a:1 --process-id 0", "got num_processes=None, process_id=0"),
+        ("--coordinator a:1 --num-processes 2 --process-id 2", "from 0 to 1, got 2"),
+        ("--coordinator slurm", "coordinator slurm needs the variables of SLURM"),
+        ("--num-envs 2 --num-minibatches 2", "got devices=2, every visible one"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(arguments, words, tmp_path, capsys):
+    assert jax.device_count() == 2
+    command = ["train", *arguments.split(), "--run-folder", str(tmp_path / "run")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.exhaustive
+def test_devices_send_each_other_what_the_documentation_says():
+    script = Path(__file__).parents[2] / "benchmarks" / "communication.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--json"], capture_output=True, text=True, check=True
+    )
+    rows = json.loads(done.stdout)
+    assert [row["devices"] for row in rows] == [1, 2, 4, 8, 16, 32, 64]
+    for row in rows:
+        assert row["counted"] == row["expected"], row["devices"]
