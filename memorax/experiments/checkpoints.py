@@ -77,6 +77,8 @@ class Checkpoints:
                     create=self._writes,
                     cleanup_tmp_directories=self._writes,
                     todelete_subdir=DISCARDED,
+                    # Else a folder that cannot be made is waited for until long after the end.
+                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                     best_fn=_score,
                     preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
                 ),

@@ -119,7 +119,9 @@ def run(
     console.print(table(config, evaluations))
     with _what_is_left_told(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))
-    console.print(f"learning curve: {folder.path / 'learning_curve.png'}")
+    picture = folder.path / "learning_curve.png"
+    if picture.is_file():
+        console.print(f"learning curve: {picture}")
     writes.report()
     wait_for_all("the end of the run")
     return evaluations

@@ -18,7 +18,7 @@ RUN = (
 ALGORITHMS = {
     "ppo": ("--num-minibatches", "2", "--update-epochs", "1", "--previous-inputs"),
     "r2d2": (
-        *("--algorithm", "r2d2", "--sequence-length", "4", "--burn-in-length", "2"),
+        *("--algorithm", "r2d2", "--sequence-length", "8", "--burn-in-length", "2"),
         *("--n-step", "2", "--batch-size", "4", "--buffer-size", "400", "--learning-starts", "64"),
     ),
 }

@@ -57,7 +57,7 @@ def test_a_full_disk_stops_a_run_or_is_told(lives, tmp_path):
     code, told = lives.live(*command, most_bytes=LESS_THAN_A_CHECKPOINT)
     assert code == 0
     assert told.count("checkpoint could not be written: [Errno 27] File too large") == 1
-    assert "checkpoint could not be written 5 time(s)" in told
+    assert "checkpoint could not be written 6 time(s)" in told
     assert "picture of the learning curve could not be written" in told
     assert "Traceback" not in told
     assert (folder / "evaluation.json").is_file()
