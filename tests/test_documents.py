@@ -51,7 +51,15 @@ class Parsed(BaseException):
 @pytest.mark.parametrize(
     "document",
     # The tutorial's blocks are files that its commands need; it is walked below.
-    [param for param in documents_with("python") if param.values[0] != TUTORIAL],
+    [
+        pytest.param(
+            *param.values,
+            id=param.id,
+            marks=[pytest.mark.exhaustive] if param.values[0].parent != ROOT else [],
+        )
+        for param in documents_with("python")
+        if param.values[0] != TUTORIAL
+    ],
 )
 def test_every_code_block_runs(document, as_a_user, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -205,6 +205,7 @@ def minibatches_learned_from(**config):
     return int(optax.tree.get(state.optimizer_state, "count"))
 
 
+@pytest.mark.exhaustive
 def test_target_kl_stops_an_update_early():
     assert minibatches_learned_from() == 8
     assert 1 <= minibatches_learned_from(target_kl=1e-3) < 8

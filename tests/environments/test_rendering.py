@@ -55,6 +55,7 @@ STATES = {
             squares(7, (1, 0), (1, 1), (1, 2)),
             jnp.array([1, 2]),
             jnp.int32(2),
+            None,  # what comes next is not shown
         ),
         "███G███\nS·A ███\n" + "\n".join(["█" * 7] * 5),
     ),

@@ -188,6 +188,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 
 
+@pytest.mark.exhaustive
 def test_other_algorithms_train_resume_and_are_evaluated_too(tmp_path, capsys):
     folder = tmp_path / "run"
     command = [

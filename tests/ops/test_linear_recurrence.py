@@ -97,6 +97,7 @@ def test_values_and_gradients_are_those_of_a_loop(
     assert_close(gradients(run, arguments, done), gradients(loop, arguments, done))
 
 
+@pytest.mark.exhaustive
 @each_kind
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_gradients_of_gradients_are_those_of_a_loop(implementation, is_complex, per_step):
