@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from memorax.experiments.checkpoints import Checkpoints
 from memorax.experiments.command_line import main
 from memorax.experiments.config import ALGORITHMS, TrainConfig
 from memorax.experiments.loggers.progress import ProgressBar
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.run_folder import RunFolder, read_curves, read_metrics
 from memorax.experiments.training import make_agents, restore
 
 # Small, but with all there is: two seeds, several pieces, episodes that end inside a rollout.
@@ -73,6 +74,16 @@ def test_evaluate_repeats_the_numbers_in_a_new_process(finished, tmp_path):
         (line,) = (line for line in done.stdout.splitlines() if f" {evaluation['model']} " in line)
         assert ", ".join(f"{value:.3f}" for value in evaluation["seed_returns"]) in line
         assert f"[{evaluation['low']:.3f}, {evaluation['high']:.3f}]" in line
+
+
+def test_the_best_checkpoint_is_the_one_after_the_greatest_return(finished):
+    folder = RunFolder(finished)
+    for model, (steps, returns) in read_curves(folder).items():
+        means = dict(zip(steps.tolist(), returns.mean(axis=0), strict=True))
+        saved = [step for step in (64, 128, 192) if not np.isnan(means[step])]
+        best = Checkpoints(folder, model).best_step
+        assert best == max(reversed(saved), key=lambda step, means=means: means[step])
+        assert (finished / "checkpoints" / model / str(best)).is_dir()
 
 
 def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
