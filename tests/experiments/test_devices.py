@@ -99,31 +99,40 @@ def test_a_run_goes_on_with_other_devices(on_one_device, tmp_path, monkeypatch):
     assert_equal_curves(on_one_device, folder)
 
 
-def processes(folder, *options):
+def processes(folder, *options, slurm=False):
     """Start two processes of one device each that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    return [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "memorax", "train", *options, "--run-folder", str(folder)),
-                *("--coordinator", coordinator, "--num-processes", "2", "--process-id", number),
-            ],
-            env=os.environ
-            | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        port = free.getsockname()[1]
+    one_device = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
+    started = []
+    for number in "01":
+        meeting = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+        meeting += ["--process-id", number]
+        variables = {"XLA_FLAGS": one_device}
+        if slurm:
+            # What srun sets; the port is made of the job's number.
+            meeting = ["--coordinator", "slurm"]
+            variables |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost"}
+            variables |= {"SLURM_NTASKS": "2", "SLURM_PROCID": number, "SLURM_LOCALID": number}
+        command = [sys.executable, "-m", "memorax", "train", *options, *meeting]
+        started.append(
+            subprocess.Popen(
+                [*command, "--run-folder", str(folder)],
+                env=os.environ | variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
-        for number in "01"
-    ]
+    return started
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("groups", ["1", "2"], ids=["environments spread", "seeds spread"])
-def test_two_processes_learn_what_one_does(on_one_device, groups, tmp_path):
-    started = processes(tmp_path / "run", *PPO, "--seed-devices", groups)
+@pytest.mark.parametrize("slurm", [False, True], ids=["environments spread", "seeds spread, SLURM"])
+def test_two_processes_learn_what_one_does(on_one_device, slurm, tmp_path):
+    groups = "2" if slurm else "1"
+    started = processes(tmp_path / "run", *PPO, "--seed-devices", groups, slurm=slurm)
     outputs = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
     assert_equal_curves(on_one_device, tmp_path / "run")
