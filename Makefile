@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-exhaustive lint docs bench learn install
+.PHONY: demo test test-exhaustive lint docs audit bench learn install
 
 install: $(INSTALLED)
 
@@ -32,6 +32,12 @@ lint: $(INSTALLED)
 # The pages of docs/ as a site in site/.
 docs: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What is known against the versions that are pinned; asks the package index for its advisories, and
+# fails where it has none to give.
+audit: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'pip-audit>=2.10'
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/training.py

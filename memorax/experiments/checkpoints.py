@@ -1,7 +1,6 @@
 """The checkpoints that a run keeps."""
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -17,14 +16,17 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from memorax.experiments.checksums import check_sums, write_sums
+from memorax.experiments.fields import read_json
 from memorax.experiments.run_folder import RunFolder
-from memorax.validation import unknown_name
+from memorax.validation import check_between, unknown_name
 
 Choice = Literal["last", "best"]
 
 # Checkpoints that are no longer kept are moved here at once and deleted there, so that a run that
 # is killed meanwhile never leaves half of one.
 DISCARDED = ".discarded"
+SCORES = "metrics/metrics"
 
 
 def _say_once() -> None:
@@ -54,7 +56,8 @@ class Checkpoints:
     """The checkpoints of one model of a run: the last few, and the best.
 
     A save happens in the background: it returns as soon as the state is copied, and waits before
-    that only for the save before it. What is being written has another name until it is whole.
+    that only for the save before it. What is being written has another name until it is whole, with
+    the checksums of its files, ``SHA256SUMS``.
 
     Args:
         folder: The run's folder.
@@ -68,21 +71,28 @@ class Checkpoints:
         self._discarded = self.path / DISCARDED
         if self._writes:
             self._sweep()
+        # They are read, and compared, before any state is.
+        for step in self._steps_there():
+            with self._damage_told(step):
+                check_sums(self.path / str(step), SCORES)
+                _score(read_json(self.path / str(step) / SCORES))
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
-        with self._damage_told():
-            self._manager = ocp.CheckpointManager(
-                self.path,
-                handler_registry=_handlers(),
-                options=ocp.CheckpointManagerOptions(
-                    create=self._writes,
-                    cleanup_tmp_directories=self._writes,
-                    todelete_subdir=DISCARDED,
+        self._manager = ocp.CheckpointManager(
+            self.path,
+            handler_registry=_handlers(),
+            options=ocp.CheckpointManagerOptions(
+                create=self._writes,
+                cleanup_tmp_directories=self._writes,
+                todelete_subdir=DISCARDED,
+                best_fn=_score,
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+                async_options=ocp.AsyncOptions(
                     # Else a folder that cannot be made is waited for until long after the end.
-                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-                    best_fn=_score,
-                    preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
+                    create_directories_asynchronously=False,
+                    post_finalization_callback=self._write_sums,
                 ),
-            )
+            ),
+        )
 
     @property
     def last_step(self) -> int | None:
@@ -152,9 +162,11 @@ class Checkpoints:
             return None
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         with self._damage_told(step):
+            check_sums(self.path / str(step))
             metadata = self._manager.item_metadata(step)
             if metadata is None:
                 raise ValueError("it has no metadata")
+            _check_chunks(metadata.tree)
         different = list(_differences(_entries(metadata.tree), _entries(like)))
         if different:
             raise CheckpointError(
@@ -185,6 +197,15 @@ class Checkpoints:
         finally:
             self._manager.close()
 
+    def _steps_there(self) -> list[int]:
+        names = [path.name for path in self.path.glob("[0-9]*") if path.is_dir()]
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
+
+    def _write_sums(self) -> None:
+        # Only one is written at a time, and what a killed run has left is cleaned up before.
+        (partial,) = self.path.glob("*.orbax-checkpoint-tmp*")
+        write_sums(partial)
+
     def _sweep(self) -> None:
         shutil.rmtree(self._discarded, ignore_errors=True)
 
@@ -205,27 +226,18 @@ class Checkpoints:
             raise OSError(number, os.strerror(number), str(self.path)) from error
 
     @contextlib.contextmanager
-    def _damage_told(self, step: int | None = None) -> Iterator[None]:
+    def _damage_told(self, step: int) -> Iterator[None]:
         """Say which checkpoint cannot be read, and what else there is."""
         try:
             yield
-        except ValueError as error:
-            broken = self._with_broken_score() if step is None else str(step)
-            reason = str(error).splitlines()[0].partition(" [")[0]
-            steps = sorted(int(path.name) for path in self.path.glob("[0-9]*") if path.is_dir())
-            left = ", ".join(f"{other:,}" for other in steps if str(other) != broken)
+        except Exception as error:
+            # Orbax and TensorStore raise all kinds for files that make no sense to them.
+            reason = (str(error) or type(error).__name__).splitlines()[0].partition(" [")[0]
+            left = ", ".join(f"{other:,}" for other in self._steps_there() if other != step)
             raise CheckpointError(
-                f"checkpoint {self.path / broken} is damaged ({reason}); without it, there is "
+                f"checkpoint {self.path / str(step)} is damaged ({reason}); without it, there is "
                 f"{f'still that of step {left}' if left else 'no other'}"
             ) from error
-
-    def _with_broken_score(self) -> str:
-        for path in sorted(self.path.glob("*/metrics/metrics")):
-            try:
-                json.loads(path.read_text())
-            except ValueError:
-                return path.parts[-3]
-        raise ValueError(f"{self.path} cannot be read")
 
 
 def _handlers() -> Any:
@@ -238,7 +250,26 @@ def _handlers() -> Any:
 
 def _score(metrics: dict[str, Any]) -> float:
     score = metrics.get("episode_return")
-    return -math.inf if score is None else score
+    if score is None:
+        return -math.inf
+    check_between("episode_return", score, -sys.float_info.max, sys.float_info.max)
+    return score
+
+
+def _check_chunks(tree: PyTree) -> None:
+    """Check that no array is stored in pieces larger than itself, which would be made to be read.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        storage = getattr(leaf, "storage", None)
+        if storage is not None and any(
+            piece > max(1, size)
+            for piece, size in zip(storage.chunk_shape, leaf.shape, strict=True)
+        ):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(f"{name} of shape {leaf.shape} has pieces of {storage.chunk_shape}")
 
 
 def _entries(tree: PyTree) -> dict[str, str]:

@@ -30,6 +30,7 @@ from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
 from memorax.experiments.run_folder import Folder, RunFolder, make_folder
 from memorax.experiments.training import DivergedError, make_agents, run
+from memorax.experiments.trust import check_files
 
 
 class ComparisonFolder(Folder):
@@ -66,6 +67,7 @@ class ComparisonFolder(Folder):
         """
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a comparison folder: it has no config.json")
+        check_files(path)
         return cls(path)
 
     def config(self) -> CompareConfig:

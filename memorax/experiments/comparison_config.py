@@ -16,8 +16,9 @@ from memorax.experiments.config import (
     DEMO_PARAMETERS,
     Settings,
     TrainConfig,
-    check_entries,
 )
+from memorax.experiments.fields import from_fields, read_json, reading
+from memorax.experiments.trust import check_import
 from memorax.validation import unknown_name
 
 
@@ -147,18 +148,11 @@ def from_json(path: Path) -> CompareConfig:
     Raises:
         ValueError: If the file does not hold one; what is wrong is named.
     """
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        check_entries(path, fields, json.loads(to_json(CompareConfig())))
-        for name, algorithm in ALGORITHMS.items():
-            fields[name] = algorithm(**fields[name])
-        for name in ("environments", "torsos", "algorithms", "value_range", "loggers"):
-            fields[name] = tuple(fields[name])
-        if fields["return_ranges"] is not None:
-            fields["return_ranges"] = tuple(tuple(pair) for pair in fields["return_ranges"])
-        return CompareConfig(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no configuration of a comparison: {error}") from error
+    with reading(path, "configuration of a comparison"):
+        config = from_fields(CompareConfig, read_json(path))
+        for environment in config.environments:
+            check_import(environment.split()[0])
+        return config
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from rich.table import Table
 
 from memorax.experiments.comparison_config import CompareConfig
+from memorax.experiments.fields import reading
 from memorax.experiments.run_folder import RunFolder, read_curves, read_timing
 from memorax.experiments.statistics import (
     fill_gaps,
@@ -86,17 +87,18 @@ class Row:
 
 def read_outcome(folder: RunFolder) -> Outcome:
     """Read what a finished run of one model has left."""
-    (evaluation,) = json.loads((folder.path / "evaluation.json").read_text())
-    timing = read_timing(folder)[evaluation["model"]]
-    steps, curves = read_curves(folder)[evaluation["model"]]
-    return Outcome(
-        returns=np.array(evaluation["seed_returns"], float),
-        steps=steps,
-        curves=fill_gaps(curves),
-        num_parameters=evaluation["num_parameters"],
-        carry_bytes=evaluation["carry_bytes"],
-        steps_per_second=timing["steps"] / timing["seconds"],
-    )
+    with reading(folder.path, "outcome of a run"):
+        (evaluation,) = json.loads((folder.path / "evaluation.json").read_text())
+        timing = read_timing(folder)[evaluation["model"]]
+        steps, curves = read_curves(folder)[evaluation["model"]]
+        return Outcome(
+            returns=np.array(evaluation["seed_returns"], float),
+            steps=steps,
+            curves=fill_gaps(curves),
+            num_parameters=int(evaluation["num_parameters"]),
+            carry_bytes=int(evaluation["carry_bytes"]),
+            steps_per_second=timing["steps"] / timing["seconds"],
+        )
 
 
 def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:

@@ -3,15 +3,16 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.torsos import TORSOS
+from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
 from memorax.validation import check_between, check_positive, check_whole, unknown_name
 
@@ -132,6 +133,8 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
     def __post_init__(self):
         """Check the fields."""
         super().__post_init__()
+        if not all(self.environment.partition("::")):
+            raise ValueError(f"an environment is named 'suite::name', got {self.environment!r}")
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
         for assignment in self.environment_parameters or ():
@@ -183,51 +186,17 @@ def to_json(config: TrainConfig) -> str:
     return json.dumps(fields, indent=2) + "\n"
 
 
-def check_entries(path: Path, entries: dict[str, Any], default: dict[str, Any]) -> None:
-    """Check that a file has the entries that a configuration has today.
-
-    Args:
-        path: The file.
-        entries: What it holds.
-        default: The configuration whose entries those must be, whatever their values.
-
-    Raises:
-        ValueError: If some are missing or unknown; all of them are listed.
-    """
-    different = list(_entry_differences(entries, default))
-    if different:
-        raise ValueError(f"{path} does not fit this version of memorax:\n" + "\n".join(different))
-
-
-def _entry_differences(entries: Any, default: Any, prefix: str = "") -> Iterator[str]:
-    if not (isinstance(entries, dict) and isinstance(default, dict)):
-        return
-    for name in sorted(entries.keys() | default.keys()):
-        if name not in entries:
-            yield f"{prefix}{name}: missing, its default is {default[name]!r}"
-        elif name not in default:
-            yield f"{prefix}{name}: unexpected, the file has {entries[name]!r}"
-        else:
-            yield from _entry_differences(entries[name], default[name], f"{prefix}{name}/")
-
-
 def from_json(path: Path) -> TrainConfig:
     """Read a configuration back.
 
     Raises:
         ValueError: If the file does not hold one; what is wrong is named.
     """
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        algorithm = fields["algorithm"]
-        kind = ALGORITHMS[algorithm["name"]]
-        check_entries(path, fields, json.loads(to_json(TrainConfig(algorithm=kind()))))
-        del algorithm["name"]
-        fields["algorithm"] = kind(**algorithm)
-        if fields["environment_parameters"] is not None:
-            fields["environment_parameters"] = tuple(fields["environment_parameters"])
-        for name in ("value_range", "loggers"):
-            fields[name] = tuple(fields[name])
-        return TrainConfig(**fields)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no configuration of a run: {error}") from error
+    with reading(path, "configuration of a run"):
+        fields = read_json(path)
+        algorithm = fields["algorithm"].pop("name")
+        if algorithm not in ALGORITHMS:
+            raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
+        config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm]})
+        check_import(config.environment)
+        return config

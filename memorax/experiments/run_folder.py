@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from memorax.experiments.config import TrainConfig, from_json, to_json
+from memorax.experiments.fields import read_json, reading
+from memorax.experiments.trust import check_files
 
 Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "seeds updates"]]
 
@@ -104,6 +106,7 @@ class RunFolder(Folder):
         """
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a run folder: it has no config.json")
+        check_files(path)
         return cls(path)
 
     def config(self) -> TrainConfig:
@@ -140,7 +143,13 @@ class Stopwatch:
 def read_timing(folder: RunFolder) -> dict[str, Any]:
     """Return the steps of all seeds and their seconds, by model; none before the first."""
     path = folder.path / "timing.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    with reading(path, "times of models"):
+        return {
+            model: {"steps": int(timing["steps"]), "seconds": float(timing["seconds"])}
+            for model, timing in read_json(path).items()
+        }
 
 
 def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
@@ -167,12 +176,13 @@ def read_curves(folder: RunFolder) -> dict[str, Curves]:
         seed's mean return of the episodes that ended in it, (seeds, updates), NaN if none did.
     """
     returns: dict[str, dict[int, dict[int, float]]] = {}
-    for row in read_metrics(folder):
-        by_step = returns.setdefault(row["model"], {}).setdefault(int(row["step"]), {})
-        by_step[int(row["seed"])] = float(row["episode_return"])
-    curves = {}
-    for model, by_step in returns.items():
-        steps = sorted(by_step)
-        by_update = [[by_step[step][seed] for seed in sorted(by_step[step])] for step in steps]
-        curves[model] = np.array(steps), np.array(by_update).T
-    return curves
+    with reading(folder.path / "metrics.csv", "returns of a run"):
+        for row in read_metrics(folder):
+            by_step = returns.setdefault(row["model"], {}).setdefault(int(row["step"]), {})
+            by_step[int(row["seed"])] = float(row["episode_return"])
+        curves = {}
+        for model, by_step in returns.items():
+            steps = sorted(by_step)
+            by_update = [[by_step[step][seed] for seed in sorted(by_step[step])] for step in steps]
+            curves[model] = np.array(steps), np.array(by_update).T
+        return curves

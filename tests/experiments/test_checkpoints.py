@@ -10,16 +10,9 @@ import pytest
 
 from memorax.experiments.checkpoints import Checkpoints
 from memorax.experiments.run_folder import RunFolder
+from tests.experiments.states import make_state, save_all, values
 
 MEBIBYTE = 2**20
-
-
-def make_state(value=0.0, features=3):
-    return {
-        "params": {"kernel": jnp.full((2, features), float(value)), "bias": jnp.zeros(features)},
-        "keys": jax.random.split(jax.random.key(0), 2),
-        "carry": (jnp.int32(3), ()),
-    }
 
 
 @pytest.fixture
@@ -27,21 +20,9 @@ def folder(tmp_path):
     return RunFolder(tmp_path)
 
 
-def save_all(folder, returns, keep=2):
-    """Save a checkpoint for each return, at steps 1, 2, ...; a state tells its step."""
-    checkpoints = Checkpoints(folder, "gru", keep)
-    for step, episode_return in enumerate(returns, 1):
-        checkpoints.save(step, make_state(step), episode_return)
-    checkpoints.close()
-
-
 def steps_left(folder):
     path = folder.path / "checkpoints" / "gru"
     return sorted(int(step.name) for step in path.iterdir())
-
-
-def values(state):
-    return jax.tree.map(np.asarray, state | {"keys": jax.random.key_data(state["keys"])})
 
 
 def test_all_of_a_state_comes_back(folder):

@@ -1,0 +1,170 @@
+"""Reading dataclasses from JSON that anyone may have written."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+MOST_BYTES = 65_536
+MOST_CHARACTERS = 1_000
+MOST_LINES = 20
+LARGEST = 2**63 - 1
+
+UNREADABLE = (
+    *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError),
+    *(OSError, csv.Error),
+)
+"""What is raised where a file holds something else than what is read from it."""
+
+Kind = TypeVar("Kind")
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Say of a file that it holds no such thing, whatever it is that makes no sense in it.
+
+    Args:
+        path: The file.
+        what: What is read from it.
+
+    Raises:
+        ValueError: If what is read in this context cannot be.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} holds no {what}: {reason}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of JSON says, if it says it plainly.
+
+    Raises:
+        ValueError: If the file is larger than a configuration can be, no JSON, nested too deeply,
+            or has a number that is none or a name twice.
+    """
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"it may have {MOST_BYTES:,} bytes at most, and has {size:,}")
+    text = path.read_bytes().decode()
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def from_fields(kind: type[Kind], fields: Any, kinds: Mapping[str, type] | None = None) -> Kind:
+    """Return a dataclass with exactly the fields given, each of the type that it declares.
+
+    Args:
+        kind: The dataclass; its fields are numbers, strings, literals, tuples or dataclasses of
+            those, or ``None``.
+        fields: What JSON says of them, an object.
+        kinds: The types of fields whose declared ones leave them open.
+
+    Raises:
+        ValueError: If fields are missing or unknown, all of which are listed, or one is of another
+            type; or as ``kind`` itself.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"{kind.__name__} must be an object, got {_shown(fields)}")
+    hints = get_type_hints(kind) | dict(kinds or {})
+    different = sorted(_differences(kind, fields, hints))
+    if different:
+        more = [f"and {len(different) - MOST_LINES} more"] if len(different) > MOST_LINES else []
+        lines = "\n".join([*different[:MOST_LINES], *more])
+        raise ValueError(f"it does not fit this version of memorax:\n{lines}")
+    return kind(**{name: _read(hints[name], value, name) for name, value in fields.items()})
+
+
+def _differences(
+    kind: Any, fields: dict[str, Any], hints: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
+    declared = {field.name: field for field in dataclasses.fields(kind)}
+    for name, field in declared.items():
+        hint = hints[name]
+        if name not in fields:
+            known = field.default is not dataclasses.MISSING
+            make: Any = field.default_factory
+            default = _shown(field.default if known else make())
+            yield f"{prefix}{name}: missing, its default is {default}"
+        elif dataclasses.is_dataclass(hint) and isinstance(fields[name], dict):
+            yield from _differences(hint, fields[name], get_type_hints(hint), f"{prefix}{name}/")
+    for name in fields.keys() - declared:
+        shown = name if name.isidentifier() else _shown(name)
+        yield f"{prefix}{shown[:80]}: unexpected, the file has {_shown(fields[name])}"
+
+
+def _read(declared: Any, value: Any, name: str) -> Any:
+    """Return a value as the type that is declared for it."""
+    origin, arguments = get_origin(declared), get_args(declared)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (declared,) = (argument for argument in arguments if argument is not type(None))
+        return _read(declared, value, name)
+    if origin is tuple:
+        return _read_tuple(arguments, value, name)
+    if dataclasses.is_dataclass(declared) and isinstance(declared, type):
+        return from_fields(declared, value)
+    if origin is Literal:
+        allowed, described = value in arguments, f"one of {', '.join(map(str, arguments))}"
+    else:
+        allowed, described = _SCALARS[declared](value), _DESCRIPTIONS[declared]
+    if not allowed:
+        raise ValueError(f"{name} must be {described}, got {_shown(value)}")
+    return float(value) if declared is float else value
+
+
+def _read_tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, got {_shown(value)}")
+    if arguments[-1] is Ellipsis:
+        arguments = arguments[:1] * len(value)
+    elif len(value) != len(arguments):
+        raise ValueError(f"{name} must be a list of {len(arguments)}, got {len(value)}")
+    return tuple(map(lambda declared, part: _read(declared, part, name), arguments, value))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+_SCALARS = {
+    bool: lambda value: isinstance(value, bool),
+    int: _is_whole,
+    float: lambda value: _is_whole(value) or (isinstance(value, float) and math.isfinite(value)),
+    str: lambda value: (
+        isinstance(value, str) and len(value) <= MOST_CHARACTERS and value.isprintable()
+    ),
+}
+_DESCRIPTIONS = {
+    bool: "true or false",
+    int: "a whole number of 64 bits",
+    float: "a number",
+    str: f"a text of at most {MOST_CHARACTERS:,} characters that can be printed",
+}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{_shown(name)} is there twice")
+        found[name] = value
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
