@@ -246,7 +246,8 @@ def _train(arguments: list[str]) -> int:
     console = Console(quiet=not folder.writes)
     console.print(
         f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
-        f"torso {' and twin '.join(options.config.models)}, {mesh.size} device(s)"
+        f"torso {' and twin '.join(options.config.models)}, "
+        f"{mesh.size} of {jax.device_count()} device(s)"
     )
     code = 130
     try:

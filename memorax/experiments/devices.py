@@ -33,8 +33,9 @@ class Devices:
     """
 
     devices: int | None = None
-    """Devices to spread environments and batches over; None: every visible one, but one alone for
-    environments that run in Python processes."""
+    """Devices to spread environments and batches over; None: every visible one, or as many of them
+    as seeds, environments and batches can be shared out to; one alone for environments that run in
+    Python processes."""
     seed_devices: int = 1
     """Groups that the devices are divided into, each with a part of the seeds."""
 
@@ -51,7 +52,8 @@ ONE_DEVICE = Devices(devices=1)
 def make_mesh(options: Devices, config: TrainConfig, agents: dict[str, Algorithm]) -> Mesh:
     """Return the devices of a run, as a mesh of seeds and environments.
 
-    By default all visible ones, but a single one for environments that run in Python processes.
+    By default as many visible ones as can have an equal share, of several processes all of them,
+    but a single one for environments that run in Python processes.
 
     Raises:
         ValueError: If seeds, environments or batches cannot be shared out evenly.
@@ -59,6 +61,7 @@ def make_mesh(options: Devices, config: TrainConfig, agents: dict[str, Algorithm
     visible = jax.devices()
     if options.devices is not None:
         check_whole("devices", options.devices, 1, len(visible))
+    check_whole("seed_devices", options.seed_devices, 1, len(visible))
     num_devices, groups = options.devices or len(visible), options.seed_devices
     if any(_runs_in_processes(agent.env) for agent in agents.values()):
         # If one fails, the other devices would wait for the one that steps them.
@@ -82,17 +85,19 @@ def make_mesh(options: Devices, config: TrainConfig, agents: dict[str, Algorithm
         f"sequences of a batch of {model}": agent.batch_sequences for model, agent in agents.items()
     }
     most = math.gcd(*shared_out.values())
-    if num_devices % groups or most % (num_devices // groups):
-        allowed = [
-            str(number)
-            for number in range(groups, len(visible) + 1, groups)
-            if most % (number // groups) == 0
-        ]
+    allowed = [
+        number
+        for number in range(groups, len(visible) + 1, groups)
+        if most % (number // groups) == 0
+    ]
+    if options.devices is None and jax.process_count() == 1:
+        num_devices = max(number for number in allowed if number <= num_devices)
+    if num_devices not in allowed:
         sizes = ", ".join(f"{value} {name}" for name, value in shared_out.items())
         raise ValueError(
-            f"devices must be {' or '.join(allowed)}, so that seed_devices={groups} divides it and "
-            f"each of the groups shares out evenly {sizes}; got devices={num_devices}"
-            + ("" if options.devices else ", every visible one")
+            f"devices must be {' or '.join(map(str, allowed))}, so that seed_devices={groups} "
+            f"divides it and each of the groups shares out evenly {sizes}; got "
+            f"devices={num_devices}" + ("" if options.devices else ", every visible one")
         )
     return jax.make_mesh(
         (groups, num_devices // groups),

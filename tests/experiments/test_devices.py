@@ -170,7 +170,14 @@ def test_a_process_that_dies_ends_the_other_within_a_minute(victim, tmp_path):
             "--seed-devices 2 --devices 1 --num-seeds 2",
             "devices must be 2, so that seed_devices=2 divides it",
         ),
-        ("--num-envs 3 --num-minibatches 1", "3 num_envs, 3 sequences of a batch of gru"),
+        (
+            "--seed-devices 3 --num-seeds 3",
+            "seed_devices must be a whole number from 1 to 2",
+        ),
+        (
+            "--num-envs 3 --num-minibatches 1 --devices 2",
+            "3 num_envs, 3 sequences of a batch of gru",
+        ),
         (
             "--environment gymnasium::CartPole-v1 --devices 2",
             "devices must be 1 for gymnasium::Car",
@@ -180,7 +187,7 @@ def test_a_process_that_dies_ends_the_other_within_a_minute(victim, tmp_path):
         ("--coordinator a:1 --process-id 0", "got num_processes=None, process_id=0"),
         ("--coordinator a:1 --num-processes 2 --process-id 2", "from 0 to 1, got 2"),
         ("--coordinator slurm", "coordinator slurm needs the variables of SLURM"),
-        ("--num-envs 2 --num-minibatches 2", "got devices=2, every visible one"),
+        ("--num-envs 2 --num-minibatches 2 --devices 2", "devices must be 1, so that"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(arguments, words, tmp_path, capsys):
@@ -191,6 +198,11 @@ def test_what_cannot_be_shared_out_is_refused(arguments, words, tmp_path, capsys
     assert words in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_by_default_as_many_devices_train_as_can_have_an_equal_share(tmp_path, capsys):
+    train(tmp_path / "run", *PPO, "--num-envs", "3", "--num-minibatches", "1", "--seed", "1")
+    assert "1 of 2 device(s)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.exhaustive
