@@ -3,7 +3,7 @@
 import os
 import sys
 
-LONG_RUNNING = "train", "compare"
+LONG_RUNNING = "train", "compare", "sweep"
 
 
 def main() -> int:

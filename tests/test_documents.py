@@ -18,7 +18,7 @@ LONGEST_CELL = 25
 LESS_TRAINING = (
     *("--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8", "--features", "8"),
 )
-COMMANDS = ("train", "evaluate", "play", "export", "compare", "report", "environments")
+COMMANDS = ("train", "evaluate", "play", "export", "compare", "sweep", "report", "environments")
 
 
 def all_blocks(document):

@@ -38,6 +38,9 @@ from memorax.experiments.processes import (
 )
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.sweeps.config import SweepConfig, check_method_installed
+from memorax.experiments.sweeps.report import write_report as write_sweep_report
+from memorax.experiments.sweeps.sweep import SweepFolder, check_trials, is_sweep, sweep
 from memorax.experiments.training import (
     DivergedError,
     EnvironmentFailedError,
@@ -59,7 +62,8 @@ commands:
   play           watch an agent play, beside the activity of its memory
   export         write a trained agent's step as a program that runs without memorax
   compare        train several memories on several tasks, and put them into one table
-  report         turn a comparison into a single page
+  sweep          search the options that a memory learns best with
+  report         turn a comparison or a sweep into a single page
   environments   list suites, and the tasks that match a pattern
 
 'memorax COMMAND --help' lists the options of a command."""
@@ -161,11 +165,28 @@ class Compare:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Turn a finished comparison into report.html, a single page with all that it shows inside."""
+class Sweep(Generic[AlgorithmConfig]):
+    """Search the options that a memory learns best with, in trials that are a run each.
 
-    comparison: Annotated[Path, tyro.conf.Positional]
-    """The comparison's folder."""
+    --search names options of 'memorax train' and what to try: learning-rate=log:1e-4:1e-2
+    gae-lambda=0.9,0.95,0.99 features=int:16:64. All other options are the same in every trial.
+    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac.
+    """
+
+    config: Annotated[SweepConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
+    sweep_folder: Path | None = None
+    """Where to keep the sweep; None: sweeps/TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Go on with the sweep in --sweep-folder where it stopped, with the configuration it has;
+    trials that have ended stay as they are."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Turn a finished comparison or sweep into report.html, a single page with all of it inside."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder of the comparison or sweep."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "play": _play,
         "export": _export,
         "compare": _compare,
+        "sweep": _sweep,
         "report": _report,
         "environments": _environments,
     }
@@ -418,10 +440,67 @@ def _resume_comparison(
     return folder, stored
 
 
+def _sweep(arguments: list[str]) -> int:
+    algorithm, arguments = _take_algorithm(arguments)
+    kind = ALGORITHMS[algorithm or "ppo"]
+    default = Sweep(SweepConfig(train=TrainConfig(algorithm=kind(), memoryless_twin=False)))
+    options = _parse(Sweep[kind], "memorax sweep", arguments, default)
+    try:
+        if options.resume:
+            folder, config = _resume_sweep(options, algorithm, arguments)
+        else:
+            config = options.config
+            check_trials(config)
+            folder = SweepFolder.create(options.sweep_folder, config)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise BadInputError(error) from error
+    _enable_compilation_cache()
+    console = Console()
+    code = 130
+    try:
+        if sweep(config, folder, console) is not None:
+            return 0
+    except TerminatedError:
+        code = 143
+    except EnvironmentFailedError as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 1
+    console.print(f"go on with 'memorax sweep --sweep-folder {folder.path} --resume'")
+    return code
+
+
+def _resume_sweep(
+    options: Sweep, algorithm: str | None, arguments: list[str]
+) -> tuple[SweepFolder, SweepConfig]:
+    """Take the configuration of the sweep; options that contradict it are refused."""
+    if options.sweep_folder is None:
+        raise BadInputError("--resume needs --sweep-folder, the sweep to go on with")
+    folder = SweepFolder.open(options.sweep_folder)
+    stored = folder.config()
+    check_method_installed(stored)
+    check_installed(stored.train.loggers)
+    name = stored.train.algorithm_name
+    if algorithm in (None, name):
+        kind = ALGORITHMS[name]
+        given = _parse(Sweep[kind], "memorax sweep", arguments, Sweep(stored)).config
+        changed = ", ".join(differences(stored, given))
+    else:
+        changed = f"algorithm is {name!r}, got {algorithm!r}"
+    if changed:
+        raise BadInputError(
+            f"a sweep goes on with the configuration it has: in {folder.path / 'config.json'} "
+            f"{changed}"
+        )
+    return folder, stored
+
+
 def _report(arguments: list[str]) -> int:
     options = _parse(Report, "memorax report", arguments)
     try:
-        print(write_report(ComparisonFolder.open(options.comparison)))
+        if is_sweep(options.folder):
+            print(write_sweep_report(SweepFolder.open(options.folder)))
+        else:
+            print(write_report(ComparisonFolder.open(options.folder)))
     except ValueError as error:
         raise BadInputError(error) from error
     return 0

@@ -24,6 +24,7 @@ from memorax.experiments.comparison_results import (
     to_markdown,
 )
 from memorax.experiments.comparison_results import to_json as results_to_json
+from memorax.experiments.config import TrainConfig
 from memorax.experiments.config import to_json as run_to_json
 from memorax.experiments.devices import one_device
 from memorax.experiments.loggers.registry import check_installed
@@ -80,21 +81,34 @@ class ComparisonFolder(Folder):
         Raises:
             ValueError: If the run there has another configuration.
         """
-        path = self.path / cell.path
-        if not (path / "config.json").is_file():
-            # It may be there without: whoever made it may have been killed at once.
-            path.mkdir(parents=True, exist_ok=True)
-            RunFolder(path).write("config.json", run_to_json(cell.config))
-        folder = RunFolder.open(path)
-        changed = next(differences(folder.config(), cell.config), None)
-        if changed:
-            raise ValueError(f"{path / 'config.json'} is of another comparison: {changed}")
-        return folder
+        return claim_run_folder(self.path / cell.path, cell.config, "comparison")
 
     def finished(self, cell: Cell) -> bool:
         """Return whether a run has come to its end, good or bad."""
         path = self.path / cell.path
         return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
+
+
+def claim_run_folder(path: Path, config: TrainConfig, whole: str) -> RunFolder:
+    """Return the folder of a run that is a part of something, a new one if it was never begun.
+
+    Args:
+        path: Where it lies.
+        config: The run's configuration.
+        whole: What the run is a part of.
+
+    Raises:
+        ValueError: If the run there has another configuration.
+    """
+    if not (path / "config.json").is_file():
+        # It may be there without: whoever made it may have been killed at once.
+        path.mkdir(parents=True, exist_ok=True)
+        RunFolder(path).write("config.json", run_to_json(config))
+    folder = RunFolder.open(path)
+    changed = next(differences(folder.config(), config), None)
+    if changed:
+        raise ValueError(f"{path / 'config.json'} is of another {whole}: {changed}")
+    return folder
 
 
 def check_cells(config: CompareConfig) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.fields import from_fields, read_json, reading
@@ -181,9 +181,14 @@ def _parse_value(text: str) -> int | float | bool | str:
 
 def to_json(config: TrainConfig) -> str:
     """Write a configuration down."""
+    return json.dumps(to_fields(config), indent=2) + "\n"
+
+
+def to_fields(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as what JSON can hold."""
     fields = dataclasses.asdict(config)
     fields["algorithm"] = {"name": config.algorithm_name} | fields["algorithm"]
-    return json.dumps(fields, indent=2) + "\n"
+    return fields
 
 
 def from_json(path: Path) -> TrainConfig:
@@ -193,10 +198,18 @@ def from_json(path: Path) -> TrainConfig:
         ValueError: If the file does not hold one; what is wrong is named.
     """
     with reading(path, "configuration of a run"):
-        fields = read_json(path)
-        algorithm = fields["algorithm"].pop("name")
-        if algorithm not in ALGORITHMS:
-            raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
-        config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm]})
-        check_import(config.environment)
-        return config
+        return run_from_fields(read_json(path))
+
+
+def run_from_fields(fields: dict[str, Any]) -> TrainConfig:
+    """Return a configuration from what ``to_fields`` has made of it, checked as in ``from_json``.
+
+    Raises:
+        ValueError: If it is none, or KeyError if it has no algorithm.
+    """
+    algorithm = fields["algorithm"].pop("name")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
+    config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm]})
+    check_import(config.environment)
+    return config

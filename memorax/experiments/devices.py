@@ -141,7 +141,7 @@ def abstract_state(mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algo
         model: The model's name.
         agent: Its agent.
     """
-    keys = jax.eval_shape(partial(_seed_keys, config))
+    keys = jax.eval_shape(partial(seed_keys, config))
     state = jax.eval_shape(jax.vmap(agent.init), keys)
     doubled = state
     if mesh.shape[ENVIRONMENTS] > 1:
@@ -174,7 +174,7 @@ def init_state(mesh: Mesh, config: TrainConfig[Any], agent: Algorithm, like: PyT
     """
 
     def init():
-        return jax.vmap(agent.init, spmd_axis_name=SEEDS)(_seed_keys(config))
+        return jax.vmap(agent.init, spmd_axis_name=SEEDS)(seed_keys(config))
 
     with jax.set_mesh(mesh):
         return jax.jit(init, out_shardings=_shardings(like))()
@@ -197,7 +197,7 @@ def compile_training(
     """
 
     def train(step, state):
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(_seed_keys(config))
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(seed_keys(config))
         piece = partial(agent.train, num_steps=num_steps)
         return jax.vmap(piece, spmd_axis_name=SEEDS)(keys, state)
 
@@ -207,7 +207,8 @@ def compile_training(
         return jitted.lower(jax.ShapeDtypeStruct((), jnp.uint32), like).compile()
 
 
-def _seed_keys(config: TrainConfig[Any]) -> Array:
+def seed_keys(config: TrainConfig[Any]) -> Array:
+    """Return the keys that the seeds of a run begin with."""
     return jax.random.split(jax.random.key(config.seed), config.num_seeds)
 
 

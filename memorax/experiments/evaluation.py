@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from rich.table import Table
 
 from memorax.algorithms import Algorithm
+from memorax.algorithms.evaluation import EvaluationReport
 from memorax.algorithms.sharding import SEEDS
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.devices import replicated
@@ -60,12 +61,26 @@ def evaluate_model(
     """
 
     def play(state):
-        keys = jax.random.split(evaluation_key(config), config.num_seeds)
+        keys = evaluation_keys(config)
         evaluate = partial(agent.evaluate, num_episodes=num_episodes)
         return jax.vmap(evaluate, spmd_axis_name=SEEDS)(keys, state)
 
     with jax.set_mesh(mesh):
         report = jax.jit(play, out_shardings=replicated(mesh))(state)
+    return summarize(config, model, state, report)
+
+
+def summarize(
+    config: TrainConfig, model: str, state: PyTree, report: EvaluationReport
+) -> Evaluation:
+    """Say what agents reached in episodes that they have played.
+
+    Args:
+        config: The run's configuration.
+        model: The torso's name.
+        state: The state of all seeds.
+        report: What the evaluation of all seeds saw.
+    """
     seed_returns = np.asarray(report.episode_returns, np.float64).mean(axis=-1)
     low, high = bootstrap_interval(seed_returns)
     return Evaluation(
@@ -73,13 +88,18 @@ def evaluate_model(
         num_parameters=sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(state.params)),
         carry_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.carry))
         // (config.num_seeds * config.algorithm.num_envs),
-        num_episodes=num_episodes,
+        num_episodes=report.episode_returns.shape[-1],
         seed_returns=seed_returns.tolist(),
         mean_return=float(seed_returns.mean()),
         low=low,
         high=high,
         num_unfinished=int((~np.asarray(report.completed)).sum()),
     )
+
+
+def evaluation_keys(config: TrainConfig) -> jax.Array:
+    """Return the keys that the seeds of a run are evaluated with."""
+    return jax.random.split(evaluation_key(config), config.num_seeds)
 
 
 def evaluation_key(config: TrainConfig) -> jax.Array:

@@ -1,7 +1,8 @@
 """Pictures of runs."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,52 @@ def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scor
     _finish(figure, all_axes, path)
 
 
+@dataclass(frozen=True)
+class Reached:
+    """What a trial of a sweep reached with a value of an option.
+
+    Attributes:
+        value: What it took, as an axis shows it.
+        reached: Its return.
+        low: Lower end of the interval of its return, None if there is none.
+        high: Its upper end.
+    """
+
+    value: float | str
+    reached: float | None
+    low: float | None
+    high: float | None
+
+
+def plot_searched_values(
+    path: Path, options: Mapping[str, Sequence[Reached]], logarithmic: Collection[str]
+) -> None:
+    """Draw what trials reached against what they took, a panel for each option.
+
+    Args:
+        path: Where to write the picture.
+        options: By option, what each trial took and reached.
+        logarithmic: The options that were searched by their logarithm.
+    """
+    figure, panels = _panels(len(options))
+    for axes, (option, trials) in zip(panels, options.items(), strict=True):
+        # A number among words is a word.
+        words = any(isinstance(trial.value, str) for trial in trials)
+        for trial in trials:
+            value = str(trial.value) if words else trial.value
+            axes.plot(value, trial.reached, "o", color="C0", alpha=0.7)
+            if trial.low is not None and trial.high is not None:
+                axes.vlines(value, trial.low, trial.high, color="C0", alpha=0.4)
+        if option in logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(_few_logarithmic_ticks())
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
+        axes.set_xlabel(option)
+        axes.set_ylabel("return")
+    _finish(figure, panels, path)
+
+
 def _mean_at_each_point(returns):
     return interquartile_mean(np.swapaxes(returns, -1, -2)[..., None])
 
@@ -122,6 +169,12 @@ def _few_ticks():
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     return MaxNLocator(4)
+
+
+def _few_logarithmic_ticks():
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
+
+    return LogLocator(subs=(1, 3), numticks=8)
 
 
 def _panels(count: int) -> tuple[Any, list[Any]]:

@@ -4,8 +4,9 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -93,7 +94,7 @@ def run(
     evaluations = []
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
-            with _what_is_left_told(model, folder):
+            with what_is_left_told(model, folder):
                 trained = _train_model(
                     config, model, agent, mesh, folder, console, interrupt, writes
                 )
@@ -102,7 +103,7 @@ def run(
                         plot_learning_curve(folder, config)
             if not trained.finished:
                 console.print(
-                    f"interrupted: {model} at {trained.step:,} of {_total_steps(config):,} steps "
+                    f"interrupted: {model} at {trained.step:,} of {steps_to_train(config):,} steps "
                     f"is kept in {folder.path}"
                 )
                 writes.report()
@@ -110,14 +111,14 @@ def run(
                     raise TerminatedError
                 return None
             release(trained.state)
-            with _what_is_left_told(model, folder):
+            with what_is_left_told(model, folder):
                 evaluations.append(
                     evaluate_model(
                         config, model, agent, mesh, trained.state, config.evaluation_episodes
                     )
                 )
     console.print(table(config, evaluations))
-    with _what_is_left_told(model, folder), writes.caught("evaluation"):
+    with what_is_left_told(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))
     picture = folder.path / "learning_curve.png"
     if picture.is_file():
@@ -172,9 +173,9 @@ def _train_model(
         console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
     like = abstract_state(mesh, config, model, agent)
     stopwatch = Stopwatch(folder, model)
-    total_steps = _total_steps(config)
+    total_steps = steps_to_train(config)
     longest = config.checkpoint_every // agent.steps_per_update
-    chunk_steps = _chunk_updates(num_updates(config), longest) * agent.steps_per_update
+    chunk_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
     with _closing(Checkpoints(folder, model, config.keep_checkpoints), writes) as checkpoints:
         restored = checkpoints.restore(like)
         step, state = restored or (0, init_state(mesh, config, agent, like))
@@ -200,7 +201,7 @@ def _train_model(
                     step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
                 )
                 log.append(steps, metrics, seconds)
-                _check_losses(config, model, steps, metrics)
+                check_losses(config, model, steps, metrics)
                 due = step // config.checkpoint_every
                 step += chunk_steps
                 returns = means_over_updates(np.asarray(metrics["episode_return"]))
@@ -209,8 +210,8 @@ def _train_model(
                     checkpoints.check()
                 if step // config.checkpoint_every > due:
                     log.flush()
-                    _save(checkpoints, stopwatch, step, state, episode_return, writes)
-        _save(checkpoints, stopwatch, step, state, episode_return, writes)
+                    save(checkpoints, stopwatch, step, state, episode_return, writes)
+        save(checkpoints, stopwatch, step, state, episode_return, writes)
     console.print(
         f"{model}: compiled in {compile_seconds:.1f} s, {step:,} steps of "
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
@@ -218,7 +219,14 @@ def _train_model(
     return Trained(step, state, finished=step >= total_steps)
 
 
-def _save(checkpoints, stopwatch, step, state, episode_return, writes) -> None:
+def save(
+    checkpoints: Checkpoints,
+    stopwatch: Stopwatch,
+    step: int,
+    state: PyTree,
+    episode_return: float,
+    writes: WriteErrors,
+) -> None:
     """Write down how long it took, and the state, when the metrics before it are safe."""
     with writes.caught("timing"):
         stopwatch.flush()
@@ -238,8 +246,12 @@ def _closing(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoi
             checkpoints.close()
 
 
-def _check_losses(config, model, steps, metrics) -> None:
-    """Stop at the first loss that is no number, before such a state is saved."""
+def check_losses(config: TrainConfig, model: str, steps: range, metrics: Mapping[str, Any]) -> None:
+    """Stop at the first loss that is no number, before such a state is saved.
+
+    Raises:
+        DivergedError: If there is one among the metrics, of shape (seeds, updates).
+    """
     # Before a replay is learned from there is no loss.
     first = getattr(config.algorithm, "learning_starts", 0)
     for index, step in enumerate(steps):
@@ -253,7 +265,7 @@ def _check_losses(config, model, steps, metrics) -> None:
 
 
 @contextlib.contextmanager
-def _what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
+def what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
     """Say what is left of a run that fails."""
     try:
         yield
@@ -277,11 +289,12 @@ def _last_good_state(model: str, folder: RunFolder) -> str:
     return f"last good state: {kept} in {folder.path}"
 
 
-def _total_steps(config: TrainConfig) -> int:
+def steps_to_train(config: TrainConfig) -> int:
+    """Return the environment steps of each seed of a run, whole updates."""
     return num_updates(config) * config.algorithm.num_envs * config.algorithm.num_steps
 
 
-def _chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
+def chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
     """Return the updates of a piece: the most that divide the run and give it that many pieces.
 
     Pieces of one length are compiled once; between pieces a run shows how it goes, saves and can

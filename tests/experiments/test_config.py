@@ -4,7 +4,7 @@ import pytest
 
 from memorax.algorithms import PPOConfig, R2D2Config
 from memorax.experiments.config import TrainConfig, from_json, to_json
-from memorax.experiments.training import _chunk_updates
+from memorax.experiments.training import chunk_updates
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_the_demo_has_its_own_parameters_and_other_tasks_have_none():
 @pytest.mark.parametrize("longest", [0, 2, 1_000])
 @pytest.mark.parametrize("updates", [1, 7, 50, 97, 150, 200])
 def test_pieces_make_up_the_run_exactly(updates, longest):
-    piece = _chunk_updates(updates, longest)
+    piece = chunk_updates(updates, longest)
     assert updates % piece == 0
     assert piece <= max(1, min(updates // 50, longest))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +37,7 @@ class LoggedModel:
     console: Console
 
 
+@runtime_checkable
 class Logger(Protocol):
     """Where the metrics of one model of a run go. It is constructed with a ``LoggedModel``."""
 

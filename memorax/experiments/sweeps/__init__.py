@@ -1,0 +1,1 @@
+"""Searches for the options that a memory learns best with."""
