@@ -552,8 +552,9 @@ def _flags(options: Any, prefix: str = "--") -> Iterator[str]:
 def _unboxed(box: str) -> str:
     """Return the first paragraph of an error that tyro has drawn a box around, as one line."""
     lines = [line.strip(" │") for line in box.splitlines()]
-    lines = [line for line in lines if not line.startswith(("╭", "╰"))]
-    paragraph = itertools.takewhile(lambda line: line.strip("─"), lines)
+    # The title is in the upper edge, or above a line where the terminal has no such characters.
+    edge = next(index for index, line in enumerate(lines) if line.startswith(("╭", "---")))
+    paragraph = itertools.takewhile(lambda line: line.strip("─-"), lines[edge + 1 :])
     return " ".join(paragraph)
 
 

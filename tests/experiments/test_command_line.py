@@ -157,7 +157,7 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
         (
             "train --torso x",
-            "unknown torso 'x'; choose from: ffm, gpt2, gru, gtrxl, linear_attention, lru, lstm",
+            "unknown torso 'x'; choose from: attention, ffm, gpt2, gru, gtrxl, linear_attention",
         ),
         ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
         ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
@@ -195,6 +195,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     output = capsys.readouterr()
     assert words.lower() in output.err.lower()
     assert output.err.count("\n") == 1
+    assert "---" not in output.err
     assert output.out == ""
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 
