@@ -271,18 +271,12 @@ def _train(arguments: list[str]) -> int:
         f"torso {' and twin '.join(options.config.models)}, "
         f"{mesh.size} of {jax.device_count()} device(s)"
     )
-    code = 130
-    try:
+
+    def begin():
         with failing_at_once(expected=(DivergedError, EnvironmentFailedError, TerminatedError)):
-            if run(options.config, agents, mesh, folder, console):
-                return 0
-    except TerminatedError:
-        code = 143
-    except (DivergedError, EnvironmentFailedError) as error:
-        print(f"memorax: error: {error}", file=sys.stderr)
-        return 1
-    console.print(f"go on with 'memorax train --run-folder {folder.path} --resume'")
-    return code
+            return run(options.config, agents, mesh, folder, console)
+
+    return _to_its_end(begin, f"memorax train --run-folder {folder.path}", console)
 
 
 def _play(arguments: list[str]) -> int:
@@ -321,6 +315,21 @@ def _play(arguments: list[str]) -> int:
         write_gif(played, model, options.output, options.frames_per_second)
         console.print(f"picture: {options.output}")
     return 0
+
+
+def _to_its_end(begin: Callable[[], Any], go_on: str, console: Console) -> int:
+    """Return the exit code of what trains; it returns None if Ctrl-C has interrupted it."""
+    code = 130
+    try:
+        if begin() is not None:
+            return 0
+    except TerminatedError:
+        code = 143
+    except (DivergedError, EnvironmentFailedError) as error:
+        print(f"memorax: error: {error}", file=sys.stderr)
+        return 1
+    console.print(f"go on with '{go_on} --resume'")
+    return code
 
 
 def _export(arguments: list[str]) -> int:
@@ -409,17 +418,8 @@ def _compare(arguments: list[str]) -> int:
         raise BadInputError(error) from error
     _enable_compilation_cache()
     console = Console()
-    code = 130
-    try:
-        if compare(config, folder, console) is not None:
-            return 0
-    except TerminatedError:
-        code = 143
-    except EnvironmentFailedError as error:
-        print(f"memorax: error: {error}", file=sys.stderr)
-        return 1
-    console.print(f"go on with 'memorax compare --comparison-folder {folder.path} --resume'")
-    return code
+    go_on = f"memorax compare --comparison-folder {folder.path}"
+    return _to_its_end(lambda: compare(config, folder, console), go_on, console)
 
 
 def _resume_comparison(
@@ -456,17 +456,8 @@ def _sweep(arguments: list[str]) -> int:
         raise BadInputError(error) from error
     _enable_compilation_cache()
     console = Console()
-    code = 130
-    try:
-        if sweep(config, folder, console) is not None:
-            return 0
-    except TerminatedError:
-        code = 143
-    except EnvironmentFailedError as error:
-        print(f"memorax: error: {error}", file=sys.stderr)
-        return 1
-    console.print(f"go on with 'memorax sweep --sweep-folder {folder.path} --resume'")
-    return code
+    go_on = f"memorax sweep --sweep-folder {folder.path}"
+    return _to_its_end(lambda: sweep(config, folder, console), go_on, console)
 
 
 def _resume_sweep(

@@ -1,7 +1,6 @@
 """Comparing models: one run after the other, and what they come to."""
 
 import itertools
-from datetime import datetime
 from pathlib import Path
 
 import jax
@@ -29,9 +28,8 @@ from memorax.experiments.config import to_json as run_to_json
 from memorax.experiments.devices import one_device
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
-from memorax.experiments.run_folder import Folder, RunFolder, make_folder
+from memorax.experiments.run_folder import Folder, RunFolder, named_by_time
 from memorax.experiments.training import DivergedError, make_agents, run
-from memorax.experiments.trust import check_files
 
 
 class ComparisonFolder(Folder):
@@ -45,6 +43,8 @@ class ComparisonFolder(Folder):
         path: The folder.
     """
 
+    kind = "comparison folder"
+
     @classmethod
     def create(cls, path: Path | None, config: CompareConfig) -> "ComparisonFolder":
         """Make a new folder; without a path, ``comparisons/TIME``.
@@ -52,24 +52,7 @@ class ComparisonFolder(Folder):
         Raises:
             ValueError: If the path exists: a comparison is never overwritten.
         """
-        if path is None:
-            path = Path("comparisons") / f"{datetime.now():%Y%m%d-%H%M%S}"
-        make_folder("comparison folder", path)
-        folder = cls(path)
-        folder.write("config.json", to_json(config))
-        return folder
-
-    @classmethod
-    def open(cls, path: Path) -> "ComparisonFolder":
-        """Open a folder that a comparison left.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{path} is not a comparison folder: it has no config.json")
-        check_files(path)
-        return cls(path)
+        return cls.make(path or named_by_time("comparisons"), to_json(config))
 
     def config(self) -> CompareConfig:
         """Return the comparison's configuration."""

@@ -201,7 +201,7 @@ def from_json(path: Path) -> TrainConfig:
         return run_from_fields(read_json(path))
 
 
-def run_from_fields(fields: dict[str, Any]) -> TrainConfig:
+def run_from_fields(fields: Any) -> TrainConfig:
     """Return a configuration from what ``to_fields`` has made of it, checked as in ``from_json``.
 
     Raises:

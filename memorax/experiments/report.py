@@ -1,13 +1,21 @@
 """A comparison as one page, which needs nothing but a browser."""
 
 import itertools
-import json
 from pathlib import Path
 
 from memorax.experiments.comparison import ComparisonFolder
 from memorax.experiments.comparison_config import CompareConfig
 from memorax.experiments.comparison_results import Row, formatted, header, notes
-from memorax.experiments.report_page import folded, page, picture, points, rows, section, table
+from memorax.experiments.report_page import (
+    folded,
+    page,
+    picture,
+    points,
+    reading_results,
+    rows,
+    section,
+    table,
+)
 
 PICTURES = {
     "learning_curves.png": "Return of the episodes that ended while training: interquartile mean "
@@ -27,18 +35,13 @@ def write_report(folder: ComparisonFolder) -> Path:
         The page.
 
     Raises:
-        ValueError: If the comparison has not finished.
+        ValueError: If the comparison has not finished, or its results make no sense.
     """
-    results = folder.path / "results.json"
-    if not results.is_file():
-        raise ValueError(
-            f"{folder.path} has no results yet: let the comparison finish by "
-            f"'memorax compare --comparison-folder {folder.path} --resume'"
-        )
     config = folder.config()
-    found = json.loads(results.read_text())
-    reached = [Row(**row) for row in found["rows"]]
-    folder.write("report.html", _page(folder, config, reached, found["diverged"]))
+    with reading_results(folder, "memorax compare --comparison-folder") as found:
+        reached = [Row(**row) for row in found["rows"]]
+        text = _page(folder, config, reached, found["diverged"])
+    folder.write("report.html", text)
     return folder.path / "report.html"
 
 

@@ -1,10 +1,16 @@
 """A page that needs nothing but a browser."""
 
 import base64
-from collections.abc import Iterable, Sequence
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
+
+from memorax.experiments.fields import reading
+from memorax.experiments.run_folder import Folder
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -39,6 +45,26 @@ $sections
 </body>
 </html>
 """)
+
+
+@contextlib.contextmanager
+def reading_results(folder: Folder, go_on: str) -> Iterator[dict[str, Any]]:
+    """Give what ``results.json`` says, to make sense of.
+
+    Args:
+        folder: The folder.
+        go_on: The command that goes on with such a folder, up to its path.
+
+    Raises:
+        ValueError: If there are no results yet, or no sense can be made of them.
+    """
+    path = folder.path / "results.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder.path} has no results yet: go on by '{go_on} {folder.path} --resume'"
+        )
+    with reading(path, "results"):
+        yield json.loads(path.read_text())
 
 
 def page(title: str, summary: str, sections: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,9 +16,11 @@ from memorax.experiments.trust import check_files
 
 Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "seeds updates"]]
 
+AnyFolder = TypeVar("AnyFolder", bound="Folder")
+
 
 class Folder:
-    """Where something is kept.
+    """Where something is kept, with the ``config.json`` that it is made by.
 
     Files are written beside their place and moved there, so that none is ever half written.
 
@@ -26,12 +28,56 @@ class Folder:
         path: The folder.
 
     Attributes:
+        kind: What such a folder is called where one is refused.
         writes: Whether this process writes there; of several that train together, one does.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, path: Path):
         self.path = path
         self.writes = True
+
+    @classmethod
+    def make(cls: type[AnyFolder], path: Path, config: str) -> AnyFolder:
+        """Make a new folder.
+
+        Args:
+            path: Where.
+            config: What ``config.json`` says.
+
+        Raises:
+            ValueError: If the path exists, since nothing is ever overwritten, or cannot be written.
+        """
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise ValueError(
+                f"{cls.kind} {path} exists and is not overwritten: choose another, or go on with "
+                "it by --resume"
+            ) from None
+        except OSError as error:
+            raise ValueError(f"{cls.kind} {path} cannot be made: {error}") from error
+        folder = cls(path)
+        try:
+            folder.write("config.json", config)
+        except OSError as error:
+            path.rmdir()
+            raise ValueError(f"{cls.kind} {path} cannot be written: {error}") from error
+        return folder
+
+    @classmethod
+    def open(cls: type[AnyFolder], path: Path) -> AnyFolder:
+        """Open a folder that is there.
+
+        Raises:
+            ValueError: If there is none, or something in it is neither file nor folder or leads out
+                of it.
+        """
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path} is not a {cls.kind}: it has no config.json")
+        check_files(path)
+        return cls(path)
 
     def write(self, name: str, text: str) -> None:
         """Write a text file at once, if it is for this process to write."""
@@ -46,25 +92,9 @@ class Folder:
             raise
 
 
-def make_folder(kind: str, path: Path) -> None:
-    """Make a new folder.
-
-    Args:
-        kind: What it is called where it is refused.
-        path: Where.
-
-    Raises:
-        ValueError: If the path exists, since nothing is ever overwritten, or cannot be made.
-    """
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(
-            f"{kind} {path} exists and is not overwritten: choose another, or go on with "
-            "it by --resume"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{kind} {path} cannot be made: {error}") from error
+def named_by_time(parent: str, prefix: str = "") -> Path:
+    """Return where something new is kept that was given no folder."""
+    return Path(parent) / f"{prefix}{datetime.now():%Y%m%d-%H%M%S}"
 
 
 class RunFolder(Folder):
@@ -78,6 +108,8 @@ class RunFolder(Folder):
         path: The folder.
     """
 
+    kind = "run folder"
+
     @classmethod
     def create(cls, path: Path | None, config: TrainConfig) -> "RunFolder":
         """Make a new folder; without a path, ``runs/TASK-TORSO-TIME``.
@@ -85,29 +117,8 @@ class RunFolder(Folder):
         Raises:
             ValueError: If the path exists, since a run is never overwritten, or cannot be written.
         """
-        if path is None:
-            task = config.environment.rpartition("::")[2]
-            path = Path("runs") / f"{task}-{config.torso}-{datetime.now():%Y%m%d-%H%M%S}"
-        make_folder("run folder", path)
-        folder = cls(path)
-        try:
-            folder.write("config.json", to_json(config))
-        except OSError as error:
-            path.rmdir()
-            raise ValueError(f"run folder {path} cannot be written: {error}") from error
-        return folder
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Open a folder that a run left.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{path} is not a run folder: it has no config.json")
-        check_files(path)
-        return cls(path)
+        task = config.environment.rpartition("::")[2]
+        return cls.make(path or named_by_time("runs", f"{task}-{config.torso}-"), to_json(config))
 
     def config(self) -> TrainConfig:
         """Return the run's configuration."""

@@ -122,3 +122,12 @@ def test_a_folder_that_exists_is_refused_and_so_is_another_configuration(finishe
     assert "exists" in capsys.readouterr().err
     assert compare(finished, "--resume", "--seed", "7") == 2
     assert "seed is 0, got 7" in capsys.readouterr().err
+
+
+def test_results_that_make_no_sense_are_told(finished, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    shutil.copytree(finished, folder)
+    for text in ("{", "[]", '{"rows": [{"task": 1}], "diverged": {}}'):
+        (folder / "results.json").write_text(text)
+        assert main(["report", str(folder)]) == 2
+        assert "results.json holds no results" in capsys.readouterr().err

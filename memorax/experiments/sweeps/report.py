@@ -1,6 +1,5 @@
 """A sweep as one page, which needs nothing but a browser."""
 
-import json
 from pathlib import Path
 
 from memorax.experiments.report_page import (
@@ -9,6 +8,7 @@ from memorax.experiments.report_page import (
     picture,
     points,
     preformatted,
+    reading_results,
     rows,
     section,
     table,
@@ -34,17 +34,12 @@ def write_report(folder: SweepFolder) -> Path:
         The page.
 
     Raises:
-        ValueError: If the sweep has not finished.
+        ValueError: If the sweep has not finished, or its results make no sense.
     """
-    results = folder.path / "results.json"
-    if not results.is_file():
-        raise ValueError(
-            f"{folder.path} has no results yet: let the sweep finish by "
-            f"'memorax sweep --sweep-folder {folder.path} --resume'"
-        )
-    found = json.loads(results.read_text())
-    reached = [TrialRow(**row) for row in found["rows"]]
-    folder.write("report.html", _page(folder, reached, found["best"]))
+    with reading_results(folder, "memorax sweep --sweep-folder") as found:
+        reached = [TrialRow(**row) for row in found["rows"]]
+        text = _page(folder, reached, found["best"])
+    folder.write("report.html", text)
     return folder.path / "report.html"
 
 

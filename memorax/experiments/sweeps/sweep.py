@@ -1,9 +1,7 @@
 """A sweep: trials, some at a time, and what they come to."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,11 @@ from rich.console import Console
 from memorax.algorithms import ReplayAlgorithm
 from memorax.experiments.agents import make_agent
 from memorax.experiments.comparison import claim_run_folder
+from memorax.experiments.fields import read_json, reading
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import Reached, plot_learning_curves, plot_searched_values
-from memorax.experiments.run_folder import Folder, RunFolder, make_folder, read_curves
+from memorax.experiments.run_folder import Folder, RunFolder, named_by_time, read_curves
 from memorax.experiments.statistics import fill_gaps
 from memorax.experiments.sweeps.config import (
     SweepConfig,
@@ -38,7 +37,6 @@ from memorax.experiments.sweeps.traced import program_key, traceable
 from memorax.experiments.sweeps.training import Program, last_step, train_trials
 from memorax.experiments.sweeps.trial import Ending, Trial, text
 from memorax.experiments.training import TerminatedError, what_is_left_told
-from memorax.experiments.trust import check_files
 
 MOST_CURVES = 8
 """Trials whose learning curves are drawn: the best."""
@@ -55,6 +53,8 @@ class SweepFolder(Folder):
         path: The folder.
     """
 
+    kind = "sweep folder"
+
     @classmethod
     def create(cls, path: Path | None, config: SweepConfig[Any]) -> "SweepFolder":
         """Make a new folder; without a path, ``sweeps/TIME``.
@@ -62,24 +62,7 @@ class SweepFolder(Folder):
         Raises:
             ValueError: If the path exists: a sweep is never overwritten.
         """
-        if path is None:
-            path = Path("sweeps") / f"{datetime.now():%Y%m%d-%H%M%S}"
-        make_folder("sweep folder", path)
-        folder = cls(path)
-        folder.write("config.json", to_json(config))
-        return folder
-
-    @classmethod
-    def open(cls, path: Path) -> "SweepFolder":
-        """Open a folder that a sweep left.
-
-        Raises:
-            ValueError: If there is none.
-        """
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{path} is not a sweep folder: it has no config.json")
-        check_files(path)
-        return cls(path)
+        return cls.make(path or named_by_time("sweeps"), to_json(config))
 
     def config(self) -> SweepConfig[Any]:
         """Return the sweep's configuration."""
@@ -94,7 +77,10 @@ class SweepFolder(Folder):
 def is_sweep(path: Path) -> bool:
     """Return whether a folder is a sweep's, and not, say, a comparison's."""
     config = path / "config.json"
-    return config.is_file() and "search" in json.loads(config.read_text())
+    if not config.is_file():
+        return False
+    with reading(config, "configuration"):
+        return "search" in read_json(config)
 
 
 def check_trials(config: SweepConfig[Any]) -> None:
