@@ -13,6 +13,8 @@ from memorax.environments import SUITES, Box, Discrete, Vectorize
 from memorax.environments.episodic import EpisodicEnvironment
 
 STEPS = 14
+# Their programs take several times as long to compile as all others' together.
+LARGE = {suite: [pytest.mark.exhaustive] for suite in ("brax", "craftax")}
 
 
 class Limited(NamedTuple):
@@ -79,7 +81,14 @@ def each(suites):
     return pytest.mark.parametrize(
         "suite",
         [
-            pytest.param(suite, marks=[pytest.mark.extra(suite), pytest.mark.xdist_group(suite)])
+            pytest.param(
+                suite,
+                marks=[
+                    pytest.mark.extra(suite),
+                    pytest.mark.xdist_group(suite),
+                    *LARGE.get(suite, []),
+                ],
+            )
             for suite in suites
         ],
     )

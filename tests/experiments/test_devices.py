@@ -84,6 +84,7 @@ def test_four_devices_learn_what_one_does(algorithm, tmp_path):
     assert_equal_curves(tmp_path / "one", tmp_path / "two by two")
 
 
+@pytest.mark.exhaustive
 def test_a_run_goes_on_with_other_devices(on_one_device, tmp_path, monkeypatch):
     folder, append = tmp_path / "interrupted", ProgressBar.append
 

@@ -161,7 +161,12 @@ def test_weights_and_biases_go_on_with_their_run_and_repeat_nothing(folder, monk
     write(["wandb"], logged(folder, step=32), 1, 3)
     files = list((folder.path / "wandb").glob(f"offline-run-*/run-{kept['id']}.wandb"))
     assert len(files) == 2
-    told = sorted(pair for file in files for pair in history(file))
+    # Its own process may still be writing when a run is said to be finished.
+    for _ in range(100):
+        told = sorted(pair for file in files for pair in history(file))
+        if len(told) >= len(STEPS):
+            break
+        time.sleep(0.1)
     assert [step for step, _ in told] == list(STEPS)
     assert dict(told) == MEANS
 

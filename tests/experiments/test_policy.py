@@ -145,6 +145,7 @@ inputs, outputs = ([part["name"] for part in signature[key]] for key in ("inputs
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ELSEWHERE)
 @pytest.mark.parametrize("name", RUNS)
 def test_an_exported_step_acts_alike_without_memorax(runs, name, kind, tmp_path):

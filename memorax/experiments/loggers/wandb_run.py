@@ -49,7 +49,8 @@ class WandbLogger:
         """Send the means of some updates."""
         for step, means in means_over_seeds(steps, metrics):
             if step > self._sent:
-                self._run.log(means, step=step)
+                # Committed at once: what waits for the next step is lost if the run is killed.
+                self._run.log(means, step=step, commit=True)
                 self._sent = step
         self._keep()
 

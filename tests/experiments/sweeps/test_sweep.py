@@ -80,6 +80,7 @@ def test_a_trial_beside_others_learns_what_it_would_learn_alone(finished, tmp_pa
             )
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_goes_on_where_it_stopped(finished, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "stopped"
     shutil.copytree(finished, folder)
@@ -143,6 +144,7 @@ def test_the_report_is_one_page_with_every_trial_and_the_best_command(finished, 
         assert f"{row['values']['learning-rate']:.4g}" in page.text
 
 
+@pytest.mark.exhaustive
 def test_trials_that_are_pruned_or_diverge_leave_the_others_alone(tmp_path, monkeypatch, capsys):
     def fall_behind(reports, finished):
         return len(reports) >= 5
