@@ -13,7 +13,7 @@ from memorax.environments import SUITES, Box, Discrete, Vectorize
 from memorax.environments.episodic import EpisodicEnvironment
 
 STEPS = 14
-# Their programs take several times as long to compile as all others' together.
+# Their programs take longest to compile.
 LARGE = {suite: [pytest.mark.exhaustive] for suite in ("brax", "craftax")}
 
 
