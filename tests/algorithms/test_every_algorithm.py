@@ -44,6 +44,7 @@ def of_replay(name, agent, state, sequences):
     return state.learner.target_params, sequences, last
 
 
+@pytest.mark.exhaustive
 @every_algorithm
 def test_what_a_network_sows_enters_the_objective_by_its_coefficient(name):
     """With one expert heard at a time its gate is 1: a router learns from what it sows alone."""

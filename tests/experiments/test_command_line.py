@@ -86,6 +86,7 @@ def test_the_best_checkpoint_is_the_one_after_the_greatest_return(finished):
         assert (finished / "checkpoints" / model / str(best)).is_dir()
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
     finished, tmp_path, capsys, monkeypatch
 ):

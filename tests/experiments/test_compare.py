@@ -7,6 +7,8 @@ import pytest
 
 from memorax.experiments.command_line import main
 
+pytestmark = pytest.mark.exhaustive
+
 TASKS = ("memory::MemoryChain memory_length=3", "memory::TMazePassive corridor_length=2")
 SMALL = (
     *("--torsos", "gru", "mlp", "--environments", *TASKS, "--features", "8"),

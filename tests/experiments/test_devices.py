@@ -57,7 +57,11 @@ def on_one_device(tmp_path_factory):
     return train(tmp_path_factory.mktemp("runs") / "one", *PPO, "--devices", "1")
 
 
-@pytest.mark.parametrize("groups", ["1", "2"], ids=["environments spread", "seeds spread"])
+@pytest.mark.parametrize(
+    "groups",
+    ["1", pytest.param("2", marks=pytest.mark.exhaustive)],
+    ids=["environments spread", "seeds spread"],
+)
 def test_two_devices_learn_what_one_does(on_one_device, groups, tmp_path):
     spread = train(tmp_path / "two", *PPO, "--devices", "2", "--seed-devices", groups)
     assert_equal_curves(on_one_device, spread)

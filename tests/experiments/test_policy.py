@@ -14,6 +14,8 @@ from memorax.experiments.config import TrainConfig
 from memorax.experiments.export import export
 from memorax.experiments.policy import PolicyStep, load_step
 
+pytestmark = pytest.mark.exhaustive
+
 SMALL = (
     *("--features", "8", "--num-envs", "4", "--num-steps", "8", "--num-seeds", "2"),
     *("--evaluation-episodes", "2", "--no-memoryless-twin"),
@@ -145,7 +147,6 @@ inputs, outputs = ([part["name"] for part in signature[key]] for key in ("inputs
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ELSEWHERE)
 @pytest.mark.parametrize("name", RUNS)
 def test_an_exported_step_acts_alike_without_memorax(runs, name, kind, tmp_path):

@@ -53,6 +53,7 @@ def test_no_suite_is_left_out():
     assert set(TASKS) == set(SUITES)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.extra("gymnasium")
 def test_a_dying_environment_ends_the_run_which_goes_on_from_its_checkpoint(tmp_path, capsys):
     folder, flaw = tmp_path / "run", tmp_path / "flaw"

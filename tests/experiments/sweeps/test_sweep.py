@@ -21,6 +21,8 @@ from memorax.experiments.sweeps import proposals
 from memorax.experiments.sweeps.traced import agent_with, numbers_of, traceable
 from memorax.experiments.sweeps.training import Lane
 
+pytestmark = pytest.mark.exhaustive
+
 SMALL = (
     *("--environment-parameters", "memory_length=3", "--features", "8", "--num-envs", "4"),
     *("--num-steps", "8", "--num-minibatches", "2", "--update-epochs", "1"),
@@ -80,7 +82,6 @@ def test_a_trial_beside_others_learns_what_it_would_learn_alone(finished, tmp_pa
             )
 
 
-@pytest.mark.exhaustive
 def test_a_sweep_goes_on_where_it_stopped(finished, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "stopped"
     shutil.copytree(finished, folder)
@@ -144,7 +145,6 @@ def test_the_report_is_one_page_with_every_trial_and_the_best_command(finished, 
         assert f"{row['values']['learning-rate']:.4g}" in page.text
 
 
-@pytest.mark.exhaustive
 def test_trials_that_are_pruned_or_diverge_leave_the_others_alone(tmp_path, monkeypatch, capsys):
     def fall_behind(reports, finished):
         return len(reports) >= 5
@@ -187,7 +187,6 @@ PART_OF_THE_PROGRAM = {
 }
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_number_that_is_an_argument_does_what_a_constant_does(name, as_a_user):
     environment = "gymnax::Pendulum-v1" if name == "sac" else "memory::MemoryChain"
