@@ -166,14 +166,28 @@ def failing_at_once(expected: tuple[type[Exception], ...]) -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         code = 1
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        lost = other_process_error(error)
+        if lost is not None:
             code = PROCESS_LOST
-            print(f"memorax: {str(error).splitlines()[0]}", file=sys.stderr)
+            print(f"memorax: {str(lost).splitlines()[0]}", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def other_process_error(error: BaseException | None) -> BaseException | None:
+    """Return what an error comes from if that is JAX's, which could not reach another process.
+
+    Where it is met decides what it is wrapped in: a checkpoint whose other half never comes is a
+    TimeoutError, a transfer that is cut off a ValueError.
+    """
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _from_the_first(text: str) -> str:

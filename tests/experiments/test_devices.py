@@ -14,6 +14,7 @@ import pytest
 
 from memorax.experiments.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
+from memorax.experiments.processes import other_process_error
 from memorax.experiments.run_folder import RunFolder, read_metrics
 
 SMALL = (
@@ -163,6 +164,16 @@ def test_a_process_that_dies_ends_the_other_within_a_minute(victim, tmp_path):
     *_, last = error.splitlines()
     assert "another process of this run has died or cannot be reached" in last
     assert re.search(rf"checkpoint of step [\d,]+ of gru in {folder}", last)
+
+
+def test_what_comes_of_another_process_is_known_from_what_is_wrong_here():
+    barrier = jax.errors.JaxRuntimeError("INTERNAL: Barrier failed")
+    late = TimeoutError("Timed out while waiting for async_write_complete barrier.")
+    late.__cause__ = barrier
+    cut_off = ValueError("UNKNOWN: Gloo AllGather failed")
+    assert other_process_error(late) is barrier
+    assert other_process_error(cut_off) is cut_off
+    assert other_process_error(ValueError("of this one")) is None
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_full_disk_stops_a_run_or_is_told(lives, tmp_path):
     code, told = lives.live(
         "train", *RUN, "--run-folder", folder, most_bytes=LESS_THAN_A_CHECKPOINT
     )
-    assert code == 1
+    assert code == 1, told
     assert "checkpoint could not be written: [Errno 27] File too large" in told
     assert f"last good state: no checkpoint yet in {folder}" in told
     assert "Traceback" not in told
@@ -55,7 +55,7 @@ def test_a_full_disk_stops_a_run_or_is_told(lives, tmp_path):
     folder = tmp_path / "continued"
     command = ("train", *RUN, "--run-folder", folder, "--on-write-error", "continue")
     code, told = lives.live(*command, most_bytes=LESS_THAN_A_CHECKPOINT)
-    assert code == 0
+    assert code == 0, told
     assert told.count("checkpoint could not be written: [Errno 27] File too large") == 1
     assert "checkpoint could not be written 6 time(s)" in told
     assert "picture of the learning curve could not be written" in told
@@ -68,20 +68,20 @@ def test_a_folder_that_becomes_read_only_stops_a_run_or_is_told(lives, tmp_path)
     folder = tmp_path / "stopped"
     command = ("train", *RUN, "--run-folder", folder)
     code, told = lives.live(*command, read_only=EVENTS_UNTIL_TRAINING)
-    assert code == 1
+    assert code == 1, told
     assert "could not be written: [Errno 13] Permission denied" in told
     assert "last good state: " in told
     assert "Traceback" not in told
 
     code, told = lives.live("train", "--run-folder", folder, "--resume")
-    assert code == 1
+    assert code == 1, told
     assert "Permission denied" in told
     assert "Traceback" not in told
 
     folder = tmp_path / "continued"
     command = ("train", *RUN, "--run-folder", folder, "--on-write-error", "continue")
     code, told = lives.live(*command, read_only=EVENTS_UNTIL_TRAINING)
-    assert code == 0
+    assert code == 0, told
     for what in ("timing", "checkpoint", "picture of the learning curve", "evaluation"):
         assert f"{what} could not be written: [Errno 13] Permission denied" in told
     assert "Traceback" not in told
