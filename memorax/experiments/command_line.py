@@ -24,6 +24,7 @@ from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.devices import Devices, make_mesh, one_device
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
+from memorax.experiments.fields import UnreadableError
 from memorax.experiments.listing import matching_names, suites_table
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.play import Player
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in commands:
             raise BadInputError(unknown_name("command", name, commands))
         return commands[name](rest)
-    except (BadInputError, CheckpointError) as error:
+    except (BadInputError, CheckpointError, UnreadableError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 2
     except WriteFailedError as error:

@@ -62,7 +62,8 @@ class CompareConfig(Settings, Subjects):
         """Check the fields."""
         super().__post_init__()
         for name in ("environments", "torsos", "algorithms"):
-            values = getattr(self, name)
+            # Spaces make no other task.
+            values = [" ".join(value.split()) for value in getattr(self, name)]
             if not values:
                 raise ValueError(f"{name} must name at least one, got none")
             value, times = Counter(values).most_common(1)[0]

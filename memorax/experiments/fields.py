@@ -24,6 +24,10 @@ UNREADABLE = (
 Kind = TypeVar("Kind")
 
 
+class UnreadableError(ValueError):
+    """A file holds something else than what is read from it; the message says which, and why."""
+
+
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
     """Say of a file that it holds no such thing, whatever it is that makes no sense in it.
@@ -33,13 +37,13 @@ def reading(path: Path, what: str) -> Iterator[None]:
         what: What is read from it.
 
     Raises:
-        ValueError: If what is read in this context cannot be.
+        UnreadableError: If what is read in this context cannot be.
     """
     try:
         yield
     except UNREADABLE as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} holds no {what}: {reason}") from error
+        raise UnreadableError(f"{path} holds no {what}: {reason}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -90,15 +94,20 @@ def _differences(
     for name, field in declared.items():
         hint = hints[name]
         if name not in fields:
-            known = field.default is not dataclasses.MISSING
-            make: Any = field.default_factory
-            default = _shown(field.default if known else make())
-            yield f"{prefix}{name}: missing, its default is {default}"
+            yield f"{prefix}{name}: missing{_default_told(field)}"
         elif dataclasses.is_dataclass(hint) and isinstance(fields[name], dict):
             yield from _differences(hint, fields[name], get_type_hints(hint), f"{prefix}{name}/")
     for name in fields.keys() - declared:
         shown = name if name.isidentifier() else _shown(name)
         yield f"{prefix}{shown[:80]}: unexpected, the file has {_shown(fields[name])}"
+
+
+def _default_told(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f", its default is {_shown(field.default)}"
+    if field.default_factory is not dataclasses.MISSING:
+        return f", its default is {_shown(field.default_factory())}"
+    return ""
 
 
 def _read(declared: Any, value: Any, name: str) -> Any:

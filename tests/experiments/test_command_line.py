@@ -133,6 +133,27 @@ def test_a_checkpoint_of_another_configuration_is_refused(finished, tmp_path, ca
         ) in entries
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("timing.json", '{"gru": 1}', "timing.json holds no times of models: "),
+        ("metrics.csv", "model,seed\ngru,0\n", "metrics.csv holds no metrics of a run: 'step' is"),
+    ],
+)
+def test_files_of_a_run_that_make_no_sense_are_told(
+    name, text, message, finished, tmp_path, capsys
+):
+    folder = tmp_path / "odd"
+    shutil.copytree(finished, folder)
+    (folder / name).write_text(text)
+    # So that there is something left to train.
+    for model in ("gru", "mlp"):
+        shutil.rmtree(folder / "checkpoints" / model)
+    assert main(["train", "--run-folder", str(folder), "--resume"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+
+
 def test_a_run_folder_is_never_overwritten(finished, capsys):
     before = (finished / "metrics.csv").stat().st_mtime_ns
     assert train(finished) == 2

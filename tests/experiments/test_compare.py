@@ -1,5 +1,6 @@
 import csv
 import json
+import shlex
 import shutil
 from html.parser import HTMLParser
 
@@ -102,6 +103,10 @@ def test_the_report_is_one_page_with_the_numbers_and_nothing_from_elsewhere(fini
     [
         ("compare --torsos gru gro", "unknown torso 'gro'; the closest are: gru"),
         ("compare --torsos gru gru", "torsos must differ from each other"),
+        (
+            "compare --environments 'memory::TMaze a=1' 'memory::TMaze  a=1 '",
+            "environments must differ from each other, got 'memory::TMaze a=1' 2 times",
+        ),
         ("compare --algorithms ppo dqm", "unknown algorithm 'dqm'"),
         ("compare --environments memory::Nothing", "unknown memory task 'Nothing'"),
         ("compare --resume", "--resume needs --comparison-folder"),
@@ -113,7 +118,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     arguments, words, capsys, as_a_user, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments.split()) == 2
+    assert main(shlex.split(arguments)) == 2
     output = capsys.readouterr().err
     assert words in output
     assert output.count("\n") == 1

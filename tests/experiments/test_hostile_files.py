@@ -11,10 +11,17 @@ from memorax.experiments.comparison_config import CompareConfig
 from memorax.experiments.comparison_results import read_outcome
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.sweeps import config as sweep_config
+from memorax.experiments.sweeps.config import SweepConfig
+from memorax.experiments.sweeps.trial import Ending, Trial
 from tests.experiments.mutations import mutate_bytes, mutate_json
 
 MUTATIONS = 250
-KINDS = {"run": (TrainConfig(), config), "comparison": (CompareConfig(), comparison_config)}
+KINDS = {
+    "run": (TrainConfig(), config),
+    "comparison": (CompareConfig(), comparison_config),
+    "sweep": (SweepConfig(("learning-rate=log:1e-4:1e-2", "torso=gru,lstm")), sweep_config),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -206,3 +213,34 @@ def test_what_a_run_has_left_is_refused_where_it_makes_no_sense(name, text, tmp_
     folder.write(name, text)
     with pytest.raises(ValueError, match="holds no outcome of a run"):
         read_outcome(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "Ending must be an object"),
+        ("{}", "outcome: missing"),
+        ('{"outcome": "won", "why": "", "reports": []}', "outcome must be one of finished, "),
+        ('{"outcome": "pruned", "why": 1, "reports": []}', "why must be a text"),
+        ('{"outcome": "pruned", "why": "", "reports": ["1"]}', "reports must be a number"),
+        ('{"outcome": "pruned", "why": "", "reports": [1], "x": 1}', "x: unexpected"),
+        ("[" * 60_000, "nested too deeply"),
+    ],
+)
+def test_an_ending_of_a_trial_that_makes_no_sense_is_refused(text, message, tmp_path):
+    trial = Trial(0, {}, TrainConfig(), RunFolder(tmp_path))
+    trial.end(Ending("pruned", "it was worse", (1.0, None)))
+    assert trial.ending == Ending("pruned", "it was worse", (1.0, None))
+    trial.folder.write("trial.json", text)
+    with pytest.raises(ValueError, match=f"holds no ending of a trial: .*(?s:.*){message}"):
+        _ = trial.ending
+
+
+@pytest.mark.parametrize("text", ["[]", "[{}]", '[{"seed_returns": ["x"]}]', "[" * 100_000])
+def test_an_evaluation_of_a_trial_that_makes_no_sense_is_refused(text, tmp_path):
+    trial = Trial(0, {}, TrainConfig(), RunFolder(tmp_path))
+    trial.folder.write("evaluation.json", GOOD_EVALUATION)
+    assert trial.score == 1.5
+    trial.folder.write("evaluation.json", text)
+    with pytest.raises(ValueError, match="holds no evaluation of a trial"):
+        _ = trial.score

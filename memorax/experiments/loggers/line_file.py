@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from memorax.experiments.fields import reading
 from memorax.experiments.run_folder import Folder, whole_lines
 
 
@@ -13,11 +14,14 @@ class LineFile:
     Args:
         path: The file; it need not exist.
         keep: Which of the lines that are there to keep, from what they are to what is left.
+
+    Raises:
+        UnreadableError: If that cannot be told of them.
     """
 
     def __init__(self, path: Path, keep: Callable[[list[str]], list[str]]):
-        lines = whole_lines(path)
-        kept = "".join(keep(lines))
+        with reading(path, "metrics of a run"):
+            kept = "".join(keep(whole_lines(path)))
         if path.is_file() and path.stat().st_size != len(kept.encode()):
             Folder(path.parent).write(path.name, kept)
         # Unbuffered: what the system has not taken is known, and kept for the next time.

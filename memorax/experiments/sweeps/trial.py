@@ -87,8 +87,10 @@ class Trial:
     @property
     def seed_returns(self) -> Float[np.ndarray, " seeds"]:
         """What each seed reached on fresh episodes, of a trial that finished."""
-        (evaluation,) = json.loads((self.folder.path / "evaluation.json").read_text())
-        return np.array(evaluation["seed_returns"], float)
+        path = self.folder.path / "evaluation.json"
+        with reading(path, "evaluation of a trial"):
+            (evaluation,) = json.loads(path.read_text())
+            return np.array(evaluation["seed_returns"], float)
 
     @property
     def score(self) -> float:
