@@ -1,26 +1,36 @@
 """Checks that every part shares, and the sentences they fail with."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
+LARGEST = 2**31 - 1
+"""Whole numbers are counted in 32 bits on the devices."""
+
 
 def check_positive(field: str, value: Any) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number of at least 1."""
+    """Raise ``ValueError`` if ``value`` is not a whole number from 1 to ``LARGEST``."""
     check_whole(field, value, 1)
 
 
 def check_whole(field: str, value: Any, low: int, high: int | None = None) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number in the range, both ends allowed."""
+    """Raise ``ValueError`` if ``value`` is not a whole number in the range, both ends allowed.
+
+    Without ``high``, it is ``LARGEST``.
+    """
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < low or (high is not None and value > high):
-        allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
+    most = LARGEST if high is None else high
+    if not whole or not low <= value <= most:
+        too_low = high is None and not (whole and value > most)
+        allowed = f"of at least {low}" if too_low else f"from {low} to {most}"
         raise ValueError(f"{field} must be a whole number {allowed}, got {value!r}")
 
 
 def check_between(field: str, value: Any, low: float, high: float = float("inf")) -> None:
-    """Raise ``ValueError`` if ``value`` is not a number from ``low`` to ``high``, both allowed."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    """Raise ``ValueError`` if it is not a finite number from ``low`` to ``high``, both allowed."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
         allowed = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
         raise ValueError(f"{field} must be a number {allowed}, got {value!r}")
 

@@ -234,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except jax.errors.JaxRuntimeError as error:
         failure = process_failure(error)
+        if "RESOURCE_EXHAUSTED" in str(error):
+            failure = f"out of memory: {str(error).splitlines()[0]}"
         if failure is None:
             raise
         print(f"memorax: error: {failure}", file=sys.stderr)
@@ -390,7 +392,8 @@ def _evaluate(arguments: list[str]) -> int:
     try:
         folder = RunFolder.open(options.run)
         config = folder.config()
-        num_episodes = options.evaluation_episodes or config.evaluation_episodes
+        if options.evaluation_episodes is not None:
+            config = dataclasses.replace(config, evaluation_episodes=options.evaluation_episodes)
         agents = make_agents(config)
         states = {
             name: restore(config, name, agent, folder, options.checkpoint)
@@ -399,7 +402,7 @@ def _evaluate(arguments: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     evaluations = [
-        evaluate_model(config, name, agent, one_device(), states[name], num_episodes)
+        evaluate_model(config, name, agent, one_device(), states[name], config.evaluation_episodes)
         for name, agent in agents.items()
     ]
     Console().print(table(config, evaluations))

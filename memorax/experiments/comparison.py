@@ -44,6 +44,7 @@ class ComparisonFolder(Folder):
     """
 
     kind = "comparison folder"
+    field = "environments"
 
     @classmethod
     def create(cls, path: Path | None, config: CompareConfig) -> "ComparisonFolder":

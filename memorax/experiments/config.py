@@ -14,8 +14,13 @@ from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.torsos import TORSOS
 from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
-from memorax.validation import check_between, check_positive, check_whole, unknown_name
+from memorax.validation import LARGEST, check_between, check_whole, unknown_name
 
+MOST_FEATURES = 2**16
+MOST_STEPS = 2**32 - 1
+MOST_SEEDS = 2**16
+MOST_EPISODES = 2**20
+"""More than any machine has room for, so that a slip is told as one."""
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 
@@ -97,17 +102,25 @@ class Settings:
         for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
-        for name in (
-            "features",
-            "total_steps",
-            "num_seeds",
-            "evaluation_episodes",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ):
-            check_positive(name, getattr(self, name))
+        for name, most in {
+            "features": MOST_FEATURES,
+            "total_steps": MOST_STEPS,
+            "num_seeds": MOST_SEEDS,
+            "evaluation_episodes": MOST_EPISODES,
+            "checkpoint_every": MOST_STEPS,
+            "keep_checkpoints": LARGEST,
+        }.items():
+            check_whole(name, getattr(self, name), 1, most)
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
+        if not self.max_gradient_norm:
+            raise ValueError(
+                f"max_gradient_norm must be above 0, for else nothing is learned, got "
+                f"{self.max_gradient_norm}"
+            )
+        low, high = self.value_range
+        if not low < high:
+            raise ValueError(f"value_range must go from low to high, got {low} {high}")
         if self.on_write_error not in get_args(OnWriteError):
             raise ValueError(
                 unknown_name("on_write_error", self.on_write_error, get_args(OnWriteError))
@@ -135,6 +148,12 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         super().__post_init__()
         if not all(self.environment.partition("::")):
             raise ValueError(f"an environment is named 'suite::name', got {self.environment!r}")
+        algorithm: Any = self.algorithm
+        if algorithm.num_envs * algorithm.num_steps > LARGEST:
+            raise ValueError(
+                f"num_envs * num_steps must be {LARGEST} at most, got "
+                f"num_envs={algorithm.num_envs}, num_steps={algorithm.num_steps}"
+            )
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
         for assignment in self.environment_parameters or ():

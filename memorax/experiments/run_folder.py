@@ -29,10 +29,12 @@ class Folder:
 
     Attributes:
         kind: What such a folder is called where one is refused.
+        field: A field of its ``config.json`` that no other kind's has.
         writes: Whether this process writes there; of several that train together, one does.
     """
 
     kind: ClassVar[str]
+    field: ClassVar[str]
 
     def __init__(self, path: Path):
         self.path = path
@@ -74,9 +76,14 @@ class Folder:
             ValueError: If there is none, or something in it is neither file nor folder or leads out
                 of it.
         """
-        if not (path / "config.json").is_file():
+        config = path / "config.json"
+        if not config.is_file():
             raise ValueError(f"{path} is not a {cls.kind}: it has no config.json")
         check_files(path)
+        with reading(config, "configuration"):
+            known = cls.field in read_json(config)
+        if not known:
+            raise ValueError(f"{path} is not a {cls.kind}: its config.json has no {cls.field}")
         return cls(path)
 
     def write(self, name: str, text: str) -> None:
@@ -109,6 +116,7 @@ class RunFolder(Folder):
     """
 
     kind = "run folder"
+    field = "environment"
 
     @classmethod
     def create(cls, path: Path | None, config: TrainConfig) -> "RunFolder":

@@ -118,6 +118,20 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
         jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+@pytest.mark.parametrize("episodes", ["0", "-3", "100000000000000"])
+def test_evaluating_by_no_episodes_or_too_many_is_refused(episodes, finished, capsys):
+    assert main(["evaluate", str(finished), "--evaluation-episodes", episodes]) == 2
+    told = capsys.readouterr().err
+    assert f"evaluation_episodes must be a whole number from 1 to 1048576, got {episodes}" in told
+
+
+def test_a_run_is_no_comparison(finished, capsys):
+    for command in (["report"], ["compare", "--resume", "--comparison-folder"]):
+        assert main([*command, str(finished)]) == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert "is not a comparison folder: its config.json has no environments" in told
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(finished, tmp_path, capsys):
     folder = tmp_path / "older"
     shutil.copytree(finished, folder)
@@ -188,23 +202,30 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --num-envs 3 --num-minibatches 5", "must be divisible by num_minibatches"),
         ("train --num-envs 6", "num_envs must be divisible by num_minibatches"),
         ("train --num-steps 0", "num_steps must be a whole number of at least 1, got 0"),
-        ("train --num-seeds -1", "num_seeds must be a whole number of at least 1, got -1"),
+        ("train --num-seeds -1", "num_seeds must be a whole number from 1 to 65536, got -1"),
+        (
+            "train --total-steps 99999999999999999999",
+            "total_steps must be a whole number from 1 to",
+        ),
+        ("train --features 100000000000", "features must be a whole number from 1 to 65536, got"),
+        ("train --num-envs 1000000000000", "num_envs must be a whole number from 1 to 2147483647"),
+        ("train --num-envs 2000000000", "num_envs * num_steps must be 2147483647 at most, got"),
+        ("train --evaluation-episodes 1000000000000", "evaluation_episodes must be a whole number"),
+        ("train --learning-rate inf", "learning_rate must be a number of at least 0, got inf"),
+        ("train --max-gradient-norm 0", "max_gradient_norm must be above 0"),
+        ("train --value-range 3 2", "value_range must go from low to high, got 3.0 2.0"),
         ("train --learning-rate fast", "fast"),
         ("train --algorithm dqm", "unknown algorithm 'dqm'; the closest are: dqn"),
         ("train --algorithm", "unknown algorithm ''; choose from: dqn, ppo, pqn, r2d2, sac"),
         ("train --algorithm=dqn --clip-coefficient 1", "unknown option '--clip-coefficient'"),
         ("train --algorithm dqn --buffer-size 9", "buffer_size must hold at least batch_size"),
-        ("train --algorithm dqn --buffer-size 100000000000", "the replay would take"),
+        ("train --algorithm dqn --buffer-size 2000000000", "the replay would take"),
         ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo or sac"),
         ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
         ("train --value-head c51", "unknown value_head 'c51'"),
         ("train --value-head c51_q_network", "PPO.critic.head must return values"),
         ("train --policy-head gaussian", "head gaussian needs actions that are vectors"),
         ("train --algorithm dqn --policy-head categorical", "dqn acts by its values"),
-        (
-            "train --algorithm dqn --value-head c51_q_network --value-range 1 0",
-            "C51QNetwork.v_min must be less than v_max",
-        ),
         ("evaluate nowhere", "nowhere is not a run folder"),
         ("evaluate", "run"),
     ],

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal
@@ -14,11 +14,12 @@ import tyro
 from memorax.experiments.config import AlgorithmConfig, TrainConfig, run_from_fields, to_fields
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.sweeps.search_space import Domain, RealRange, parse_search
-from memorax.validation import check_positive, unknown_name
+from memorax.validation import check_positive, check_whole, unknown_name
 
 METHODS = "random", "grid", "optuna"
 PRUNERS = "median", "halving"
 DEFAULT_TRIALS = 16
+MOST_TRIALS = 10_000
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,19 @@ class SweepConfig(Search, Generic[AlgorithmConfig]):
         check_positive("trials_at_once", self.trials_at_once)
         space = self.space
         if self.num_trials is not None:
-            check_positive("num_trials", self.num_trials)
+            check_whole("num_trials", self.num_trials, 1, MOST_TRIALS)
         if self.prune == "halving" and self.method != "optuna":
             raise ValueError(f"prune 'halving' is optuna's, got method {self.method!r}")
         if self.method == "grid":
             self._check_grid(space)
 
     def _check_grid(self, space: dict[str, Domain]) -> None:
-        grid_axes(space)
+        trials = math.prod(map(len, grid_axes(space)))
+        if trials > MOST_TRIALS:
+            raise ValueError(
+                f"a grid must have {MOST_TRIALS} trials at most, got {trials}: let method "
+                "random or optuna draw from it"
+            )
         if self.num_trials is not None:
             raise ValueError(
                 f"num_trials is for random and optuna: a grid has all of its {self.trials} trials"
@@ -94,7 +100,7 @@ class SweepConfig(Search, Generic[AlgorithmConfig]):
         return self.num_trials or DEFAULT_TRIALS
 
 
-def grid_axes(space: Mapping[str, Domain]) -> list[tuple[Any, ...]]:
+def grid_axes(space: Mapping[str, Domain]) -> list[Sequence[Any]]:
     """Return all values of each option.
 
     Raises:

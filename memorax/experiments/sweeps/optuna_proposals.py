@@ -44,7 +44,7 @@ class OptunaProposals:
             # Trials that run beside each other should differ, which Optuna calls an experiment.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
-                seed=config.train.seed + len(ended), constant_liar=True
+                seed=(config.train.seed + len(ended)) % 2**32, constant_liar=True
             )
         study = optuna.create_study(
             direction="maximize", sampler=sampler, pruner=_pruner(config.prune)

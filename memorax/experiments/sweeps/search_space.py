@@ -75,11 +75,13 @@ class WholeRange:
         return int(generator.integers(self.low, self.high, endpoint=True))
 
     @property
-    def values(self) -> tuple[int, ...]:
+    def values(self) -> range:
         """All of them."""
-        return tuple(range(self.low, self.high + 1))
+        return range(self.low, self.high + 1)
 
 
+MOST_WHOLE = 2**53
+"""Larger ones are no whole numbers to who computes with real ones."""
 Domain = Choices | RealRange | WholeRange
 
 _RANGES: dict[str, tuple[type, Callable[[Any, Any], Domain]]] = {
@@ -163,7 +165,8 @@ def _parse_range(flag: str, kind: Any, text: str, ends: list[str]) -> Domain:
         raise ValueError(f"search: a range is {name}:LOW:HIGH, got {flag}={text}")
     low, high = (_parse_value(flag, number, end) for end in ends)
     lowest = 0.0 if name == "log" else -math.inf
-    if not lowest < low < high < math.inf:
+    highest = MOST_WHOLE if number is int else math.inf
+    if not max(lowest, -highest) < low < high < highest:
         positive = " above 0" if name == "log" else ""
         raise ValueError(
             f"search: {flag} must go from a lower to a higher number{positive}, got {text}"

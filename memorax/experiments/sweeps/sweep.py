@@ -54,6 +54,7 @@ class SweepFolder(Folder):
     """
 
     kind = "sweep folder"
+    field = "search"
 
     @classmethod
     def create(cls, path: Path | None, config: SweepConfig[Any]) -> "SweepFolder":

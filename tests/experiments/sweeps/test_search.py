@@ -121,6 +121,13 @@ def test_proposals_depend_on_nothing_but_the_seed_and_how_trials_ended(method, t
         with_values(TRAIN, each)
 
 
+@pytest.mark.parametrize("method", ["random", "optuna"])
+def test_the_greatest_seed_is_one_like_any_other(method, tmp_path):
+    train = TrainConfig(memoryless_twin=False, seed=2**32 - 1)
+    config = SweepConfig(train=train, search=SEARCH, method=method, num_trials=16)
+    assert len(propose(config, ended_trials(config, tmp_path)).values) == 4
+
+
 def test_optuna_learns_from_the_trials_before(tmp_path):
     config = SweepConfig(train=TRAIN, search=SEARCH, method="optuna", num_trials=16)
     later = [
@@ -171,6 +178,16 @@ def test_optuna_prunes_by_its_own_rules(prune, tmp_path):
             "with num-minibatches=5 cannot be made",
         ),
         ("--search gamma=uniform:0:1 --method grid", "a grid has values"),
+        (
+            "--search seed=int:0:10000 --method grid",
+            "a grid must have 10000 trials at most, got 10001",
+        ),
+        ("--search seed=int:0:100000000000 --method grid", "trials at most, got 100000000001"),
+        (
+            "--search seed=int:0:99999999999999999999",
+            "seed must go from a lower to a higher number",
+        ),
+        ("--search features=8,9 --num-trials 10001", "num_trials must be a whole number from 1 to"),
         ("--search features=8,9 --method grid --num-trials 3", "a grid has all of its 2 trials"),
         ("--search features=8,9 --method best", "best"),
         ("--search features=8,9 --prune halving", "prune 'halving' is optuna's"),
