@@ -8,6 +8,9 @@ import numpy as np
 
 from memorax import environments
 
+STEPS = 1_200
+"""Most tests play as many, so that they share programs."""
+
 
 def play(name, num_steps, choose=None, seed=0, **params):
     """Return what ``play_with_states`` does, but the states."""
@@ -27,7 +30,7 @@ def play_with_states(name, num_steps, choose=None, seed=0, **params):
     return jax.tree.map(np.asarray, run(jax.random.key(seed)))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def _player(name, num_steps, choose, params):
     """Return a compiled function of a key; several tests play the same."""
     env, _ = environments.make(f"memory::{name}", **dict(params))

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 
 from memorax import environments
 from memorax.environments import memory
-from tests.environments.memory.playing import play, play_with_states, returns
+from tests.environments.memory.playing import STEPS, play, play_with_states, returns
 
 
 # Levels differ in sizes alone.
@@ -15,7 +17,7 @@ from tests.environments.memory.playing import play, play_with_states, returns
 def test_a_task_keeps_what_an_environment_promises(name):
     env, _ = environments.make(f"memory::{name}")
     space = env.observation_space(None)
-    *told, terminated, truncated = play(name, 1_200)
+    *told, terminated, truncated = play(name, STEPS)
     first, shown, final, *_ = told
     ended = terminated | truncated
     np.testing.assert_array_equal(final[~ended], shown[~ended])
@@ -25,10 +27,10 @@ def test_a_task_keeps_what_an_environment_promises(name):
         assert (seen <= high).all()
         assert seen.dtype == first.dtype
         assert seen.shape[1:] == first.shape == getattr(space, "shape", ())
-    again = play(name, 1_200)
+    again = play(name, STEPS)
     for one, other in zip((*told, terminated, truncated), again, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(play(name, 1_200, seed=1)[3], again[3])
+    assert not np.array_equal(play(name, STEPS, seed=1)[3], again[3])
 
 
 def test_an_action_outside_of_its_space_is_refused_or_earns_no_number(as_a_user):
@@ -40,6 +42,7 @@ def test_an_action_outside_of_its_space_is_refused_or_earns_no_number(as_a_user)
     assert np.isnan(reward)
 
 
+@functools.cache
 def tell(index, at):
     """Remember what is told at ``index`` when it is; answer by ``at(observation, memory)``."""
 
@@ -55,14 +58,16 @@ def mean_return(name, choose, num_steps, **params):
     return returns(reward, terminated).mean()
 
 
+def answer(observation, memory):
+    return memory > 0
+
+
+def guess(observation, memory):
+    return observation[1] > 0
+
+
 @pytest.mark.parametrize("memory_length", [1, 7])
 def test_a_chain_is_won_by_the_bit_alone(memory_length):
-    def answer(observation, memory):
-        return memory > 0
-
-    def guess(observation, memory):
-        return observation[1] > 0
-
     steps = 300 * (memory_length + 1)
     params = {"memory_length": memory_length}
     assert mean_return("MemoryChain", tell(1, answer), steps, **params) == 1

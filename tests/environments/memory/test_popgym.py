@@ -14,10 +14,9 @@ from memorax import environments
 from memorax.environments.memory import maze
 from memorax.environments.memory.battleship import place_ship
 from memorax.environments.memory.mine_sweeper import draw_places
-from tests.environments.memory.playing import play, play_with_states, returns
+from tests.environments.memory.playing import STEPS, play, play_with_states, returns
 
 LEVELS = ("Easy", "Medium", "Hard")
-STEPS = 1_100
 
 
 class Chance:
@@ -166,7 +165,7 @@ def test_observations_rewards_and_ends_are_popgyms(task, level):
     _, _, begin, set_state = TASKS[task]
     theirs = package_task(task, level)
     first, states, shown, final, action, reward, *ends = play_with_states(task + level, STEPS)
-    ended = ends[0] | ends[1]
+    ended, told = ends[0] | ends[1], []
     starts = [0, *(np.flatnonzero(ended[:-1]) + 1)]
     for start, stop in zip(starts, [*starts[1:], STEPS], strict=True):
         seen = first if start == 0 else shown[start - 1]
@@ -175,13 +174,14 @@ def test_observations_rewards_and_ends_are_popgyms(task, level):
         for step in range(start, stop):
             if set_state:
                 set_state(theirs, jax.tree.map(lambda leaf, step=step: leaf[step], states))
-            observation, their_reward, *their_ends, _ = theirs.step(
+            seen, their_reward, terminated, truncated, _ = theirs.step(
                 package_action(theirs, action[step])
             )
-            np.testing.assert_allclose(final[step], observation, rtol=1e-5, atol=1e-5)
-            np.testing.assert_allclose(reward[step], their_reward, rtol=1e-5, atol=1e-7)
-            terminated, truncated = their_ends
-            assert (ends[0][step], ends[1][step]) == (terminated, truncated and not terminated)
+            told.append((np.array(seen), their_reward, terminated, truncated and not terminated))
+    observation, their_reward, *their_ends = map(np.array, zip(*told, strict=True))
+    np.testing.assert_allclose(final, observation, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(reward, their_reward, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(ends, their_ends)
 
 
 def turn_pairs(state):
@@ -241,7 +241,7 @@ WINNERS = {
 def test_an_episode_that_is_won_ends_as_in_popgym(task):
     env, _ = environments.make(f"memory::{task}Easy")
     theirs = package_task(task, "Easy")
-    first, state = env.reset(jax.random.key(3), None)
+    first, state = jax.jit(env.reset)(jax.random.key(3), None)
     state = jax.tree.map(np.asarray, state)
     TASKS[task][2](theirs, first, jax.tree.map(lambda leaf: leaf[None], state))
     actions = WINNERS[task](state)
@@ -263,7 +263,7 @@ def test_a_pole_that_stays_up_is_up_until_popgyms_limit(level):
     env, _ = environments.make(f"memory::StatelessCartPole{level}")
     theirs = package_task("StatelessCartPole", level)
     theirs.reset(seed=0)
-    _, state = env.reset(jax.random.key(0), None)
+    _, state = jax.jit(env.reset)(jax.random.key(0), None)
     step, ends, steps = jax.jit(env.step), [False, False], 0
     while not any(ends):
         set_cart_pole(theirs, jax.tree.map(np.asarray, state))
