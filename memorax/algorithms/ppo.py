@@ -1,5 +1,6 @@
 """Proximal policy optimization of recurrent agents."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -262,6 +263,10 @@ class PPO(Algorithm):
             for name, network in self.networks.items()
             if isinstance(network.head, heads.Horde)
         }
+        # The networks that say what to expect: an actor without demons need not be asked.
+        self._expecting = [
+            name for name in self.networks if name == "critic" or name in self._hordes
+        ]
         carry = jax.eval_shape(self._initial_carry)
         self._sequence_length = rollout_sequence_length(config, carry)
 
@@ -331,7 +336,7 @@ class PPO(Algorithm):
     def _act(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
-        carry, outputs = self._read(state, state.timestep)
+        carry, outputs = self._read(state, state.timestep, self.networks)
         distribution = heads.main_output(outputs["actor"])
         action, log_prob = distribution.sample_and_log_prob(seed=action_key)
         action = action[:, 0]
@@ -352,7 +357,7 @@ class PPO(Algorithm):
         value_cut_off, predictions_cut_off = jax.lax.cond(
             # To ask all devices would take longer than to have it computed.
             is_sharded() or jnp.any(limited),
-            lambda: self._expectations(self._read(next_state, cut_off)[1]),
+            lambda: self._expectations(self._read(next_state, cut_off, self._expecting)[1]),
             lambda: jax.tree.map(jnp.zeros_like, expected),
         )
         value, predictions = expected
@@ -375,12 +380,14 @@ class PPO(Algorithm):
         )
         return next_state, rollout
 
-    def _read(self, state: PPOState, timestep: Timestep) -> tuple[PyTree, dict[str, Any]]:
-        """Show a timestep to both networks; return their carries and outputs."""
+    def _read(
+        self, state: PPOState, timestep: Timestep, names: Iterable[str]
+    ) -> tuple[PyTree, dict[str, Any]]:
+        """Show a timestep to the networks of these names; return their carries and outputs."""
         carries, outputs = {}, {}
-        for name, network in self.networks.items():
+        for name in names:
             carries[name], outputs[name] = apply_step(
-                network, state.params[name], timestep, state.carry[name]
+                self.networks[name], state.params[name], timestep, state.carry[name]
             )
         return carries, outputs
 
@@ -392,7 +399,7 @@ class PPO(Algorithm):
 
     def _sequences(self, state: PPOState, next_state: PPOState, rollout: Rollout) -> Sequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
-        _, last_outputs = self._read(next_state, next_state.timestep)
+        _, last_outputs = self._read(next_state, next_state.timestep, self._expecting)
         last_value, last_predictions = self._expectations(last_outputs)
         values = jnp.concatenate([rollout.value, last_value[None]])
         discount = self.config.gamma * (1.0 - rollout.ended)
