@@ -1,5 +1,7 @@
 """Small agents for the tests of algorithms."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import optax
 from memorax import environments
 from memorax.algorithms import DQN, PPO, PQN, SAC, DQNConfig, PPOConfig, PQNConfig, SACConfig
 from memorax.algorithms.acting import Timestep
-from memorax.algorithms.replaying import Sequences
+from memorax.algorithms.replaying import Sequences, sequences_of
 from memorax.environments import Box, Discrete
 from memorax.networks import RNN, FeatureExtractor, Network, heads
 from tests.algorithms.tasks import Counting
@@ -117,13 +119,10 @@ def make_sac(torso=None, actor_head=None, critic_head=None, env=None, optimizer=
 
 def perturbed(params, seed=0, scale=0.3):
     """Return parameters away from their initial values, which would hide errors."""
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    leaves = [
-        leaf + scale * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, leaves)
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: leaf + np.float32(scale) * draw.standard_normal(leaf.shape, np.float32), params
+    )
 
 
 def random_sequences(agent, seed=0):
@@ -142,7 +141,7 @@ def random_sequences(agent, seed=0):
     terminated = draw.random((batch, time)) < 0.15
     cut_off = ~terminated & (draw.random((batch, time)) < 0.15)
     done = np.concatenate([np.zeros((batch, 1), bool), terminated | cut_off], axis=1)
-    carry = jax.tree.map(lambda leaf: leaf[:1].repeat(batch, 0), agent._initial_carry())
+    carry = jax.tree.map(lambda leaf: np.repeat(leaf[:1], batch, 0), agent._initial_carry())
     return Sequences(
         timestep=Timestep(
             normal(batch, time + 1, 2),
@@ -156,3 +155,14 @@ def random_sequences(agent, seed=0):
         cut_off=jnp.asarray(cut_off),
         carry=perturbed(carry, seed),
     )
+
+
+def random_sample(agent, state):
+    """Return what is drawn from an agent's replay, but with random sequences."""
+
+    @jax.jit
+    def draw(state):
+        replay = agent._replay.add(state.replay, sequences_of(state.window, state.timestep))
+        return agent._replay.sample(replay, jax.random.key(0))
+
+    return replace(draw(state), sequences=random_sequences(agent))

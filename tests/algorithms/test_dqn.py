@@ -20,12 +20,16 @@ from tests.algorithms.agents import (
     make_dqn,
     mlp_torso,
     perturbed,
+    random_sample,
     random_sequences,
     small_network,
 )
 from tests.algorithms.tasks import Counting, Tossing
 
 GAMMA = 0.9
+project = jax.jit(rlax.categorical_l2_project)
+
+drawn_parameters = pytest.mark.usefixtures("drawn_parameters")
 
 
 def rescale(value):
@@ -73,15 +77,12 @@ def errors_of_distributions(logits, target_logits, sequences, row, step, config)
     total, discount, then = follow(sequences, row, step, config.n_step)
     chooser = probs if config.double_q else target_probs
     following = target_probs[row, then, np.argmax(chooser[row, then] @ atoms)]
-    target = np.asarray(
-        rlax.categorical_l2_project(
-            jnp.asarray(total + discount * atoms), jnp.asarray(following), jnp.asarray(atoms)
-        )
-    )
+    target = np.asarray(project(total + discount * atoms, following, atoms))
     loss = -(target * np.log(probs[row, step, sequences.action[row, step]])).sum()
     return loss, loss
 
 
+@drawn_parameters
 @pytest.mark.parametrize(
     ("head", "fields"),
     [
@@ -113,6 +114,7 @@ def test_the_loss_and_the_priorities_are_the_published_ones(head, fields):
     for variables in (params, target_params):
         _, output = read(variables, sequences.timestep, sequences.carry)
         outputs.append(np.asarray(jax.tree.leaves(output)[0], np.float64))
+    sequences = jax.tree.map(np.asarray, sequences)
     distributional = isinstance(head, heads.C51QNetwork)
     errors_of = errors_of_distributions if distributional else errors_of_values
     expected_loss, expected_priorities = 0.0, []
@@ -129,6 +131,7 @@ def test_the_loss_and_the_priorities_are_the_published_ones(head, fields):
     np.testing.assert_allclose(priorities, expected_priorities, rtol=1e-4, atol=2e-6)
 
 
+@drawn_parameters
 def test_learning_sees_the_action_values_that_acting_saw():
     agent = make_dqn(learning_starts=10**6, epsilon_end=0.5)
 
@@ -148,11 +151,17 @@ def test_learning_sees_the_action_values_that_acting_saw():
         return jax.lax.scan(update, state, jax.random.split(key, 5))
 
     state, acted = run(jax.random.key(0))
-    sequences = sequences_of(state.window, state.timestep)
-    assert sequences.timestep.done[:, 1:-1].any(axis=1).all(), "episodes must end in the middle"
-    values, _ = read_sequences(
-        agent.network, state.params, sequences.timestep, sequences.carry, burn_in_length=0
-    )
+
+    @jax.jit
+    def learn(state):
+        sequences = sequences_of(state.window, state.timestep)
+        values, _ = read_sequences(
+            agent.network, state.params, sequences.timestep, sequences.carry, burn_in_length=0
+        )
+        return sequences.timestep.done, values
+
+    done, values = map(np.asarray, learn(state))
+    assert done[:, 1:-1].any(axis=1).all(), "episodes must end in the middle"
     # Three updates of four steps fill the window; the last two of five have moved it on.
     acted = np.concatenate(acted[-3:], axis=0).swapaxes(0, 1)
     np.testing.assert_allclose(values[:, :-1], acted, rtol=1e-5, atol=1e-6)
@@ -183,22 +192,21 @@ def test_values_bootstrap_at_time_limits_and_not_at_terminations():
     np.testing.assert_allclose(values.mean(-1)[learned], worth[learned], atol=0.1)
 
 
+@drawn_parameters
 @pytest.mark.parametrize(("period", "rate"), [(3, 1.0), (1, 0.25), (2, 0.5)])
 def test_the_target_network_follows_by_period_and_rate(period, rate):
     agent = make_dqn(target_update_period=period, target_update_rate=rate, gradient_steps=1)
     state = agent.init(jax.random.key(0))
-    sample = agent._replay.sample(
-        agent._replay.add(state.replay, sequences_of(state.window, state.timestep)),
-        jax.random.key(0),
-    )
-    sample = replace(sample, sequences=random_sequences(agent))
+    sample = random_sample(agent, state)
     learner, learn = state.learner, jax.jit(agent._learn)
-    expected = learner.target_params
+    expected = jax.tree.map(np.asarray, learner.target_params)
     for step in range(1, 5):
         learner, _, _ = learn(learner, sample, jax.random.key(step))
         if step % period == 0:
             expected = jax.tree.map(
-                lambda old, new: (1 - rate) * old + rate * new, expected, learner.params
+                lambda old, new: (1 - rate) * old + rate * np.asarray(new),
+                expected,
+                learner.params,
             )
         for got, leaf in zip(
             jax.tree.leaves(learner.target_params), jax.tree.leaves(expected), strict=True
@@ -207,6 +215,7 @@ def test_the_target_network_follows_by_period_and_rate(period, rate):
     assert learner.num_gradient_steps == 4
 
 
+@drawn_parameters
 def test_learning_starts_when_it_is_to_and_exploration_falls_linearly():
     agent = make_dqn(learning_starts=40, epsilon_start=1.0, epsilon_end=0.1, epsilon_decay_steps=64)
     state = agent.init(jax.random.key(0))
@@ -222,12 +231,13 @@ def test_learning_starts_when_it_is_to_and_exploration_falls_linearly():
     np.testing.assert_allclose(metrics["epsilon"], [0.55, 0.325, 0.1, 0.1], rtol=1e-6)
 
 
+@drawn_parameters
 def test_priorities_reach_the_replay_and_importance_weights_make_up_for_them():
     agent = make_dqn(priority_exponent=0.5, importance_exponent=0.4, gradient_steps=1)
     state = agent.init(jax.random.key(0))
     state, _ = agent.train(jax.random.key(1), state, 63)
     key = jax.random.key(2)
-    sample = agent._replay.sample(state.replay, jax.random.split(key)[0])
+    sample = jax.jit(agent._replay.sample)(state.replay, jax.random.split(key)[0])
     weights = np.asarray(sample.probabilities) ** -0.4
     loss, (priorities, _) = jax.jit(agent._loss)(
         state.params,
@@ -238,13 +248,13 @@ def test_priorities_reach_the_replay_and_importance_weights_make_up_for_them():
     after, metrics = jax.jit(agent._gradient_step)(state, key)
     # Of a sequence drawn twice, both have the same priority.
     kept = dict(zip(sample.indices.tolist(), np.asarray(priorities).tolist(), strict=True))
-    many = jax.vmap(agent._replay.sample, in_axes=(None, 0))(
+    many = jax.jit(jax.vmap(agent._replay.sample, in_axes=(None, 0)))(
         after.replay, jax.random.split(jax.random.key(3), 50)
     )
-    indices, probabilities = many.indices.reshape(-1), many.probabilities.reshape(-1)
-    drawn = {
-        i: p for i, p in zip(indices.tolist(), probabilities.tolist(), strict=True) if i in kept
-    }
+    indices, probabilities = (
+        np.asarray(array).reshape(-1).tolist() for array in (many.indices, many.probabilities)
+    )
+    drawn = {i: p for i, p in zip(indices, probabilities, strict=True) if i in kept}
     assert len(drawn) > 1
     scale = [drawn[i] / kept[i] ** 0.5 for i in drawn]
     np.testing.assert_allclose(scale, scale[0], rtol=1e-3)
@@ -279,6 +289,7 @@ def pictures_dqn(**fields):
     )
 
 
+@drawn_parameters
 def test_bytes_stay_bytes_in_the_replay_and_it_says_what_it_takes():
     agent = pictures_dqn(buffer_size=64)
     replay = agent.init(jax.random.key(0)).replay

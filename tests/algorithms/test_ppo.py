@@ -1,4 +1,3 @@
-import functools
 from dataclasses import replace
 
 import flax.linen as nn
@@ -9,45 +8,53 @@ import optax
 import pytest
 
 from memorax import environments
-from memorax.algorithms import PPO, PPOConfig, ppo
-from memorax.algorithms.acting import Timestep, apply_sequence, init_network
+from memorax.algorithms import PPO, PPOConfig
+from memorax.algorithms.acting import Timestep, apply_sequence
 from memorax.environments import ClipAction, Discrete
 from memorax.networks import RNN, Network, heads
 from memorax.networks.sequence_models.base import SequenceModel, checked_carry
-from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso
+from tests.algorithms.agents import gru_torso, make_agent, make_networks, mlp_torso, perturbed
 from tests.algorithms.tasks import Counting, Recalling
-from tests.networks.samples import draw
 from tests.registry import ARCHITECTURES, REGISTRY
+
+drawn_parameters = pytest.mark.usefixtures("drawn_parameters")
 
 
 def ratio_error(agent):
     """Return the largest distance of the ratio from 1 after two rollouts without an update."""
 
     @jax.jit
-    def measure(state, next_state, rollout):
+    def measure(key):
+        init_key, rollouts_key = jax.random.split(key)
+
+        def act(state, key):
+            next_state, rollout = agent._rollout(state, key)
+            return next_state, (state, next_state, rollout)
+
+        _, rollouts = jax.lax.scan(act, agent.init(init_key), jax.random.split(rollouts_key))
+        state, next_state, rollout = jax.tree.map(lambda leaf: leaf[1], rollouts)
         _, metrics = agent._loss(state.params, agent._sequences(state, next_state, rollout))
-        return metrics["ratio_error"]
+        return rollout.ended, metrics["ratio_error"]
 
-    init_key, first_key, second_key = jax.random.split(jax.random.key(0), 3)
-    act = jax.jit(agent._rollout)
-    state, _ = act(agent.init(init_key), first_key)
-    next_state, rollout = act(state, second_key)
-    inside = rollout.ended[:-1].any(axis=0)
-    assert inside.all(), "every environment must end an episode inside the rollout"
-    return float(measure(state, next_state, rollout))
+    ended, error = measure(jax.random.key(0))
+    assert ended[:-1].any(axis=0).all(), "every environment must end an episode inside the rollout"
+    return float(error)
 
 
-@pytest.fixture
-def drawn_parameters(monkeypatch):
-    """Let agents begin with drawn parameters: compiling initializers takes longer than the test."""
+def roll_out(agent):
+    """Return the states before and after a first rollout, the rollout and its sequences."""
 
-    def draw_network(network, key, timestep):
-        return draw(jax.eval_shape(functools.partial(init_network, network), key, timestep))
+    @jax.jit
+    def run(key):
+        init_key, rollout_key = jax.random.split(key)
+        state = agent.init(init_key)
+        next_state, rollout = agent._rollout(state, rollout_key)
+        return state, next_state, rollout, agent._sequences(state, next_state, rollout)
 
-    monkeypatch.setattr(ppo, "init_network", draw_network)
+    return run(jax.random.key(0))
 
 
-@pytest.mark.usefixtures("drawn_parameters")
+@drawn_parameters
 @pytest.mark.parametrize(
     "entry",
     [
@@ -66,6 +73,7 @@ def test_the_importance_ratio_is_1_before_the_first_update(entry):
     assert ratio_error(agent) < 1e-5
 
 
+@drawn_parameters
 @pytest.mark.parametrize("config", [{}, {"burn_in_length": 5}])
 def test_the_importance_ratio_is_1_for_continuous_actions_too(config):
     env, env_params = environments.make("gymnax::Pendulum-v1", max_steps_in_episode=6)
@@ -85,54 +93,54 @@ class RestartingCounter(SequenceModel):
         return jnp.zeros((input_shape[0], 1))
 
 
+@drawn_parameters
 def test_a_torso_that_breaks_the_cut_law_shows_in_the_ratio():
     assert ratio_error(make_agent(RestartingCounter())) > 0.01
 
 
+@drawn_parameters
 def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_do_not():
     agent = make_agent(gru_torso(), Counting(), gamma=0.9, gae_lambda=0.8, num_steps=13)
-    init_key, rollout_key = jax.random.split(jax.random.key(1))
-    state = agent.init(init_key)
-    next_state, rollout = jax.jit(agent._rollout)(state, rollout_key)
-    sequences = jax.jit(agent._sequences)(state, next_state, rollout)
-    critic, params = agent.networks["critic"], state.params["critic"]
+    state, next_state, rollout, sequences = roll_out(agent)
+    timestep, critic = sequences.timestep, agent.networks["critic"]
 
-    def value_of(timestep):
+    @jax.jit
+    def values_of(observation, done):
+        steps = Timestep(observation, done, jnp.zeros((4, 14), jnp.int32), jnp.zeros((4, 14)))
         carry = critic.initialize_carry(4)
-        _, value = apply_sequence(critic, params, timestep, carry)
-        return np.asarray(value, np.float64)
+        return apply_sequence(critic, state.params["critic"], steps, carry)[1]
 
-    timestep = sequences.timestep
+    def value_after(step, last):
+        """Return the values where the sequence went on with ``last``; what comes later is zero."""
+        observation = np.zeros((4, 14, 2), np.float32)
+        observation[:, : step + 1] = timestep.observation[:, : step + 1]
+        observation[:, step + 1] = last
+        done = np.zeros((4, 14), bool)
+        done[:, : step + 1] = timestep.done[:, : step + 1]
+        return np.asarray(values_of(observation, done), np.float64)
+
     limited = np.asarray(timestep.observation[..., 1]) == 1
     ended = np.asarray(rollout.ended.T)
     assert (ended & limited).any()
     assert (ended & ~limited).any()
-    value = value_of(timestep)
+    following = np.asarray(next_state.timestep.observation)
+    value = value_after(12, following)
     advantage = np.zeros((4, 14))
     for row in range(4):
         for t in reversed(range(13)):
-            if not ended[row, t] and t < 12:
+            if not ended[row, t]:
                 next_value, more = value[row, t + 1], advantage[row, t + 1]
-            elif ended[row, t] and not limited[row, t]:
+            elif not limited[row, t]:
                 next_value, more = 0.0, 0.0
             else:
                 # The sequence as it would have gone on: with the episode's own last observation.
-                last = (
-                    jnp.array([1.0, 1.0]) if ended[row, t] else next_state.timestep.observation[row]
-                )
-                longer = Timestep(
-                    observation=jnp.concatenate(
-                        [timestep.observation[:, : t + 1], jnp.broadcast_to(last, (4, 1, 2))], 1
-                    ),
-                    done=jnp.concatenate([timestep.done[:, : t + 1], jnp.zeros((4, 1), bool)], 1),
-                    action=jnp.zeros((4, t + 2), jnp.int32),
-                    reward=jnp.zeros((4, t + 2)),
-                )
-                next_value, more = value_of(longer)[row, -1], 0.0
+                next_value, more = value_after(t, [1.0, 1.0])[row, t + 1], 0.0
             delta = 1.0 + 0.9 * next_value - value[row, t]
             advantage[row, t] = delta + 0.9 * 0.8 * more
     np.testing.assert_allclose(sequences.advantage, advantage[:, :13], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(sequences.target, advantage[:, :13] + value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        sequences.target, advantage[:, :13] + value[:, :13], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.exhaustive
@@ -163,9 +171,7 @@ def test_training_rounds_up_to_whole_updates_and_reports_each():
 
 def learned_steps(agent):
     """Return for each step whether the loss depends on what the actor did there."""
-    state = agent.init(jax.random.key(0))
-    next_state, rollout = agent._rollout(state, jax.random.key(1))
-    sequences = agent._sequences(state, next_state, rollout)
+    state, *_, sequences = roll_out(agent)
 
     def loss(log_prob):
         return agent._loss(state.params, replace(sequences, log_prob=log_prob))[0]
@@ -173,6 +179,7 @@ def learned_steps(agent):
     return np.asarray(jax.jit(jax.grad(loss))(sequences.log_prob) != 0)
 
 
+@drawn_parameters
 def test_burn_in_only_refreshes_the_carry():
     agent = make_agent(gru_torso(), burn_in_length=6, normalize_advantage=False)
     learned = learned_steps(agent)
@@ -180,11 +187,10 @@ def test_burn_in_only_refreshes_the_carry():
     assert learned[:, 6:].all()
 
 
+@drawn_parameters
 def test_no_gradient_reaches_into_the_burn_in():
     agent = make_agent(gru_torso(), burn_in_length=6)
-    state = agent.init(jax.random.key(0))
-    next_state, rollout = agent._rollout(state, jax.random.key(1))
-    sequences = agent._sequences(state, next_state, rollout)
+    state, *_, sequences = roll_out(agent)
 
     def loss(observation):
         timestep = replace(sequences.timestep, observation=observation)
@@ -212,17 +218,17 @@ def test_target_kl_stops_an_update_early():
     assert minibatches_learned_from(target_kl=1e6) == 8
 
 
+@drawn_parameters
 def test_sequences_are_never_cut_unless_no_network_holds_a_carry():
     def shape(torso):
-        agent = make_agent(torso)
-        state = agent.init(jax.random.key(0))
-        next_state, rollout = agent._rollout(state, jax.random.key(1))
-        return agent._sequences(state, next_state, rollout).log_prob.shape
+        *_, sequences = jax.eval_shape(lambda: roll_out(make_agent(torso)))
+        return sequences.log_prob.shape
 
     assert shape(gru_torso()) == (4, 16)
     assert shape(mlp_torso()) == (64, 1)
 
 
+@drawn_parameters
 @pytest.mark.parametrize(
     ("normalize_advantage", "value_clip_coefficient"), [(True, 0.2), (False, None)]
 )
@@ -235,24 +241,21 @@ def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficie
         entropy_coefficient=0.3,
         value_coefficient=0.7,
     )
-    state = agent.init(jax.random.key(0))
-    next_state, rollout = agent._rollout(state, jax.random.key(1))
-    sequences = agent._sequences(state, next_state, rollout)
-    noise = iter(jax.random.split(jax.random.key(2), 3))
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-        state.params,
-    )
-    sequences = replace(
-        sequences, target=sequences.target + jax.random.normal(next(noise), (4, 16))
-    )
-    loss, _ = agent._loss(params, sequences)
+    state, *_, sequences = roll_out(agent)
+    params = perturbed(state.params)
+    noise = np.random.default_rng(0).standard_normal((4, 16), np.float32)
+    sequences = replace(sequences, target=sequences.target + noise)
 
-    def outputs(name):
-        carry = sequences.carry[name]
-        return apply_sequence(agent.networks[name], params[name], sequences.timestep, carry)[1]
+    @jax.jit
+    def learn(params):
+        policy, value = (
+            apply_sequence(network, params[name], sequences.timestep, sequences.carry[name])[1]
+            for name, network in agent.networks.items()
+        )
+        return agent._loss(params, sequences)[0], policy.logits, value
 
-    logits = np.asarray(outputs("actor").logits, np.float64)
+    loss, *outputs = learn(params)
+    logits, value = (np.asarray(output, np.float64) for output in outputs)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     chosen = np.take_along_axis(log_probs, np.asarray(sequences.action)[..., None], -1)[..., 0]
     ratio = np.exp(chosen - np.asarray(sequences.log_prob))
@@ -261,7 +264,7 @@ def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficie
     if normalize_advantage:
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     policy_loss = -np.minimum(ratio * advantage, np.clip(ratio, 0.9, 1.1) * advantage).mean()
-    value, old = np.asarray(outputs("critic"), np.float64), np.asarray(sequences.value)
+    old = np.asarray(sequences.value)
     squared = (value - np.asarray(sequences.target)) ** 2
     if value_clip_coefficient is not None:
         clipped = old + np.clip(value - old, -0.2, 0.2)
@@ -271,6 +274,7 @@ def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficie
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@drawn_parameters
 def test_evaluation_counts_each_environments_first_episode_and_repeats():
     agent = make_agent(gru_torso())
     state = agent.init(jax.random.key(0))
@@ -285,6 +289,7 @@ def test_evaluation_counts_each_environments_first_episode_and_repeats():
     assert drawn.completed.all()
 
 
+@drawn_parameters
 def test_evaluation_says_which_episodes_it_gave_up():
     agent = make_agent(gru_torso())
     report = agent.evaluate(jax.random.key(1), agent.init(jax.random.key(0)), 4, max_steps=3)
@@ -408,11 +413,10 @@ def horde_agent(**config):
     return PPO(config, Counting(), None, actor, critic, optax.adam(1e-3))
 
 
+@drawn_parameters
 def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
     agent = horde_agent()
-    state = agent.init(jax.random.key(1))
-    next_state, rollout = jax.jit(agent._rollout)(state, jax.random.key(2))
-    sequences = jax.jit(agent._sequences)(state, next_state, rollout)
+    state, next_state, rollout, sequences = roll_out(agent)
     timestep, ended = sequences.timestep, np.asarray(rollout.ended.T)
     count, limited = np.moveaxis(np.asarray(timestep.observation, np.float64), -1, 0)
     assert (ended[:, :-1] & (limited[:, :-1] == 1)).any()
@@ -453,25 +457,21 @@ def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
                 np.testing.assert_allclose(got, target, rtol=1e-4, atol=1e-5)
 
 
+@drawn_parameters
 def test_demons_shape_the_torso_by_their_coefficient():
-    def gradient(auxiliary_coefficient):
-        agent = horde_agent(auxiliary_coefficient=auxiliary_coefficient)
-        state = agent.init(jax.random.key(0))
-        next_state, rollout = agent._rollout(state, jax.random.key(1))
-        sequences = agent._sequences(state, next_state, rollout)
+    agents = [horde_agent(auxiliary_coefficient=coefficient) for coefficient in (0.0, 0.7)]
+    state, *_, sequences = roll_out(agents[0])
+    losses = [lambda params, agent=agent: agent._loss(params, sequences)[0] for agent in agents]
 
-        def auxiliary_loss(params):
-            return agent._loss(params, sequences)[1]["auxiliary_loss"]
+    def auxiliary_loss(params):
+        return agents[0]._loss(params, sequences)[1]["auxiliary_loss"]
 
-        def loss(params):
-            return agent._loss(params, sequences)[0]
+    # One program, of which the most is the same for each.
+    @jax.jit
+    def gradients(params):
+        return [jax.grad(loss)(params) for loss in (*losses, auxiliary_loss)]
 
-        return jax.jit(lambda params: (jax.grad(loss)(params), jax.grad(auxiliary_loss)(params)))(
-            state.params
-        )
-
-    without, alone = gradient(0.0)
-    together, _ = gradient(0.7)
+    without, together, alone = gradients(state.params)
     for name in ("actor", "critic"):
         reached = alone[name]["params"]
         for part in ("torso", "feature_extractor"):

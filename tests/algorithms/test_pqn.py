@@ -13,21 +13,34 @@ from tests.algorithms.tasks import Counting
 
 GAMMA, LAMBDA = 0.9, 0.7
 
+drawn_parameters = pytest.mark.usefixtures("drawn_parameters")
+
 
 def rollout_of(agent):
     """Return states before and after a rollout, and what the loss reads of it."""
-    state = agent.init(jax.random.key(0))
-    state = state.replace(params=perturbed(state.params))
-    after, sequences, _ = jax.jit(agent._rollout)(state, jax.random.key(1), jnp.float32(0.5))
-    return state, after, sequences
+
+    @jax.jit
+    def run(key):
+        init_key, rollout_key = jax.random.split(key)
+        state = agent.init(init_key)
+        after, sequences, _ = agent._rollout(state, rollout_key, jnp.float32(0.5))
+        return state, after, sequences
+
+    return run(jax.random.key(0))
 
 
+@drawn_parameters
 def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
     agent = make_pqn(gamma=GAMMA, q_lambda=LAMBDA, num_steps=16)
     state, after, (transitions, targets, carry) = rollout_of(agent)
-    _, values = apply_sequence(agent.network, state.params, transitions.timestep, carry)
-    _, last = apply_step(agent.network, state.params, after.timestep, after.carry)
-    values = np.asarray(jnp.concatenate([values, last], axis=1).max(-1), np.float64)
+
+    @jax.jit
+    def greatest_values():
+        _, values = apply_sequence(agent.network, state.params, transitions.timestep, carry)
+        _, last = apply_step(agent.network, state.params, after.timestep, after.carry)
+        return jnp.concatenate([values, last], axis=1).max(-1)
+
+    values = np.asarray(greatest_values(), np.float64)
     count, limited = np.moveaxis(np.asarray(transitions.timestep.observation), -1, 0)
     cut_off = np.isclose(count, 1.0)
     terminated = np.isclose(count, 0.8) & (limited == 0)
@@ -45,15 +58,22 @@ def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
             np.testing.assert_allclose(targets[row, step], following, rtol=1e-5)
 
 
+@drawn_parameters
 @pytest.mark.parametrize("burn_in_length", [0, 5])
 def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_length):
     agent = make_pqn(burn_in_length=burn_in_length)
     state, _, (transitions, targets, carry) = rollout_of(agent)
     params = perturbed(state.params, 2)
-    loss, _ = jax.jit(agent._loss)(params, transitions, targets, carry)
-    _, values = apply_sequence(agent.network, params, transitions.timestep, carry)
+
+    @jax.jit
+    def learn(params):
+        _, values = apply_sequence(agent.network, params, transitions.timestep, carry)
+        return agent._loss(params, transitions, targets, carry)[0], values
+
+    loss, values = map(np.asarray, learn(params))
+    action, targets = np.asarray(transitions.action), np.asarray(targets)
     losses = [
-        0.5 * (float(values[row, step, transitions.action[row, step]]) - targets[row, step]) ** 2
+        0.5 * (float(values[row, step, action[row, step]]) - targets[row, step]) ** 2
         for row in range(4)
         for step in range(burn_in_length, 12)
         if not transitions.cut_off[row, step]
@@ -62,9 +82,11 @@ def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_len
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-4)
 
 
+@drawn_parameters
 def test_sequences_are_never_cut_unless_the_network_holds_no_carry():
     def shape(torso):
-        return rollout_of(make_pqn(torso))[2][1].shape
+        _, _, (_, targets, _) = jax.eval_shape(lambda: rollout_of(make_pqn(torso)))
+        return targets.shape
 
     assert shape(gru_torso()) == (4, 12)
     assert shape(mlp_torso()) == (48, 1)

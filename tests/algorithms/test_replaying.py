@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,10 +22,10 @@ def random_sequences(seed):
     return Sequences(
         timestep=None,
         action=None,
-        reward=jnp.asarray(draw.standard_normal(shape), jnp.float32),
+        reward=draw.standard_normal(shape, np.float32),
         # What is cut off does not terminate too.
-        terminated=jnp.asarray((draw.random(shape) < 0.15) & ~cut_off),
-        cut_off=jnp.asarray(cut_off),
+        terminated=(draw.random(shape) < 0.15) & ~cut_off,
+        cut_off=cut_off,
         carry=None,
     )
 
@@ -49,7 +48,8 @@ def loop_target(sequences, values, row, step, n_step):
 def test_n_step_targets_end_with_the_episode_and_bootstrap_from_where_a_time_limit_cut_it(n_step):
     sequences = random_sequences(seed=n_step)
     values = np.random.default_rng(9).standard_normal((BATCH, TIME + 1))
-    returns, discount, index = n_step_returns(sequences, GAMMA, n_step)
+    add_up = jax.jit(n_step_returns, static_argnums=(1, 2))
+    returns, discount, index = map(np.asarray, add_up(sequences, GAMMA, n_step))
     target = returns + discount * values[np.arange(BATCH)[:, None], index]
     expected = [
         [loop_target(sequences, values, row, step, n_step) for step in range(TIME)]
@@ -60,36 +60,38 @@ def test_n_step_targets_end_with_the_episode_and_bootstrap_from_where_a_time_lim
 
 def timestep(count, num_envs=2):
     return Timestep(
-        observation=jnp.full((num_envs, 3), count, jnp.uint8),
-        done=jnp.zeros(num_envs, bool),
-        action=jnp.zeros(num_envs, jnp.int32),
-        reward=jnp.zeros(num_envs),
+        observation=np.full((num_envs, 3), count, np.uint8),
+        done=np.zeros(num_envs, bool),
+        action=np.zeros(num_envs, np.int32),
+        reward=np.zeros(num_envs, np.float32),
     )
 
 
 def test_windows_overlap_and_keep_the_carry_of_their_first_step():
-    num_steps, parts = 2, 3
-    window = empty_window(timestep(0), jnp.full((2, 1), -1.0), parts * num_steps, num_steps)
+    num_steps, parts, move = 2, 3, jax.jit(move_window)
+    window = empty_window(
+        timestep(0), np.full((2, 1), -1.0, np.float32), parts * num_steps, num_steps
+    )
     assert window.transitions.cut_off.all(), "nothing is to be learned from an empty window"
     for update in range(4):
         counts = [num_steps * update + step for step in range(num_steps)]
         transitions = [
             Transition(
                 timestep(count),
-                jnp.full(2, count),
-                jnp.full(2, float(count)),
-                jnp.zeros(2, bool),
-                jnp.zeros(2, bool),
+                np.full(2, count, np.int32),
+                np.full(2, count, np.float32),
+                np.zeros(2, bool),
+                np.zeros(2, bool),
             )
             for count in counts
         ]
-        transitions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *transitions)
+        transitions = jax.tree.map(lambda *leaves: np.stack(leaves), *transitions)
         # The carry counts the steps before it.
-        window = move_window(window, transitions, jnp.full((2, 1), float(counts[0])))
+        window = move(window, transitions, np.full((2, 1), counts[0], np.float32))
     sequences = sequences_of(window, timestep(8))
     for row in range(2):
         np.testing.assert_array_equal(sequences.timestep.observation[row, :, 0], range(2, 9))
         np.testing.assert_array_equal(sequences.reward[row], range(2, 8))
         assert sequences.carry[row] == 2.0
     assert not sequences.cut_off.any()
-    assert sequences.timestep.observation.dtype == jnp.uint8
+    assert sequences.timestep.observation.dtype == np.uint8

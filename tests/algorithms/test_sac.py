@@ -1,4 +1,4 @@
-from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,12 @@ from tests.algorithms.agents import (
     make_sac,
     mlp_torso,
     perturbed,
+    random_sample,
     random_sequences,
 )
 from tests.algorithms.tasks import Counting, Recalling
+
+drawn_parameters = pytest.mark.usefixtures("drawn_parameters")
 
 
 def learner_away_from_its_start(agent):
@@ -26,6 +29,7 @@ def learner_away_from_its_start(agent):
     return perturbed(learner.params, 1), perturbed(learner.target_params, 2)
 
 
+@drawn_parameters
 @pytest.mark.parametrize("burn_in_length", [0, 5])
 def test_the_losses_are_the_published_ones(burn_in_length):
     agent = make_sac(gamma=0.9, burn_in_length=burn_in_length, target_entropy=-0.5)
@@ -70,6 +74,7 @@ def test_the_losses_are_the_published_ones(burn_in_length):
 
     log_prob, taken, drawn, target_drawn = (np.asarray(leaf, np.float64) for leaf in outputs())
     alpha = float(np.exp(jax.tree.leaves(params["temperature"])[0]))
+    sequences = jax.tree.map(np.asarray, sequences)
     critic_loss = actor_loss = temperature_loss = 0.0
     for row in range(config.batch_size):
         losses = []
@@ -96,6 +101,7 @@ def test_the_losses_are_the_published_ones(burn_in_length):
     np.testing.assert_allclose(loss, critic_loss + actor_loss + temperature_loss, rtol=1e-4)
 
 
+@drawn_parameters
 def test_each_loss_reaches_its_own_parameters_alone():
     agent = make_sac()
     sequences = random_sequences(agent)
@@ -131,6 +137,7 @@ def test_each_loss_reaches_its_own_parameters_alone():
                 assert largest < 1e-5, (name, part)
 
 
+@drawn_parameters
 @pytest.mark.parametrize(("target_entropy", "sign"), [(-20.0, -1), (20.0, 1)])
 def test_the_temperature_moves_the_entropy_to_its_target(target_entropy, sign):
     agent = make_sac(target_entropy=target_entropy)
@@ -142,10 +149,11 @@ def test_the_temperature_moves_the_entropy_to_its_target(target_entropy, sign):
     assert float(jax.tree.leaves(gradient["temperature"])[0]) * sign < 0
 
 
+@drawn_parameters
 def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them():
     agent = make_sac(learning_starts=10**6)
     state, _ = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 96)
-    sequences = sequences_of(state.window, state.timestep)
+    sequences = jax.tree.map(np.asarray, sequences_of(state.window, state.timestep))
     count, limited = np.moveaxis(np.asarray(sequences.timestep.observation), -1, 0)
     for row, step in np.ndindex(*sequences.reward.shape):
         if sequences.cut_off[row, step]:
@@ -162,30 +170,25 @@ def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them
                 assert limited[row, step + 1] == limited[row, step]
     assert sequences.cut_off.any()
     assert sequences.terminated.any()
+    acted = jax.tree.map(lambda leaf: leaf[:, :-1], sequences.timestep)
     for name, network in agent.networks.items():
-        carry, _ = network.apply(
-            state.params[name],
-            sequences.timestep.observation[:, :-1],
-            done=sequences.timestep.done[:, :-1],
-            action=sequences.timestep.action[:, :-1],
-            reward=sequences.timestep.reward[:, :-1],
-            initial_carry=sequences.carry[name],
-        )
+        read = jax.jit(partial(apply_sequence, network))
+        carry, _ = read(state.params[name], acted, sequences.carry[name])
         np.testing.assert_allclose(carry, state.carry[name], rtol=1e-5, atol=1e-6)
 
 
+@drawn_parameters
 def test_the_target_critic_follows_by_its_rate():
     agent = make_sac(target_update_rate=0.25)
     state = agent.init(jax.random.key(0))
-    replay = agent._replay.add(state.replay, sequences_of(state.window, state.timestep))
-    sample = agent._replay.sample(replay, jax.random.key(0))
-    sample = replace(sample, sequences=random_sequences(agent))
+    sample = random_sample(agent, state)
     learner, _, _ = jax.jit(agent._learn)(state.learner, sample, jax.random.key(1))
     old = state.learner.target_params
     for got, before, new in zip(
         *map(jax.tree.leaves, (learner.target_params, old, learner.params["critic"])), strict=True
     ):
-        np.testing.assert_allclose(got, 0.75 * before + 0.25 * new, rtol=1e-5, atol=1e-7)
+        expected = 0.75 * np.asarray(before) + 0.25 * np.asarray(new)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ CONTINUOUS_ACTION = jax.random.normal(jax.random.key(1), (BATCH, TIME, 2))
 REWARD = jax.random.normal(jax.random.key(2), (BATCH, TIME))
 
 
-def draw(shapes):
+def draw(shapes, seed=0):
     """Draw parameters or a carry: those that begin at zero, nobody would see confused.
 
     Drawing them in numpy is also faster than compiling their initializers.
     """
-    numbers = np.random.default_rng(0)
+    numbers = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(0.4 * numbers.standard_normal(leaf.shape), leaf.dtype), shapes
     )
