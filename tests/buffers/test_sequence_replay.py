@@ -9,25 +9,25 @@ from memorax.buffers import SequenceReplay, tree_bytes
 def sequence(value=0):
     """One sequence of two steps whose every number is the value."""
     return {
-        "observation": jnp.full((2, 3), value, jnp.uint8),
-        "reward": jnp.full((2,), value, jnp.float32),
-        "carry": jnp.full((4,), value, jnp.float32),
+        "observation": np.full((2, 3), value, np.uint8),
+        "reward": np.full((2,), value, np.float32),
+        "carry": np.full((4,), value, np.float32),
     }
 
 
 def filled(replay, times):
-    state = replay.init(sequence())
+    state, add = jax.jit(replay.init)(sequence()), jax.jit(replay.add)
     for time in range(times):
         rows = [sequence(10 * time + row) for row in range(replay.num_envs)]
-        state = replay.add(state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
+        state = add(state, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
     return state
 
 
 def drawn(replay, state, seed, times=1):
     """Draw as many batches and join them."""
     keys = jax.random.split(jax.random.key(seed), times)
-    samples = jax.vmap(replay.sample, in_axes=(None, 0))(state, keys)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), samples)
+    samples = jax.jit(jax.vmap(replay.sample, in_axes=(None, 0)))(state, keys)
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), samples)
 
 
 def test_sequences_come_back_whole_and_in_their_own_dtypes():
@@ -59,13 +59,14 @@ def test_sequences_are_drawn_in_proportion_to_their_priority_and_say_how_likely_
     rewards = values.sequences["reward"][:, 0].tolist()
     where = dict(zip(rewards, values.indices.tolist(), strict=True))
     indices = jnp.array([where[value] for value in (0.0, 10.0, 20.0, 30.0)])
-    state = replay.update_priorities(state, indices, jnp.array([1.0, 4.0, 9.0, 0.0]))
+    priorities = jnp.array([1.0, 4.0, 9.0, 0.0])
+    state = jax.jit(replay.update_priorities)(state, indices, priorities)
     sample = drawn(replay, state, 1, 2000)
     expected = {0.0: 1 / 6, 10.0: 2 / 6, 20.0: 3 / 6}
-    rewards = np.asarray(sample.sequences["reward"][:, 0])
+    rewards = sample.sequences["reward"][:, 0]
     for value, probability in expected.items():
         assert (rewards == value).mean() == pytest.approx(probability, abs=0.01)
-        told = np.asarray(sample.probabilities)[rewards == value]
+        told = sample.probabilities[rewards == value]
         np.testing.assert_allclose(told, probability, rtol=1e-5)
     assert 30.0 not in rewards
 

@@ -1,6 +1,6 @@
 """Restores a checkpoint after one change of its files after the other; a program, as it may crash.
 
-With "crafted", the changes are those of someone who also writes down new checksums.
+Changes are first those of damage, then those crafted by who also writes down new checksums.
 """
 
 import json
@@ -46,7 +46,8 @@ def change(path, files, draw):
     return undo
 
 
-def main(folder, count, crafted):
+def restore_all(folder, count, crafted):
+    """Return how often restoring ended in which way."""
     folder = RunFolder(folder)
     save_all(folder, [1.0])
     like, expected = make_state(), values(make_state(1))
@@ -72,8 +73,14 @@ def main(folder, count, crafted):
         undo()
         if crafted:
             write_sums(path)
+    return outcomes
+
+
+def main(folder, count):
+    kinds = {"damaged": False, "crafted": True}
+    outcomes = {kind: restore_all(folder / kind, count, crafted) for kind, crafted in kinds.items()}
     print(json.dumps(outcomes))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "crafted")
+    main(Path(sys.argv[1]), int(sys.argv[2]))

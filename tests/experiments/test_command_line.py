@@ -268,7 +268,8 @@ def test_other_algorithms_train_resume_and_are_evaluated_too(tmp_path, capsys):
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
     folder = tmp_path / "run"
-    assert train(folder, "--learning-rate", "1e38", "--max-gradient-norm", "1e38") == 1
+    options = ("--torso", "mlp", "--no-memoryless-twin")
+    assert train(folder, *options, "--learning-rate", "1e38", "--max-gradient-norm", "1e38") == 1
     error = capsys.readouterr().err
     assert "_loss of seed(s) 0" in error
     assert "is not finite at step" in error

@@ -217,7 +217,8 @@ def test_what_cannot_be_shared_out_is_refused(arguments, words, tmp_path, capsys
 
 
 def test_by_default_as_many_devices_train_as_can_have_an_equal_share(tmp_path, capsys):
-    train(tmp_path / "run", *PPO, "--num-envs", "3", "--num-minibatches", "1", "--seed", "1")
+    options = ("--torso", "mlp", "--num-envs", "3", "--num-minibatches", "1", "--seed", "1")
+    train(tmp_path / "run", *PPO, *options)
     assert "1 of 2 device(s)" in " ".join(capsys.readouterr().out.split())
 
 
