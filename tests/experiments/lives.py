@@ -29,9 +29,10 @@ class Lives:
 
     Args:
         folder: Where what they print goes, and compiled programs are kept.
+        num_devices: How many devices each sees.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, num_devices: int = 1):
         self._told = folder / "told.txt"
         self._process = subprocess.Popen(
             [sys.executable, __file__],
@@ -41,7 +42,8 @@ class Lives:
             env=os.environ
             | {
                 "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-                "--xla_cpu_use_fusion_emitters=false",
+                "--xla_cpu_use_fusion_emitters=false "
+                f"--xla_force_host_platform_device_count={num_devices}",
                 "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from memorax.experiments.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
 from memorax.experiments.processes import other_process_error
 from memorax.experiments.run_folder import RunFolder, read_metrics
+from tests.experiments.lives import Lives
 
 SMALL = (
     *("--environment-parameters", "memory_length=3", "--features", "8", "--num-envs", "8"),
@@ -68,23 +70,24 @@ def test_two_devices_learn_what_one_does(on_one_device, groups, tmp_path):
     assert_equal_curves(on_one_device, spread)
 
 
+@pytest.fixture(scope="module")
+def lives_on_four_devices(tmp_path_factory):
+    with contextlib.closing(Lives(tmp_path_factory.mktemp("lives"), num_devices=4)) as lives:
+        yield lives
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("algorithm", [PPO, R2D2], ids=["ppo", "r2d2"])
-def test_four_devices_learn_what_one_does(algorithm, tmp_path):
-    flags = "--xla_force_host_platform_device_count=4"
+def test_four_devices_learn_what_one_does(lives_on_four_devices, algorithm, tmp_path):
     for name, options in {
         "one": ("--devices", "1"),
         "four": (),
         "two by two": ("--seed-devices", "2"),
     }.items():
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "memorax", "train", *algorithm, *options),
-                *("--run-folder", str(tmp_path / name)),
-            ],
-            check=True,
-            env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
+        code, told = lives_on_four_devices.live(
+            "train", *algorithm, *options, "--run-folder", tmp_path / name
         )
+        assert code == 0, told
     assert_equal_curves(tmp_path / "one", tmp_path / "four")
     assert_equal_curves(tmp_path / "one", tmp_path / "two by two")
 
