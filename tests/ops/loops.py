@@ -13,6 +13,21 @@ def weighted_sum(tree):
     )
 
 
+def with_gradients(run, argnums):
+    """Compile a function and its gradients as one program.
+
+    It returns what the function does, then the gradients of a sum over that and, since an op may
+    go another way for them, what the function does there.
+    """
+
+    def total(*arguments):
+        results = run(*arguments)
+        return weighted_sum(results), results
+
+    differentiated = jax.grad(total, argnums, has_aux=True)
+    return jax.jit(lambda *arguments: (run(*arguments), differentiated(*arguments)))
+
+
 def assert_close(actual, expected, atol=1e-11):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
@@ -24,3 +39,14 @@ def draw_done(batch, time):
     done = np.random.default_rng(1).random((batch, time)) < 0.3
     done[0, 0], done[1, 0] = True, False
     return done
+
+
+def poisoned(tree, start, poison=np.nan):
+    """Replace every step before ``start``."""
+
+    def replaced(leaf):
+        leaf = np.array(leaf)
+        leaf[:, :start] = poison
+        return leaf
+
+    return jax.tree.map(replaced, tree)

@@ -7,7 +7,7 @@ import pytest
 
 from memorax import ops
 from tests.golden.cases import load
-from tests.ops.loops import assert_close, draw_done, weighted_sum
+from tests.ops.loops import assert_close, draw_done, poisoned, with_gradients
 
 BATCH, TIME, GROUPS, HEADS, KEY_DIM, VALUE_DIM = 3, 13, 2, 4, 3, 5
 WAYS = [("sequential", 1), ("associative", 1), ("chunked", 1), ("chunked", 5), ("chunked", 64)]
@@ -29,7 +29,7 @@ def draw(decays, gated):
     numbers = np.random.default_rng(0)
 
     def normal(*shape):
-        return jnp.asarray(numbers.standard_normal(shape))
+        return numbers.standard_normal(shape)
 
     steps = BATCH, TIME
     state = normal(BATCH, HEADS, KEY_DIM, VALUE_DIM)
@@ -37,7 +37,7 @@ def draw(decays, gated):
         normal(*steps, GROUPS, KEY_DIM),
         normal(*steps, GROUPS, KEY_DIM),
         normal(*steps, HEADS, VALUE_DIM),
-        -jnp.abs(normal(*steps, HEADS)) if decays else None,
+        -np.abs(normal(*steps, HEADS)) if decays else None,
         3 * normal(*steps, HEADS) if gated else None,
         (state, normal(BATCH, HEADS)) if gated else state,
     )
@@ -76,11 +76,6 @@ def loop(query, key, value, log_decay, log_input_gate, state, done):
     return ((state, m), (outputs, ms)) if gated else (state, outputs)
 
 
-@jax.jit
-def loop_gradients(values, done):
-    return jax.grad(lambda values: weighted_sum(loop(*values, done)))(values)
-
-
 @functools.cache
 def compiled(implementation, chunk_size):
     """Return the op, compiled once for all tests that give it the same shapes."""
@@ -89,50 +84,58 @@ def compiled(implementation, chunk_size):
     )
 
 
-def run_with(implementation, chunk_size, done):
-    def run(query, key, value, log_decay, log_input_gate, state):
-        return compiled(implementation, chunk_size)(
-            query, key, value, log_decay, log_input_gate, done, state
+@functools.cache
+def compiled_with_gradients(implementation, chunk_size):
+    def run(query, key, value, log_decay, log_input_gate, state, done):
+        return ops.gated_outer_product(
+            query, key, value, log_decay, log_input_gate, done, state, implementation, chunk_size
         )
 
-    return run
+    return counted_with_gradients(run)
+
+
+def counted_with_gradients(run):
+    """Compile a function of ``(arguments, done, counted)``, of whose steps only some count."""
+
+    def counted_only(arguments, done, counted):
+        last, results = run(*arguments, done)
+        # Not a product with zero: what does not count may be NaN.
+        return last, jax.tree.map(
+            lambda leaf: jnp.where(counted.reshape(-1, *[1] * (leaf.ndim - 2)), leaf, 0), results
+        )
+
+    return with_gradients(counted_only, argnums=0)
+
+
+loop_with_gradients = counted_with_gradients(loop)
 
 
 @each_kind
 @each_way
 def test_values_and_gradients_are_those_of_a_loop(implementation, chunk_size, decays, gated):
-    arguments = draw(decays, gated)
-    done = jnp.asarray(draw_done(BATCH, TIME))
-    run = run_with(implementation, chunk_size, done)
-
-    gradients = jax.jit(jax.grad(lambda values: weighted_sum(run(*values))))
-    assert_close(run(*arguments), loop(*arguments, done))
-    assert_close(gradients(arguments), loop_gradients(arguments, done))
+    case = draw(decays, gated), draw_done(BATCH, TIME), np.ones(TIME, bool)
+    run = compiled_with_gradients(implementation, chunk_size)
+    assert_close(run(*case), loop_with_gradients(*case))
 
 
 @each_kind
 @each_way
 def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, chunk_size, decays, gated):
-    arguments = draw(decays, gated)
+    *steps, state = draw(decays, gated)
     start = 4
-    done = jnp.zeros((BATCH, TIME), bool).at[:, start].set(True)
-    run = run_with(implementation, chunk_size, done)
+    done = np.zeros((BATCH, TIME), bool)
+    done[:, start] = True
 
-    @jax.jit
-    def after(arguments):
-        def later(arguments):
-            last, results = run(*arguments)
-            results = jax.tree.map(lambda leaf: leaf[:, start:], results)
-            return weighted_sum((last, results)), results
+    def after(*arguments):
+        run = compiled_with_gradients(implementation, chunk_size)
+        values, (slopes, values_again) = run(arguments, done, np.arange(TIME) >= start)
+        to_steps = jax.tree.map(lambda leaf: np.asarray(leaf)[:, start:], slopes[:5])
+        return values, values_again, to_steps
 
-        (_, values), slopes = jax.value_and_grad(later, has_aux=True)(arguments)
-        return values, jax.tree.map(lambda leaf: leaf[:, start:], slopes[:5])
-
-    *steps, state = arguments
-    for poison in (jnp.nan, jnp.inf):
-        poisoned = jax.tree.map(lambda leaf: leaf.at[:, :start].set(poison), steps)  # noqa: B023
+    expected = after(*steps, state)
+    for poison in (np.nan, np.inf):
         poisoned_state = jax.tree.map(lambda leaf: leaf * poison, state)  # noqa: B023
-        assert_close(after((*poisoned, poisoned_state)), after(arguments))
+        assert_close(after(*poisoned(steps, start, poison), poisoned_state), expected)
 
 
 @each_way
@@ -140,9 +143,12 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, chunk_siz
 def test_a_nan_is_not_hidden_from_its_own_episode(implementation, chunk_size, entered):
     *steps, state = draw(True, True)
     start, end = 3, 8
-    done = jnp.zeros((BATCH, TIME), bool).at[:, end].set(True)
-    steps[entered] = steps[entered].at[1, start].set(jnp.nan)
-    _, (outputs, _) = run_with(implementation, chunk_size, done)(*steps, state)
+    done = np.zeros((BATCH, TIME), bool)
+    done[:, end] = True
+    steps[entered][1, start] = np.nan
+    run = compiled_with_gradients(implementation, chunk_size)
+    (_, (outputs, _)), _ = run((*steps, state), done, np.ones(TIME, bool))
+    outputs = np.asarray(outputs)
     # A query is read once; what is written stays until the episode ends.
     until = start + 1 if entered == 0 else end
     assert np.isnan(outputs[1, start:until]).all()
@@ -153,15 +159,15 @@ def test_a_nan_is_not_hidden_from_its_own_episode(implementation, chunk_size, en
 @each_way
 def test_weak_decays_are_exact_after_a_strong_one(implementation, chunk_size):
     query, key, value, log_decay, _, state = (
-        None if part is None else part.astype(jnp.float32) for part in draw(True, False)
+        None if part is None else part.astype(np.float32) for part in draw(True, False)
     )
-    done = jnp.zeros((BATCH, TIME), bool)
-    log_decay = (1e-3 * log_decay).at[:, 2].set(-3e4)
-    _, outputs = run_with(implementation, chunk_size, done)(
-        query, key, value, log_decay, None, state
-    )
-    wide = [part.astype(jnp.float64) for part in (query, key, value, log_decay)]
-    _, expected = loop(*wide, None, state.astype(jnp.float64), done)
+    done = np.zeros((BATCH, TIME), bool)
+    log_decay *= 1e-3
+    log_decay[:, 2] = -3e4
+    run = compiled(implementation, chunk_size)
+    _, outputs = run(query, key, value, log_decay, None, done, state)
+    wide = (part.astype(np.float64) for part in (query, key, value, log_decay))
+    _, expected = loop(*wide, None, state.astype(np.float64), done)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * scale)
 
@@ -170,28 +176,27 @@ def test_weak_decays_are_exact_after_a_strong_one(implementation, chunk_size):
 @pytest.mark.parametrize("begun", [False, True], ids=["fresh", "from_a_state"])
 def test_mlstm_keeps_its_digits_under_large_gates(implementation, chunk_size, begun):
     case = load("mlstm")
-    q, k, v, i, f = (
-        jnp.asarray(case[f"core_{name}"].swapaxes(1, 2)) for name in ("q", "k", "v", "i", "f")
-    )
+    q, k, v, i, f = (case[f"core_{name}"].swapaxes(1, 2) for name in ("q", "k", "v", "i", "f"))
     k = k / k.shape[-1] ** 0.5
-    v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
-    state = jnp.zeros((*v.shape[:1], v.shape[2], k.shape[-1], v.shape[-1]))
+    v = np.concatenate([v, np.ones_like(v[..., :1])], axis=-1)
+    state = np.zeros((*v.shape[:1], v.shape[2], k.shape[-1], v.shape[-1]))
     # The oracle's stabiliser begins at minus infinity here, which shows through the 1e-6.
-    m = jnp.full(state.shape[:2], -1e30)
+    m = np.full(state.shape[:2], -1e30)
     if begun:
-        state = jnp.asarray(np.concatenate([case["core_C0"], case["core_n0"][..., None]], -1))
-        m = jnp.asarray(case["core_m0"])
-    done = jnp.zeros(v.shape[:2], bool)
-    run = run_with(implementation, chunk_size, done)
-    (state, m), (read, ms) = run(q, k, v, jax.nn.log_sigmoid(f), i, (state, m))
-    normaliser = jnp.maximum(jnp.abs(read[..., -1:]), jnp.exp(-ms)[..., None]) + 1e-6
+        state = np.concatenate([case["core_C0"], case["core_n0"][..., None]], -1)
+        m = case["core_m0"]
+    done = np.zeros(v.shape[:2], bool)
+    run = compiled(implementation, chunk_size)
+    log_decay = -np.logaddexp(0, -f)
+    (state, m), (read, ms) = jax.device_get(run(q, k, v, log_decay, i, done, (state, m)))
+    normaliser = np.maximum(np.abs(read[..., -1:]), np.exp(-ms)[..., None]) + 1e-6
     h = case["core_h_init" if begun else "core_h_fresh"].swapaxes(1, 2)
     scale = np.abs(h).max()
     np.testing.assert_allclose(read[..., :-1] / normaliser, h, rtol=0, atol=1e-9 * scale)
     if begun:
         end = np.concatenate([case["core_C_T"], case["core_n_T"][..., None]], axis=-1)
         # The stabiliser is not unique: states are compared in the oracle's units.
-        ratio = np.exp(np.asarray(m) - case["core_m_T"])[..., None, None]
+        ratio = np.exp(m - case["core_m_T"])[..., None, None]
         np.testing.assert_allclose(state * ratio, end, rtol=1e-9, atol=1e-9 * np.abs(end).max())
 
 
