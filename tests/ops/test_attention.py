@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from memorax import ops
 from memorax.ops import Positions
-from tests.ops.loops import assert_close, draw_done, weighted_sum
+from tests.ops.loops import assert_close, draw_done, weighted_sum, with_gradients
 
 BATCH, HEADS, KEY_HEADS, HEAD_DIM, CONTEXT, MEMORY, TIME = 2, 4, 2, 6, 4, 3, 11
 
@@ -24,48 +24,57 @@ def draw(time=TIME):
     keys = (BATCH, KEY_HEADS, CONTEXT - 1 + time, HEAD_DIM)
     old = (BATCH, KEY_HEADS, MEMORY - 1 + time, HEAD_DIM)
     shapes = (BATCH, HEADS, time, HEAD_DIM), keys, keys, old, old
-    query, key, value, *memory = (jnp.asarray(numbers.standard_normal(shape)) for shape in shapes)
+    query, key, value, *memory = (numbers.standard_normal(shape) for shape in shapes)
     return query, key, value, tuple(memory)
 
 
+episode_age = jax.jit(ops.episode_age, static_argnums=2)
+
+
 def draw_age(time=TIME, limit=CONTEXT + MEMORY - 1):
-    return ops.episode_age(jnp.asarray(draw_done(BATCH, time)), jnp.array([2, 30]), limit)
+    return episode_age(draw_done(BATCH, time), np.array([2, 30]), limit)
 
 
 def loop(query, key, value, age, context_length, positions, memory=None):
-    """Attend to one distance after another."""
+    """Collect what each query sees, one distance after another, and attend to it."""
     time = query.shape[2]
     window = context_length + (0 if memory is None else memory[0].shape[2] + 1 - time)
-    pairs = len(positions.frequencies)
+    distances = np.arange(window)
     group = query.shape[1] // key.shape[1]
+
+    def collected(array, old):
+        """Return ``(batch, heads, time, window, head_dim)``."""
+        seen = [
+            array[:, :, context_length - 1 - n :]
+            if n < context_length
+            else old[:, :, window - 1 - n :]
+            for n in distances
+        ]
+        return jnp.repeat(jnp.stack([part[:, :, :time] for part in seen], axis=3), group, axis=1)
+
+    k, v = map(collected, (key, value), (None, None) if memory is None else memory)
+    pairs = len(positions.frequencies)
+    if pairs:
+        if positions.interleaved:
+            first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+        else:
+            first, second = slice(0, pairs), slice(pairs, 2 * pairs)
+        x, y = k[..., first], k[..., second]
+        angles = -distances[:, None] * np.asarray(positions.frequencies)
+        k = k.at[..., first].set(np.cos(angles) * x - np.sin(angles) * y)
+        k = k.at[..., second].set(np.sin(angles) * x + np.cos(angles) * y)
     content = query
     if positions.content_bias is not None:
         content = query + positions.content_bias[:, None]
-    scores, values = [], []
-    for n in range(window):
-        if n < context_length:
-            k, v = (array[:, :, context_length - 1 - n :][:, :, :time] for array in (key, value))
-        else:
-            k, v = (array[:, :, window - 1 - n :][:, :, :time] for array in memory)
-        k, v = jnp.repeat(k, group, axis=1), jnp.repeat(v, group, axis=1)
-        if pairs:
-            if positions.interleaved:
-                first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-            else:
-                first, second = slice(0, pairs), slice(pairs, 2 * pairs)
-            x, y, angles = k[..., first], k[..., second], -n * np.asarray(positions.frequencies)
-            k = k.at[..., first].set(np.cos(angles) * x - np.sin(angles) * y)
-            k = k.at[..., second].set(np.sin(angles) * x + np.cos(angles) * y)
-        score = (content * k).sum(-1)
-        if positions.relative_key is not None:
-            score += (query * positions.relative_key[n][:, None]).sum(-1)
-        score /= np.sqrt(query.shape[-1])
-        if positions.bias is not None:
-            score += positions.bias[:, n, None]
-        scores.append(jnp.where((n <= age)[:, None], score, -jnp.inf))
-        values.append(v)
-    weights = jax.nn.softmax(jnp.stack(scores, axis=-1))
-    return jnp.einsum("bhtn,nbhtd->bhtd", weights, jnp.stack(values)), weights
+    scores = jnp.einsum("bhtd,bhtnd->bhtn", content, k)
+    if positions.relative_key is not None:
+        scores += jnp.einsum("bhtd,nhd->bhtn", query, positions.relative_key)
+    scores /= np.sqrt(query.shape[-1])
+    if positions.bias is not None:
+        scores += positions.bias[:, None]
+    visible = distances <= age[:, None, :, None]
+    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf))
+    return jnp.einsum("bhtn,bhtnd->bhtd", weights, v), weights
 
 
 def draw_positions(window):
@@ -84,6 +93,13 @@ def draw_positions(window):
     }
 
 
+def attend_in_a_loop(query, key, value, positions, memory, age):
+    return loop(query, key, value, age, CONTEXT, positions, memory)[0]
+
+
+loop_with_gradients = with_gradients(attend_in_a_loop, range(5))
+
+
 @pytest.mark.parametrize("with_memory", [False, True])
 @pytest.mark.parametrize(
     ("name", "block_size"),
@@ -92,42 +108,33 @@ def draw_positions(window):
 def test_values_and_gradients_are_those_of_a_loop(name, block_size, with_memory):
     query, key, value, memory = draw()
     positions = draw_positions(CONTEXT + with_memory * MEMORY)[name]
-    age, memory = draw_age(), memory if with_memory else None
+    arguments = query, key, value, positions, memory if with_memory else None
 
-    def run(query, key, value, positions, memory):
+    def run(query, key, value, positions, memory, age):
         return ops.sliding_window_attention(
             query, key, value, age, CONTEXT, positions, memory, block_size=block_size
         )
 
-    def expected(query, key, value, positions, memory):
-        return loop(query, key, value, age, CONTEXT, positions, memory)[0]
-
-    def value_and_gradients(run):
-        def total(arguments):
-            outputs = run(*arguments)
-            return weighted_sum(outputs), outputs
-
-        return jax.jit(jax.grad(total, has_aux=True))((query, key, value, positions, memory))
-
-    (slopes, outputs), (loop_slopes, loop_outputs) = map(value_and_gradients, (run, expected))
-    assert_close(outputs, loop_outputs)
-    assert_close(jax.tree.leaves(slopes), jax.tree.leaves(loop_slopes))
+    actual = with_gradients(run, range(5))(*arguments, draw_age())
+    expected = loop_with_gradients(*arguments, draw_age())
+    assert_close(jax.tree.leaves(actual), jax.tree.leaves(expected))
 
 
 @pytest.mark.parametrize("name", ["rotary", "all"])
 def test_a_single_query_sees_what_it_does_in_a_long_call(name):
     query, key, value, memory = draw()
-    positions, age = draw_positions(CONTEXT + MEMORY)[name], draw_age()
-    attend = partial(
-        ops.sliding_window_attention, context_length=CONTEXT, positions=positions, block_size=4
+    positions, age = draw_positions(CONTEXT + MEMORY)[name], np.asarray(draw_age())
+    attend = jax.jit(
+        partial(
+            ops.sliding_window_attention, context_length=CONTEXT, positions=positions, block_size=4
+        )
     )
-    outputs = attend(query, key, value, age, memory=memory)
-    step = jax.jit(attend)
+    outputs = np.asarray(attend(query, key, value, age, memory=memory))
     for t in range(TIME):
         seen = [array[:, :, t : t + CONTEXT] for array in (key, value)]
         old = tuple(array[:, :, t : t + MEMORY] for array in memory)
         now = slice(t, t + 1)
-        output = step(query[:, :, now], *seen, age[:, now], memory=old)
+        output = attend(query[:, :, now], *seen, age[:, now], memory=old)
         assert_close(output, outputs[:, :, now])
 
 
@@ -135,7 +142,6 @@ def test_a_single_query_sees_what_it_does_in_a_long_call(name):
 def test_the_fused_kernel_is_given_the_same_attention(name):
     arguments, age = draw(), draw_age()
     positions = draw_positions(CONTEXT + MEMORY)[name]
-    query, key, value, memory = jax.tree.map(lambda array: array.astype(np.float32), arguments)
 
     @jax.jit
     def run(query, key, value, memory):
@@ -143,11 +149,9 @@ def test_the_fused_kernel_is_given_the_same_attention(name):
             query, key, value, age, CONTEXT, positions, memory, "fused", block_size=4
         )
 
-    @jax.jit
-    def in_a_loop(query, key, value, memory):
-        return loop(query, key, value, age, CONTEXT, positions, memory)[0]
-
-    outputs, expected = run(query, key, value, memory), in_a_loop(*arguments)
+    outputs = run(*jax.tree.map(lambda array: array.astype(np.float32), arguments))
+    query, key, value, memory = arguments
+    expected = jax.jit(attend_in_a_loop)(query, key, value, positions, memory, age)
     assert outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
@@ -155,43 +159,56 @@ def test_the_fused_kernel_is_given_the_same_attention(name):
 @pytest.mark.parametrize("time", [1, TIME])
 def test_weights_are_those_of_a_loop(time):
     query, key, value, memory = draw(time)
-    positions, age = draw_positions(CONTEXT + MEMORY)["all"], draw_age()[:, -time:]
-    weights = ops.sliding_window_attention_weights(query, key, age, CONTEXT, positions, memory[0])
-    _, expected = loop(query, key, value, age, CONTEXT, positions, memory)
+    positions, age = draw_positions(CONTEXT + MEMORY)["all"], np.asarray(draw_age())[:, -time:]
+
+    @jax.jit
+    def run(query, key, value, memory, age):
+        weights = ops.sliding_window_attention_weights(
+            query, key, age, CONTEXT, positions, memory[0]
+        )
+        return weights, loop(query, key, value, age, CONTEXT, positions, memory)[1]
+
+    weights, expected = run(query, key, value, memory, age)
     assert weights.shape == (BATCH, HEADS, time, CONTEXT + MEMORY)
     assert_close(weights, expected)
+
+
+@cache
+def later_with_gradients(block_size, start):
+    """Compile outputs and the gradients of those from a step on, once for all that is poisoned."""
+
+    def later(arguments, age):
+        query, key, value, memory = arguments
+        outputs = ops.sliding_window_attention(
+            query, key, value, age, CONTEXT, memory=memory, block_size=block_size
+        )
+        return weighted_sum(outputs[:, :, start:]), outputs
+
+    return jax.jit(jax.grad(later, has_aux=True))
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, 1e200])
 @pytest.mark.parametrize("block_size", [3, 64])
 def test_what_an_episode_before_held_leaves_no_trace(poison, block_size):
     start = 5
-    arguments = draw()
-    done = jnp.zeros((BATCH, TIME), bool).at[:, start].set(True)
-    age = ops.episode_age(done, jnp.array([2, 30]), CONTEXT + MEMORY - 1)
-
-    @jax.jit
-    def after(arguments):
-        def later(arguments):
-            query, key, value, memory = arguments
-            outputs = ops.sliding_window_attention(
-                query, key, value, age, CONTEXT, memory=memory, block_size=block_size
-            )
-            return weighted_sum(outputs[:, :, start:]), outputs
-
-        slopes, outputs = jax.grad(later, has_aux=True)(arguments)
-        return outputs, slopes
+    done = np.zeros((BATCH, TIME), bool)
+    done[:, start] = True
+    age = episode_age(done, np.array([2, 30]), CONTEXT + MEMORY - 1)
 
     def poisoned(array, leading):
-        return array.at[:, :, : leading + start].set(poison)
+        array = array.copy()
+        array[:, :, : leading + start] = poison
+        return array
 
-    query, key, value, memory = arguments
+    query, key, value, memory = draw()
     bad = (
         poisoned(query, 0),
         *(poisoned(array, CONTEXT - 1) for array in (key, value)),
         tuple(poisoned(array, CONTEXT + MEMORY - 1) for array in memory),
     )
-    (outputs, slopes), (bad_outputs, bad_slopes) = after(arguments), after(bad)
+    run = later_with_gradients(block_size, start)
+    slopes, outputs = jax.device_get(run((query, key, value, memory), age))
+    bad_slopes, bad_outputs = jax.device_get(run(bad, age))
     assert_close(bad_outputs[:, :, start:], outputs[:, :, start:])
     assert_close(bad_slopes, slopes)
     # Where it belongs, it shows.
@@ -201,12 +218,11 @@ def test_what_an_episode_before_held_leaves_no_trace(poison, block_size):
 @pytest.mark.parametrize("time", [1, TIME])
 def test_a_query_that_sees_a_nan_gets_nan(time):
     query, key, value, _ = draw(time)
-    age = jnp.broadcast_to(jnp.arange(time) + CONTEXT - 1, (BATCH, time))
-    age = jnp.minimum(age, CONTEXT - 1)
-    outputs = ops.sliding_window_attention(
-        query, key, value.at[0, 0, 0, 0].set(jnp.nan), age, CONTEXT, block_size=4
-    )
-    bad = np.isnan(outputs).any((1, 3))
+    age = np.broadcast_to(np.minimum(np.arange(time) + CONTEXT - 1, CONTEXT - 1), (BATCH, time))
+    value[0, 0, 0, 0] = np.nan
+
+    attend = jax.jit(partial(ops.sliding_window_attention, context_length=CONTEXT, block_size=4))
+    bad = np.isnan(attend(query, key, value, age)).any((1, 3))
     expected = np.zeros((BATCH, time), bool)
     expected[0, 0] = True
     np.testing.assert_array_equal(bad, expected)
