@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memorax import ops
-from tests.ops.loops import assert_close, draw_done, weighted_sum
+from tests.ops.loops import assert_close, draw_done, poisoned, weighted_sum, with_gradients
 
 BATCH, TIME = 3, 13
 
@@ -23,45 +23,36 @@ def multiply(earlier, later):
 def draw():
     numbers = np.random.default_rng(0)
     elements = {
-        "product": jnp.asarray(numbers.standard_normal((BATCH, TIME, 2, 2))),
-        "n": jnp.ones((BATCH, TIME)),
+        "product": numbers.standard_normal((BATCH, TIME, 2, 2)),
+        "n": np.ones((BATCH, TIME)),
     }
-    initial = {"product": jnp.asarray(numbers.standard_normal((BATCH, 2, 2))), "n": jnp.ones(BATCH)}
+    initial = {"product": numbers.standard_normal((BATCH, 2, 2)), "n": np.ones(BATCH)}
     return elements, initial
 
 
 def loop(elements, done, state):
-    states = []
-    for t in range(TIME):
-        element = jax.tree.map(lambda leaf: leaf[:, t], elements)  # noqa: B023
-        combined = multiply(state, element)
+    def step(state, at_time):
+        element, done = at_time
         state = jax.tree.map(
-            lambda one, other: jnp.where(
-                done[:, t].reshape(-1, *[1] * (one.ndim - 1)),  # noqa: B023
-                one,
-                other,
-            ),
+            lambda one, other: jnp.where(done.reshape(-1, *[1] * (one.ndim - 1)), one, other),
             element,
-            combined,
+            multiply(state, element),
         )
-        states.append(state)
-    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *states)
+        return state, state
+
+    time_major = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (elements, done))
+    state, states = jax.lax.scan(step, state, time_major)
+    return state, jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), states)
 
 
 def test_values_and_gradients_are_those_of_a_loop():
     elements, initial = draw()
-    done = jnp.asarray(draw_done(BATCH, TIME))
+    case = elements, draw_done(BATCH, TIME), initial
 
-    def run(elements, initial):
+    def run(elements, done, initial):
         return ops.associative_scan(multiply, elements, done, initial)
 
-    def gradients(run):
-        gradient = jax.grad(lambda *values: weighted_sum(run(*values)), argnums=(0, 1))
-        return jax.jit(gradient)(elements, initial)
-
-    assert_close(run(elements, initial), loop(elements, done, initial))
-    expected = gradients(lambda elements, initial: loop(elements, done, initial))
-    assert_close(gradients(run), expected)
+    assert_close(with_gradients(run, (0, 2))(*case), with_gradients(loop, (0, 2))(*case))
 
 
 def test_a_nan_before_a_reset_leaves_no_trace_after_it():
@@ -69,6 +60,7 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it():
     start = 4
     done = jnp.zeros((BATCH, TIME), bool).at[:, start].set(True)
 
+    @jax.jit
     def after(elements, initial):
         def later(elements):
             _, states = ops.associative_scan(multiply, elements, done, initial)
@@ -78,9 +70,8 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it():
         (_, states), slopes = jax.value_and_grad(later, has_aux=True)(elements)
         return states, jax.tree.map(lambda leaf: leaf[:, start:], slopes)
 
-    poisoned = jax.tree.map(lambda leaf: leaf.at[:, :start].set(jnp.nan), elements)
-    poisoned_initial = jax.tree.map(lambda leaf: leaf * jnp.nan, initial)
-    assert_close(after(poisoned, poisoned_initial), after(elements, initial))
+    poisoned_initial = jax.tree.map(lambda leaf: leaf * np.nan, initial)
+    assert_close(after(poisoned(elements, start), poisoned_initial), after(elements, initial))
 
 
 @pytest.mark.parametrize(

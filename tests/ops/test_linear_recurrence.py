@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memorax import ops
-from tests.ops.loops import assert_close, draw_done, weighted_sum
+from tests.ops.loops import assert_close, draw_done, poisoned, weighted_sum, with_gradients
 
 BATCH, TIME, STATE = 3, 13, (4, 2)
 IMPLEMENTATIONS = ("auto", "sequential", "associative", "chunked")
@@ -39,7 +39,6 @@ def draw(is_complex, per_step, input_state=STATE):
     return decay, normal(BATCH, TIME, *input_state), normal(BATCH, *STATE)
 
 
-@jax.jit
 def loop(decay, inputs, done, state):
     per_step = decay.ndim > state.ndim
 
@@ -54,12 +53,7 @@ def loop(decay, inputs, done, state):
     return state, jnp.swapaxes(states, 0, 1)
 
 
-@partial(jax.jit, static_argnames="run")
-def gradients(run, arguments, done):
-    def loss(decay, inputs, state):
-        return weighted_sum(run(decay, inputs, done, state))
-
-    return jax.grad(loss, argnums=(0, 1, 2))(*arguments)
+loop_with_gradients = with_gradients(loop, (0, 1, 3))
 
 
 @partial(jax.jit, static_argnames="run")
@@ -86,15 +80,13 @@ each_kind = pytest.mark.parametrize(
 def test_values_and_gradients_are_those_of_a_loop(
     implementation, is_complex, per_step, unroll, chunk_size
 ):
-    arguments = decay, inputs, state = jax.tree.map(jnp.asarray, draw(is_complex, per_step))
-    done = jnp.asarray(draw_done(BATCH, TIME))
+    decay, inputs, state = draw(is_complex, per_step)
+    values = decay, inputs, draw_done(BATCH, TIME), state
 
     def run(*values):
         return ops.linear_recurrence(*values, implementation, unroll, chunk_size)
 
-    values = decay, inputs, done, state
-    assert_close(jax.jit(run)(*values), loop(*values))
-    assert_close(gradients(run, arguments, done), gradients(loop, arguments, done))
+    assert_close(with_gradients(run, (0, 1, 3))(*values), loop_with_gradients(*values))
 
 
 @pytest.mark.exhaustive
@@ -113,15 +105,13 @@ def test_gradients_of_gradients_are_those_of_a_loop(implementation, is_complex, 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_real_inputs_enter_a_complex_state_and_are_shared_along_an_axis(implementation):
-    decay, inputs, state = jax.tree.map(jnp.asarray, draw(True, False, (4, 1)))
-    inputs, done = inputs.real, jnp.asarray(draw_done(BATCH, TIME))
-    arguments = decay, inputs, state
+    decay, inputs, state = draw(True, False, (4, 1))
+    values = decay, inputs.real, draw_done(BATCH, TIME), state
 
     def run(*values):
         return ops.linear_recurrence(*values, implementation, chunk_size=4)
 
-    assert_close(run(decay, inputs, done, state), loop(decay, inputs, done, state))
-    assert_close(gradients(run, arguments, done), gradients(loop, arguments, done))
+    assert_close(with_gradients(run, (0, 1, 3))(*values), loop_with_gradients(*values))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -142,8 +132,7 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, per_step)
         (_, values), slopes = jax.value_and_grad(later, argnums=(0, 1), has_aux=True)(decay, inputs)
         return values, slopes[1][:, start:]
 
-    poisoned = inputs.at[:, :start].set(jnp.nan), state * jnp.inf
-    assert_close(run(*poisoned), run(inputs, state))
+    assert_close(run(poisoned(inputs, start), state * np.inf), run(inputs, state))
 
 
 @pytest.mark.parametrize(
