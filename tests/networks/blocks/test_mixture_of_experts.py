@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,15 +31,17 @@ def values_and_gradients(model, params, inputs=INPUTS):
 def test_gates_of_the_chosen_experts_weigh_their_outputs():
     model = mixture(4, 2)
     params = draw_params(model, INPUTS)
-    _, outputs = model.apply(params, INPUTS)
+    _, outputs = jax.jit(model.apply)(params, INPUTS)
     kernel = np.asarray(params["params"]["router"]["router"]["kernel"], np.float64)
+    outputs, observed = np.asarray(outputs), np.asarray(INPUTS)
+    read = jax.jit(EXPERT.apply)
     told = [
-        np.asarray(EXPERT.apply({"params": params["params"][f"expert_{expert}"]}, INPUTS))
+        np.asarray(read({"params": params["params"][f"expert_{expert}"]}, INPUTS))
         for expert in range(4)
     ]
     for row in range(BATCH):
         for step in range(TIME):
-            probabilities = np.exp(np.asarray(INPUTS[row, step]) @ kernel)
+            probabilities = np.exp(observed[row, step] @ kernel)
             chosen = np.argsort(-probabilities)[:2]
             expected = sum(probabilities[expert] * told[expert][row, step] for expert in chosen)
             expected /= probabilities[chosen].sum()
@@ -129,14 +133,14 @@ def test_experts_that_sow_or_draw_are_not_dispatched():
 def test_memories_read_every_step_whomever_the_router_chooses():
     model = mixture(2, 1, expert=MEMORY)
     params = draw_params(model, INPUTS)
-    carry, outputs = model.apply(params, INPUTS, DONE)
+    carry, outputs = jax.jit(model.apply)(params, INPUTS, DONE)
+    read = jax.jit(MEMORY.apply)
     alone = [
-        MEMORY.apply({"params": params["params"][f"expert_{number}"]}, INPUTS, DONE)
-        for number in range(2)
+        read({"params": params["params"][f"expert_{number}"]}, INPUTS, DONE) for number in range(2)
     ]
     np.testing.assert_array_equal(carry, [final for final, _ in alone])
-    logits = INPUTS @ params["params"]["router"]["router"]["kernel"]
-    chosen = np.asarray(logits.argmax(-1))
+    logits = np.asarray(INPUTS) @ np.asarray(params["params"]["router"]["router"]["kernel"])
+    chosen = logits.argmax(-1)
     assert 0 < chosen.mean() < 1
     expected = np.where(chosen[..., None] == 0, alone[0][1], alone[1][1])
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
@@ -145,7 +149,7 @@ def test_memories_read_every_step_whomever_the_router_chooses():
 def test_load_is_sown_with_the_losses():
     model = mixture(4, 2)
     params = draw_params(model, INPUTS)
-    _, sown = model.apply(params, INPUTS, mutable=["losses", "intermediates"])
+    _, sown = jax.jit(partial(model.apply, mutable=["losses", "intermediates"]))(params, INPUTS)
     (load,) = sown["intermediates"]["router"]["expert_load"]
     np.testing.assert_allclose(load.sum(), 2, rtol=1e-6)
     assert set(sown["losses"]["router"]) == {"load_balancing", "router_z"}
@@ -156,12 +160,13 @@ def test_load_balancing_is_least_when_all_experts_are_used_alike():
     router = TopKRouter(2, k=1, load_balancing_coefficient=1)
     inputs = jnp.stack([jnp.eye(2), jnp.eye(2)])
 
+    @jax.jit
     def loss(kernel):
-        params = {"params": {"router": {"kernel": jnp.asarray(kernel)}}}
+        params = {"params": {"router": {"kernel": kernel}}}
         return router.apply(params, inputs, mutable=["losses"])[1]["losses"]["load_balancing"][0]
 
-    np.testing.assert_allclose(loss([[5.0, -5.0], [-5.0, 5.0]]), 1, rtol=1e-4)
-    np.testing.assert_allclose(loss([[5.0, -5.0], [5.0, -5.0]]), 2, rtol=1e-3)
+    np.testing.assert_allclose(loss(jnp.array([[5.0, -5.0], [-5.0, 5.0]])), 1, rtol=1e-4)
+    np.testing.assert_allclose(loss(jnp.array([[5.0, -5.0], [5.0, -5.0]])), 2, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -59,10 +61,12 @@ def test_memory_is_seen_and_learnt_from_but_not_learnt_through():
 
 
 def test_no_gradient_comes_from_behind_the_context():
-    def last(inputs):
+    @jax.jit
+    @jax.grad
+    def slope(inputs):
         return MODEL.apply(PARAMS, inputs)[1][:, -1].sum()
 
-    reached = np.abs(jax.grad(last)(INPUTS)[0]).sum(-1) > 0
+    reached = np.abs(slope(INPUTS)[0]).sum(-1) > 0
     assert reached.tolist() == [False] * (TIME - CONTEXT) + [True] * CONTEXT
 
 
@@ -70,13 +74,14 @@ def test_values_are_those_of_a_context_as_long_as_context_and_memory():
     longer = attention(CONTEXT + MEMORY)
     params = {"params": PARAMS["params"]["sequence_model"]}
     done = jnp.zeros((1, TIME), bool).at[0, 7].set(True)
-    _, expected = longer.apply(params, INPUTS, done)
-    _, outputs = MODEL.apply(PARAMS, INPUTS, done)
+    _, expected = jax.jit(longer.apply)(params, INPUTS, done)
+    _, outputs = jax.jit(MODEL.apply)(PARAMS, INPUTS, done)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_memory_holds_inputs_whose_keys_are_formed_with_present_parameters():
-    carry, _ = MODEL.apply(PARAMS, INPUTS)
+    read = jax.jit(MODEL.apply)
+    carry, _ = read(PARAMS, INPUTS)
     hidden = carry[1]
     np.testing.assert_array_equal(hidden, INPUTS[:, -CONTEXT - MEMORY :])
     changed = jax.tree.map(jnp.copy, PARAMS)
@@ -84,12 +89,12 @@ def test_the_memory_holds_inputs_whose_keys_are_formed_with_present_parameters()
     # Nothing is left but the values kept of the context, which are zeroed here.
     keys, values, length = carry[0]
     emptied = ((keys, 0 * values, length), *carry[1:])
-    _, outputs = MODEL.apply(changed, INPUTS[:, :1], initial_carry=emptied)
+    _, outputs = read(changed, INPUTS[:, :1], initial_carry=emptied)
     np.testing.assert_allclose(outputs, 0, atol=1e-7)
 
 
 def test_weights_cover_context_and_memory():
-    _, sown = MODEL.apply(PARAMS, INPUTS, mutable=["intermediates"])
+    _, sown = jax.jit(partial(MODEL.apply, mutable=["intermediates"]))(PARAMS, INPUTS)
     (weights,) = sown["intermediates"]["sequence_model"]["attention_weights"]
     assert weights.shape == (1, HEADS, TIME, CONTEXT + MEMORY)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
@@ -119,7 +124,7 @@ def test_the_guides_block_runs():
         memory_length=64, features=features,
     )  # fmt: skip
     inputs = jnp.ones((2, 3, features))
-    carry, outputs = model.apply(draw_params(model, inputs), inputs)
+    carry, outputs = jax.jit(model.apply)(draw_params(model, inputs), inputs)
     assert outputs.shape == (2, 3, features)
     assert carry[1].shape == (2, 192, features)
 

@@ -67,7 +67,7 @@ def test_repeated_instances_are_independent_layers_all_the_way_down(block):
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_layers_begin_unlike_one_another(scan_layers, remat):
     model = Stack((nn.Dense(FEATURES),) * 2, remat=remat, scan_layers=scan_layers)
-    kernels = jax.tree.leaves(model.init(jax.random.key(0), INPUTS)["params"])
+    kernels = jax.tree.leaves(jax.jit(model.init)(jax.random.key(0), INPUTS)["params"])
     kernels = [kernel for kernel in kernels if kernel.shape[-2:] == (FEATURES, FEATURES)]
     one, other = kernels[0] if scan_layers else kernels
     assert np.abs(one - other).min() > 0
@@ -75,11 +75,10 @@ def test_layers_begin_unlike_one_another(scan_layers, remat):
 
 def by_hand(params, inputs, places, carries):
     """Read with each place's own parameters, one after the other."""
-    final = []
+    final, blocks = [], [jax.jit(Stack((block,)).apply) for block in LAYER]
     for number, carry in zip(places, carries, strict=True):
-        block = LAYER[number % 2]
         place = {"params": {"layers_0": params["params"][f"layers_{number}"]}}
-        (carry_after,), inputs = Stack((block,)).apply(place, inputs, DONE, (carry,))
+        (carry_after,), inputs = blocks[number % 2](place, inputs, DONE, (carry,))
         final.append(carry_after)
     return tuple(final), inputs
 
@@ -107,7 +106,7 @@ def assert_close(actual, expected):
 
 
 def test_blocks_run_one_after_the_other_each_with_its_own_carry():
-    carry, outputs = Stack(LAYER * 3).apply(PLAIN, INPUTS, DONE, CARRY)
+    carry, outputs = jax.jit(Stack(LAYER * 3).apply)(PLAIN, INPUTS, DONE, CARRY)
     assert_close((carry, outputs), by_hand(PLAIN, INPUTS, range(6), CARRY))
     assert [jax.tree.map(jnp.shape, part) for part in carry] == [(BATCH, FEATURES), ()] * 3
 
@@ -144,7 +143,7 @@ def test_shared_parameters_are_read_at_every_place_with_a_carry_of_its_own(scan_
     params = {"params": {f"layers_{place}": PLAIN["params"][f"layers_{place}"] for place in (0, 1)}}
     assert jax.tree.map(jnp.shape, shapes(model)) == jax.tree.map(jnp.shape, params)
     start = STACKED_CARRY if scan_layers else CARRY
-    carry, outputs = model.apply(params, INPUTS, DONE, start)
+    carry, outputs = jax.jit(model.apply)(params, INPUTS, DONE, start)
     expected_carry, expected = by_hand(params, INPUTS, [0, 1] * 3, CARRY)
     assert_close(outputs, expected)
     if scan_layers:
@@ -173,10 +172,13 @@ def test_a_program_of_scanned_layers_does_not_grow_with_depth():
 
 def test_what_layers_sow_is_kept_in_a_scan():
     experts = Residual(MoE((nn.Dense(FEATURES),) * 2, TopKRouter(2, k=1)))
+    params = draw_params(Stack((experts,)), INPUTS)
+
+    def sown_by(model):
+        return jax.jit(lambda params: model.apply(params, INPUTS, mutable=["losses"])[1])(params)
+
     sown = [
-        Stack((experts,) * 3, share_parameters=True, scan_layers=scan_layers).apply(
-            draw_params(Stack((experts,)), INPUTS), INPUTS, mutable=["losses"]
-        )[1]
+        sown_by(Stack((experts,) * 3, share_parameters=True, scan_layers=scan_layers))
         for scan_layers in (False, True)
     ]
     one, other = (sum(leaf.sum() for leaf in jax.tree.leaves(losses)) for losses in sown)

@@ -34,7 +34,7 @@ INPUTS = jnp.ones((2, 3, 5))
 
 
 def first_parameters(cell):
-    return Memoroid(cell=cell).init(jax.random.key(0), INPUTS)["params"]["cell"]
+    return jax.jit(Memoroid(cell=cell).init)(jax.random.key(0), INPUTS)["params"]["cell"]
 
 
 def assert_uniform(values, low, high):

@@ -52,13 +52,13 @@ def test_cell_turns_and_decays_a_complex_number(activation, same, dtype):
         inputs = INPUTS.astype(dtype)
         variables = draw(jax.eval_shape(model.init, jax.random.key(1), inputs))
         carry = draw(model.initialize_carry(jax.random.key(0), (3, 5)))
-        actual = model.apply(variables, inputs, DONE, carry)
+        actual = jax.jit(model.apply)(variables, inputs, DONE, carry)
         assert_golden(actual, oracle(variables["params"]["cell"], carry, same), dtype)
 
 
 def test_half_precision_remembers_in_float32():
     model = RNN(cell=RTUCell(RTUConfig(features=6, hidden_dim=7), dtype=jnp.bfloat16))
-    carry, _ = model.apply(model.init(jax.random.key(1), INPUTS), INPUTS)
+    (carry, _), _ = jax.jit(model.init_with_output)(jax.random.key(1), INPUTS)
     for leaf in carry:
         assert leaf.dtype == jnp.float32
         assert (leaf != leaf.astype(jnp.bfloat16).astype(jnp.float32)).any()
@@ -66,7 +66,8 @@ def test_half_precision_remembers_in_float32():
 
 def initial_eigenvalues(**fields):
     config = RTUConfig(features=6, hidden_dim=4096, **fields)
-    cell = RNN(cell=RTUCell(config)).init(jax.random.key(1), INPUTS)["params"]["cell"]
+    model = RNN(cell=RTUCell(config))
+    cell = jax.jit(model.init)(jax.random.key(1), INPUTS)["params"]["cell"]
     nu = np.exp(np.asarray(cell["nu_log"], np.float64))
     return np.exp(-nu), np.exp(np.asarray(cell["theta_log"], np.float64))
 
@@ -91,9 +92,15 @@ def test_initial_eigenvalues_fill_the_disk_by_default():
 def test_gradients_are_finite_for_extreme_rings(r_min, r_max):
     config = RTUConfig(features=6, hidden_dim=512, r_min=r_min, r_max=r_max)
     model = RNN(cell=RTUCell(config))
-    variables = model.init(jax.random.key(1), INPUTS)
-    gradients = jax.grad(lambda variables: model.apply(variables, INPUTS)[1].sum())(variables)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((variables, gradients)))
+
+    @jax.jit
+    @jax.grad
+    def slopes(variables):
+        return model.apply(variables, INPUTS)[1].sum()
+
+    variables = jax.jit(model.init)(jax.random.key(1), INPUTS)
+    gradients = slopes(variables)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((variables, gradients)))
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -22,9 +22,8 @@ def drawn_parameters(model):
 
 @each_config
 def test_input_memory_and_output_have_widths_of_their_own(config):
-    (carry, outputs), variables = RNN(cell=sLSTMCell(config)).init_with_output(
-        jax.random.key(1), INPUTS
-    )
+    model = RNN(cell=sLSTMCell(config))
+    (carry, outputs), variables = jax.eval_shape(model.init_with_output, jax.random.key(1), INPUTS)
     assert outputs.shape == (3, 11, 6)
     assert [leaf.shape for leaf in carry[:4]] == [(3, 8)] * 4
     assert [leaf.shape for leaf in carry[4:]] == [(3, 3, 8)] * bool(config.conv_dim)
@@ -36,7 +35,7 @@ def test_input_memory_and_output_have_widths_of_their_own(config):
 @each_config
 def test_half_precision_remembers_in_float32(config):
     model = RNN(cell=sLSTMCell(config, dtype=jnp.bfloat16))
-    carry, _ = model.apply(drawn_parameters(model), INPUTS)
+    carry, _ = jax.jit(model.apply)(drawn_parameters(model), INPUTS)
     for leaf in carry[:4]:
         assert leaf.dtype == jnp.float32
         assert (leaf != leaf.astype(jnp.bfloat16).astype(jnp.float32)).any()
@@ -45,8 +44,9 @@ def test_half_precision_remembers_in_float32(config):
 @each_config
 def test_normaliser_is_never_below_one(config):
     model = RNN(cell=sLSTMCell(config))
+    read = jax.jit(model.apply)
     for scale in (1e-3, 1.0, 1e3):
-        (_, n, *_), _ = model.apply(drawn_parameters(model), scale * INPUTS)
+        (_, n, *_), _ = read(drawn_parameters(model), scale * INPUTS)
         assert (n >= 1).all()
 
 
@@ -56,11 +56,11 @@ def test_gradients_are_those_of_finite_differences(config):
         model = RNN(cell=sLSTMCell(config, param_dtype=jnp.float64))
         inputs = INPUTS[:, :4].astype(jnp.float64)
         variables = drawn_parameters(model)
-        carry, _ = model.apply(variables, inputs)
+        carry, _ = jax.jit(model.apply)(variables, inputs)
 
         # Of the carry as well, whose stabiliser cancels in the outputs alone.
-        def read(*arguments):
-            variables, inputs, carry = jax.tree.map(jnp.asarray, arguments)
+        @jax.jit
+        def read(variables, inputs, carry):
             return model.apply(variables, inputs, initial_carry=carry)
 
         check_grads(read, (variables, inputs, carry), order=1, modes=["rev"])
@@ -68,7 +68,8 @@ def test_gradients_are_those_of_finite_differences(config):
 
 def test_initial_values():
     config = sLSTMConfig(features=6, hidden_dim=128, num_heads=2, conv_dim=4)
-    cell = RNN(cell=sLSTMCell(config)).init(jax.random.key(1), INPUTS)["params"]["cell"]
+    model = RNN(cell=sLSTMCell(config))
+    cell = jax.device_get(jax.jit(model.init)(jax.random.key(1), INPUTS))["params"]["cell"]
     head_dim = 64
     np.testing.assert_allclose(cell["input_kernel"].std(), (2 / (5 * head_dim)) ** 0.5, rtol=0.03)
     assert not cell["recurrent_kernel"].any()

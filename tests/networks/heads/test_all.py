@@ -63,7 +63,7 @@ def test_the_guides_heads_are_made_as_written():
 
 @each_head
 def test_kernels_are_orthogonal_by_default_with_the_gain_of_their_layer(head):
-    variables = head.init(jax.random.key(0), *inputs(head))
+    variables = jax.device_get(jax.jit(head.init)(jax.random.key(0), *inputs(head)))
     nearly_uniform = heads.Categorical | heads.Gaussian | heads.SquashedGaussian
     nearly_uniform |= heads.C51QNetwork | heads.HLGaussVNetwork
     for name, kernel in kernels(variables).items():
@@ -78,7 +78,7 @@ def test_initializers_are_the_users_to_choose(head):
     constant = nn.initializers.constant
     hidden = {"hidden_kernel_init": constant(0.4)} if hasattr(head, "hidden_kernel_init") else {}
     head = head.clone(kernel_init=constant(0.3), bias_init=constant(0.2), **hidden)
-    variables = head.init(jax.random.key(0), *inputs(head))
+    variables = jax.jit(head.init)(jax.random.key(0), *inputs(head))
     for name, kernel in kernels(variables).items():
         np.testing.assert_allclose(kernel, 0.4 if "hidden" in name else 0.3)
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
