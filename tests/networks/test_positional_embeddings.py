@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,10 +47,12 @@ def test_shaw_embedding_is_learnt_by_distance_and_shared_by_heads():
     params = draw_params(model, INPUTS)
     assert params["params"]["positional_embedding"]["embedding"].shape == (4, 4)
 
-    def total(params):
+    @jax.jit
+    @jax.grad
+    def slopes(params):
         return (model.apply(params, INPUTS[:, :3])[1] ** 2).sum()
 
-    slope = jax.grad(total)(params)["params"]["positional_embedding"]["embedding"]
+    slope = slopes(params)["params"]["positional_embedding"]["embedding"]
     # Three steps are nowhere three apart.
     assert (np.abs(slope).sum(1) > 0).tolist() == [True, True, True, False]
 
@@ -80,7 +84,7 @@ def test_an_embedding_of_ones_own_is_one_method():
     model = attention(Halving())
     params = draw_params(model, INPUTS)
     params["params"]["query"]["kernel"] *= 0
-    _, sown = model.apply(params, INPUTS, mutable=["intermediates"])
+    _, sown = jax.jit(partial(model.apply, mutable=["intermediates"]))(params, INPUTS)
     (weights,) = sown["intermediates"]["attention_weights"]
     np.testing.assert_allclose(weights[:, :, 3:, 1:] / weights[:, :, 3:, :-1], 1 / 4, rtol=1e-5)
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,12 +24,16 @@ CARRY = jax.random.normal(jax.random.key(2), (3, 6)), jnp.asarray(STEPS, jnp.int
 STARTS = (STEPS[:, None] + np.arange(9)) % TRIAL == 0
 
 
+read = jax.jit(MODEL.apply)
+
+
+@jax.jit
 def memory_alone(inputs, done, carry):
     return MEMORY.apply({"params": PARAMS["params"]["sequence_model"]}, inputs, done, carry)
 
 
 def test_memory_is_forgotten_between_trials_and_nowhere_else():
-    (carry, step), outputs = MODEL.apply(PARAMS, INPUTS, DONE, CARRY)
+    (carry, step), outputs = read(PARAMS, INPUTS, DONE, CARRY)
     expected_carry, expected = memory_alone(INPUTS, jnp.asarray(STARTS), CARRY[0])
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_array_equal(carry, expected_carry)
@@ -36,7 +42,7 @@ def test_memory_is_forgotten_between_trials_and_nowhere_else():
 
 
 def test_trials_are_counted_from_a_fresh_carry():
-    _, outputs = MODEL.apply(PARAMS, INPUTS)
+    _, outputs = read(PARAMS, INPUTS)
     starts = jnp.broadcast_to(jnp.arange(9) % TRIAL == 0, (3, 9))
     np.testing.assert_array_equal(outputs, memory_alone(INPUTS, starts, None)[1])
 
@@ -44,14 +50,15 @@ def test_trials_are_counted_from_a_fresh_carry():
 def test_the_first_trial_begins_from_the_carry_that_is_given():
     fresh = CARRY[0], jnp.zeros(3, jnp.int32)
 
-    def read(carry):
+    @jax.jit
+    @partial(jax.jacobian, has_aux=True)
+    def differentiate(carry):
         _, outputs = MODEL.apply(PARAMS, INPUTS, DONE, (carry, fresh[1]))
         return outputs[:, : TRIAL + 1].sum((0, 2)), outputs
 
-    outputs = read(CARRY[0])[1]
+    to_carry, outputs = differentiate(CARRY[0])
     starts = jnp.broadcast_to(np.arange(9) % TRIAL == 0, (3, 9)).at[:, 0].set(False)
     np.testing.assert_array_equal(outputs, memory_alone(INPUTS, starts, CARRY[0])[1])
-    to_carry = jax.jacobian(lambda carry: read(carry)[0])(CARRY[0])
     assert to_carry[:TRIAL].all()
     assert not to_carry[TRIAL].any()
 
@@ -61,16 +68,17 @@ def test_the_first_trial_begins_from_the_carry_that_is_given():
 def test_a_trial_begins_as_if_nothing_had_been(row, poison):
     start = int(np.flatnonzero(STARTS[row, 1:])[0]) + 1
 
-    def read(inputs, carry):
+    @jax.jit
+    @partial(jax.grad, argnums=(0, 1), has_aux=True)
+    def differentiate(inputs, carry):
         _, outputs = MODEL.apply(PARAMS, inputs, DONE, (carry, CARRY[1]))
         return outputs[row, start:].sum(), outputs[row, start:]
 
-    differentiate = jax.grad(read, argnums=(0, 1), has_aux=True)
     (to_inputs, to_carry), outputs = differentiate(INPUTS, CARRY[0])
     assert not to_inputs[row, :start].any()
     assert not to_carry[row].any()
     assert to_inputs[row, start:].all()
-    _, fresh = MODEL.apply(PARAMS, INPUTS[:, start:])
+    _, fresh = read(PARAMS, INPUTS[:, start:])
     np.testing.assert_allclose(outputs, fresh[row], rtol=1e-5)
 
     poisoned = INPUTS.at[row, :start].set(poison), CARRY[0].at[row].set(poison)
@@ -82,8 +90,13 @@ def test_a_trial_begins_as_if_nothing_had_been(row, poison):
 def test_episodes_within_a_trial_are_remembered():
     model = RL2Wrapper(MEMORY, steps_per_trial=9)
     done = jnp.ones((3, 9), bool)
-    gradient = jax.grad(lambda inputs: model.apply(PARAMS, inputs, done)[1][:, -1].sum())(INPUTS)
-    assert gradient[:, 0].all()
+
+    @jax.jit
+    @jax.grad
+    def slope(inputs):
+        return model.apply(PARAMS, inputs, done)[1][:, -1].sum()
+
+    assert slope(INPUTS)[:, 0].all()
 
 
 def test_the_registry_is_right_that_it_does_not_reset_with_an_episode():
@@ -95,7 +108,7 @@ def test_the_registry_is_right_that_it_does_not_reset_with_an_episode():
 def test_the_longest_trial_is_counted_exactly():
     model = RL2Wrapper(MEMORY, steps_per_trial=LONGEST_TRIAL)
     step = jnp.full(3, LONGEST_TRIAL - 2, jnp.int32)
-    (_, end), outputs = model.apply(PARAMS, INPUTS, initial_carry=(CARRY[0], step))
+    (_, end), outputs = jax.jit(model.apply)(PARAMS, INPUTS, initial_carry=(CARRY[0], step))
     starts = jnp.broadcast_to(jnp.arange(9) == 2, (3, 9))
     np.testing.assert_array_equal(outputs, memory_alone(INPUTS, starts, CARRY[0])[1])
     np.testing.assert_array_equal(end, [7, 7, 7])
@@ -103,7 +116,7 @@ def test_the_longest_trial_is_counted_exactly():
 
 def test_a_plain_module_is_a_memory_too():
     model = RL2Wrapper(nn.Dense(2), steps_per_trial=2)
-    ((_, step), outputs), params = model.init_with_output(jax.random.key(0), INPUTS)
+    ((_, step), outputs), params = jax.jit(model.init_with_output)(jax.random.key(0), INPUTS)
     expected = nn.Dense(2).apply({"params": params["params"]["sequence_model"]}, INPUTS)
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_array_equal(step, [1, 1, 1])

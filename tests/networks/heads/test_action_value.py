@@ -183,12 +183,12 @@ def test_a_continuous_action_is_valued_with_the_features():
     variables = head_params(head)
     names = ["value_hidden_0", "value_hidden_1", "value"]
     joined = np.concatenate([INPUTS, CANDIDATE], axis=-1)
-    output = head.apply(variables, INPUTS, CANDIDATE)
+    output = jax.jit(head.apply)(variables, INPUTS, CANDIDATE)
     assert output.shape == (BATCH, TIME)
     expected = layers(variables["params"], names, joined)[..., 0]
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
     # Which action is better depends on the state, as no linear map could have it.
-    slope = jax.grad(lambda action: head.apply(variables, INPUTS, action).sum())(CANDIDATE)
+    slope = jax.jit(jax.grad(lambda action: head.apply(variables, INPUTS, action).sum()))(CANDIDATE)
     assert np.std(slope, axis=(0, 1)).min() > 0.01
 
 
@@ -200,13 +200,16 @@ def head_params(head):
 def test_critics_are_independent_and_learn_from_the_same_target(num_critics):
     head = heads.TwinContinuousQNetwork(num_critics=num_critics, hidden_dims=(7,))
     variables = head_params(head)
-    output = head.apply(variables, INPUTS, CANDIDATE)
+    output = jax.jit(head.apply)(variables, INPUTS, CANDIDATE)
     assert output.shape == (BATCH, TIME, num_critics)
     alone = heads.ContinuousQNetwork(hidden_dims=(7,))
     for index in range(num_critics):
         params = {"params": variables["params"][f"critic_{index}"]}
         np.testing.assert_allclose(
-            output[..., index], alone.apply(params, INPUTS, CANDIDATE), rtol=1e-5, atol=1e-6
+            output[..., index],
+            jax.jit(alone.apply)(params, INPUTS, CANDIDATE),
+            rtol=1e-5,
+            atol=1e-6,
         )
     assert num_critics == 1 or np.std(output, axis=-1).min() > 1e-3
     loss = head.loss(output, REWARD)

@@ -89,8 +89,8 @@ def test_initializers_are_the_users_to_choose(head):
 
 @each_head
 def test_half_precision_computes_what_is_said_in_full_and_double_in_double(head):
-    said = head.apply(draw(shapes(head)), *inputs(head))
-    half = head.clone(dtype=jnp.bfloat16).apply(draw(shapes(head)), *inputs(head))
+    said = jax.jit(head.apply)(draw(shapes(head)), *inputs(head))
+    half = jax.jit(head.clone(dtype=jnp.bfloat16).apply)(draw(shapes(head)), *inputs(head))
     for ours, full in zip(jax.tree.leaves(half), jax.tree.leaves(said), strict=True):
         assert ours.dtype == full.dtype == jnp.float32
         scale = max(1.0, np.abs(full).max())
@@ -99,7 +99,7 @@ def test_half_precision_computes_what_is_said_in_full_and_double_in_double(head)
         head = head.clone(param_dtype=jnp.float64)
         doubles = [values.astype(jnp.float64) for values in inputs(head)]
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), draw(shapes(head)))
-        double = head.apply(variables, *doubles)
+        double = jax.jit(head.apply)(variables, *doubles)
         for ours, full in zip(jax.tree.leaves(double), jax.tree.leaves(said), strict=True):
             assert ours.dtype == jnp.float64
             np.testing.assert_allclose(ours, full, rtol=1e-4, atol=1e-4)
