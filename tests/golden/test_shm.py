@@ -39,7 +39,7 @@ def run(cell, inputs, done, initial_carry, dtype):
     config = SHMConfig(features, output_features, num_calibrations, max_memory=None)
     variables = {"params": {"cell": cast(parameters(), dtype)}}
     model = RNN(cell=cell(config, param_dtype=dtype))
-    return model.apply(variables, cast(inputs, dtype), done, cast(initial_carry, dtype))
+    return jax.jit(model.apply)(variables, cast(inputs, dtype), done, cast(initial_carry, dtype))
 
 
 @pytest.fixture(params=TOLERANCES, ids=lambda dtype: dtype.__name__)

@@ -124,7 +124,7 @@ def test_the_horizon_is_the_norm_of_the_jacobian(done):
     def last_outputs(inputs):
         return model.apply(params, inputs, done)[1][:, -1]
 
-    jacobian = np.asarray(jax.jacrev(last_outputs)(OBSERVATION), np.float64)
+    jacobian = np.asarray(jax.jit(jax.jacrev(last_outputs))(OBSERVATION), np.float64)
     norms = [
         [np.sqrt((jacobian[row, :, row, TIME - 1 - back] ** 2).sum()) for row in range(BATCH)]
         for back in range(TIME)
@@ -138,7 +138,7 @@ def test_the_horizon_of_a_network_is_that_of_its_torso():
     model = network(gru(), **extractors)
     transitions = DONE, DISCRETE_ACTION, REWARD
     params = draw_params(model, OBSERVATION, *transitions)
-    features = model.feature_extractor.apply(
+    features = jax.jit(model.feature_extractor.apply)(
         {"params": params["params"]["feature_extractor"]}, OBSERVATION, *transitions
     )
     expected = inspect.memory_horizon(

@@ -34,7 +34,7 @@ def test_values_of_every_action_come_from_one_stream_or_two(atoms, dueling, hidd
     else:
         head = heads.C51QNetwork(ACTIONS, num_atoms=atoms, **fields)
     variables = draw_params(head, INPUTS)
-    output = head.apply(variables, INPUTS)
+    output = jax.jit(head.apply)(variables, INPUTS)
 
     def stream(name):
         names = [f"{name}_hidden_{index}" for index in range(len(hidden_dims))] + [name]
@@ -104,9 +104,10 @@ def test_c51_splits_the_mass_of_each_moved_atom_between_its_neighbours():
     next_output = distribution(4, BATCH, TIME)
     target = jax.jit(head.bellman_target)(REWARD, DISCOUNT, next_output)
     atoms, expected = np.linspace(-10, 10, 11), np.zeros((BATCH, TIME, 11))
+    reward, discount, probs = map(np.asarray, (REWARD, DISCOUNT, next_output.probs))
     for row, time in np.ndindex(BATCH, TIME):
-        for atom, mass in zip(atoms, next_output.probs[row, time], strict=True):
-            value = np.clip(REWARD[row, time] + DISCOUNT[row, time] * atom, -10, 10)
+        for atom, mass in zip(atoms, probs[row, time], strict=True):
+            value = np.clip(reward[row, time] + discount[row, time] * atom, -10, 10)
             place = (float(value) + 10) / 2
             below = min(int(place), 9)
             expected[row, time, below] += mass * (below + 1 - place)
