@@ -101,7 +101,7 @@ def test_a_whole_network_forgets_the_episode_before(action, other_action, action
     )
     np.testing.assert_array_equal(poisoned, logits)
 
-    _, alone = model.apply(
+    _, alone = jax.jit(model.apply)(
         params, *(values[row : row + 1, start:] for values in (OBSERVATION, DONE, action, REWARD))
     )
     np.testing.assert_allclose(alone.logits[0], logits, rtol=1e-5, atol=1e-6)
@@ -111,8 +111,8 @@ def test_acting_step_by_step_is_training_on_the_whole():
     model = make_network(RNN(nn.GRUCell(features=8)))
     arguments = OBSERVATION, DONE, DISCRETE_ACTION, REWARD
     params = draw_params(model, *arguments)
-    last_carry, distribution = model.apply(params, *arguments)
     act = jax.jit(model.apply)
+    last_carry, distribution = act(params, *arguments)
     carry, logits = model.initialize_carry(BATCH), []
     for t in range(TIME):
         carry, step = act(params, *(values[:, t : t + 1] for values in arguments), carry)

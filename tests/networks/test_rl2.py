@@ -63,18 +63,18 @@ def test_the_first_trial_begins_from_the_carry_that_is_given():
     assert not to_carry[TRIAL].any()
 
 
+@partial(jax.jit, static_argnames=("row", "start"))
+@partial(jax.grad, argnums=(0, 1), has_aux=True)
+def differentiate(inputs, carry, row, start):
+    _, outputs = MODEL.apply(PARAMS, inputs, DONE, (carry, CARRY[1]))
+    return outputs[row, start:].sum(), outputs[row, start:]
+
+
 @pytest.mark.parametrize("row", range(3))
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_trial_begins_as_if_nothing_had_been(row, poison):
     start = int(np.flatnonzero(STARTS[row, 1:])[0]) + 1
-
-    @jax.jit
-    @partial(jax.grad, argnums=(0, 1), has_aux=True)
-    def differentiate(inputs, carry):
-        _, outputs = MODEL.apply(PARAMS, inputs, DONE, (carry, CARRY[1]))
-        return outputs[row, start:].sum(), outputs[row, start:]
-
-    (to_inputs, to_carry), outputs = differentiate(INPUTS, CARRY[0])
+    (to_inputs, to_carry), outputs = differentiate(INPUTS, CARRY[0], row, start)
     assert not to_inputs[row, :start].any()
     assert not to_carry[row].any()
     assert to_inputs[row, start:].all()
@@ -82,7 +82,7 @@ def test_a_trial_begins_as_if_nothing_had_been(row, poison):
     np.testing.assert_allclose(outputs, fresh[row], rtol=1e-5)
 
     poisoned = INPUTS.at[row, :start].set(poison), CARRY[0].at[row].set(poison)
-    (to_poisoned, _), after_poison = differentiate(*poisoned)
+    (to_poisoned, _), after_poison = differentiate(*poisoned, row, start)
     np.testing.assert_array_equal(after_poison, outputs)
     np.testing.assert_array_equal(to_poisoned[row, start:], to_inputs[row, start:])
 

@@ -17,7 +17,7 @@ TARGETS = jnp.asarray([[-3.0, 7.0, 2.0, -2.9, 6.8, 0.123], [3.3, 5.55, -1.0, -9.
 
 def test_a_distributional_value_is_the_mean_over_its_atoms():
     head = heads.HLGaussVNetwork(**SUPPORT)
-    output = head.apply(draw_params(head, INPUTS), INPUTS)
+    output = jax.jit(head.apply)(draw_params(head, INPUTS), INPUTS)
     assert output.logits.shape == (BATCH, TIME, 21)
     np.testing.assert_allclose(output.atoms, np.linspace(-3, 7, 21), rtol=1e-6, atol=1e-6)
     probs = scipy.special.softmax(np.asarray(output.logits, np.float64), axis=-1)
@@ -32,7 +32,7 @@ def test_a_distributional_value_is_the_mean_over_its_atoms():
 def test_a_distributional_value_can_be_cut_and_scanned_like_any_output():
     head = heads.HLGaussVNetwork(**SUPPORT)
     params = draw_params(head, INPUTS)
-    output = head.apply(params, INPUTS)
+    output = jax.jit(head.apply)(params, INPUTS)
     cut = jax.tree.map(lambda leaf: leaf[:, 1:3], output)
     np.testing.assert_allclose(cut.mean, output.mean[:, 1:3], rtol=1e-5, atol=1e-6)
     steps = jnp.swapaxes(INPUTS, 0, 1)[:, :, None]
@@ -75,7 +75,7 @@ def test_the_distributional_loss_is_a_cross_entropy_that_leads_to_the_target(smo
     output = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), output)
     log_probs = scipy.special.log_softmax(np.asarray(output.logits, np.float64), axis=-1)
     expected = -(np.asarray(jax.jit(head.histogram)(target)) * log_probs).sum(-1)
-    np.testing.assert_allclose(head.loss(output, target), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(head.loss)(output, target), expected, rtol=1e-5)
 
     @jax.jit
     def descend(output):
@@ -89,7 +89,7 @@ def test_the_distributional_loss_is_a_cross_entropy_that_leads_to_the_target(smo
 
 
 def test_the_first_distribution_is_nearly_uniform():
-    output, _ = heads.HLGaussVNetwork().init_with_output(jax.random.key(1), INPUTS)
+    output, _ = jax.jit(heads.HLGaussVNetwork().init_with_output)(jax.random.key(1), INPUTS)
     assert output.logits.shape == (BATCH, TIME, 101)
     np.testing.assert_allclose(output.probs, 1 / 101, rtol=0.1)
     np.testing.assert_allclose(output.mean, 0, atol=0.1)
