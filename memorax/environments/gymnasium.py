@@ -1,7 +1,7 @@
 """Gymnasium's environments, and all that are registered with it; the only file to import it."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,12 +88,14 @@ def make_registered(
         env = gymnasium.make(spec, disable_env_checker=True, **params)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError(f"{task}: {error}") from error
+    what = f"{task}: the observation"
+    check = partial(_check_observation, what, env.observation_space, observation_key)
     observation_space, encode = _observations(task, env.observation_space, observation_key)
     action_space, decode = _actions(task, env.action_space)
     draws = "rgb_array" in (env.metadata.get("render_modes") or ())
     env.close()
     shape, dtype = _shape_and_dtype(observation_space)
-    process_task = ProcessTask(task, spec, params, encode, decode, shape, dtype, draws)
+    process_task = ProcessTask(task, spec, params, check, encode, decode, shape, dtype, draws)
     return ProcessEnvironment(process_task, observation_space, action_space), None
 
 
@@ -140,6 +142,63 @@ def _observations(
                 "observation_key"
             )
     raise ValueError(f"{task}: observations in {space} cannot be read by a network")
+
+
+def _check_observation(what: str, space: Any, key: str | None, observation: Any) -> None:
+    """Check what is read of an observation: its shapes, dtypes and choices, but no bounds.
+
+    Args:
+        what: What it is called.
+        space: Gymnasium's space of it.
+        key: The only one of a dictionary's keys that is read; None: all are.
+        observation: The observation.
+    """
+    match space:
+        case spaces.Dict():
+            keys = list(space) if key is None else [key]
+            if not isinstance(observation, Mapping) or not set(keys) <= observation.keys():
+                raise ValueError(
+                    f"{what} must be a dictionary with {keys}, got {_kind(observation)}"
+                )
+            for name in keys:
+                _check_observation(f"{what}[{name!r}]", space[name], None, observation[name])
+        case spaces.Tuple():
+            if not isinstance(observation, (tuple, list)) or len(observation) != len(space):
+                raise ValueError(
+                    f"{what} must be a tuple of {len(space)}, got {_kind(observation)}"
+                )
+            for index, (part, shown) in enumerate(zip(space, observation, strict=True)):
+                _check_observation(f"{what}[{index}]", part, None, shown)
+        case _:
+            _check_array(what, space, np.asarray(observation))
+
+
+def _check_array(what: str, space: Any, array: np.ndarray) -> None:
+    match space:
+        case spaces.Discrete():
+            # A choice is a whole number, of whatever width Python or NumPy has made it.
+            same = array.shape == () and np.issubdtype(array.dtype, np.integer)
+            inside = same and space.start <= int(array) < space.start + space.n
+        case spaces.Box():
+            # What an environment says of its bounds is often not so.
+            same = inside = array.shape == space.shape and np.can_cast(array.dtype, space.dtype)
+        case _:
+            same = array.shape == space.shape and np.can_cast(array.dtype, space.dtype)
+            inside = same and space.contains(array)
+    if not same:
+        raise ValueError(f"{what} must be {space.dtype} of shape {space.shape}, got {_kind(array)}")
+    if not inside:
+        raise ValueError(f"{what} must lie in {space}, got {array}")
+
+
+def _kind(observation: Any) -> str:
+    match observation:
+        case Mapping():
+            return f"a dictionary with {list(observation)}"
+        case tuple() | list():
+            return f"a tuple of {len(observation)}"
+    array = np.asarray(observation)
+    return f"{array.dtype} of shape {array.shape}"
 
 
 def _flatten(space: Any, observation: Any) -> np.ndarray:

@@ -30,6 +30,7 @@ class ProcessTask:
         name: The task, as ``"suite::name"``.
         spec: Gymnasium's ``EnvSpec``.
         params: What the environment's constructor is told.
+        check: Raises a ValueError if what is said to be Gymnasium's observation is none.
         encode: From Gymnasium's observation to an array.
         decode: From an action, an array, to Gymnasium's; raises if it is out of range.
         shape: The shape of an encoded observation.
@@ -40,6 +41,7 @@ class ProcessTask:
     name: str
     spec: Any
     params: dict[str, Any]
+    check: Callable[[Any], None]
     encode: Callable[[Any], np.ndarray]
     decode: Callable[[np.ndarray], Any]
     shape: tuple[int, ...]

@@ -93,6 +93,24 @@ class ProcessEnvironment(Environment):
         info = {"final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
 
+    def encode(self, observation: Any) -> np.ndarray:
+        """Return what this environment shows where Gymnasium's own shows ``observation``.
+
+        Raises:
+            ValueError: If it is none of Gymnasium's space: of another shape or dtype, or no choice
+                that there is.
+        """
+        self._task.check(observation)
+        return np.asarray(self._task.encode(observation), self._task.dtype)
+
+    def decode(self, action: np.ndarray) -> Any:
+        """Return what Gymnasium's own environment takes for an action of this one.
+
+        Raises:
+            ValueError: If the action is outside of the action space.
+        """
+        return self._task.decode(action)
+
     def for_drawing(self) -> Environment:
         """Return the environment whose processes are told to draw, if they can."""
         if not self._task.draws:

@@ -39,7 +39,8 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
     ``(observation, *carry, done[, reward]) -> (action, *carry)`` with the parameters inside,
     ``signature.json`` tells names, shapes and dtypes in that order, and ``initial_carry.npz`` has
-    the carry to begin with.
+    the carry to begin with. On a task in processes, observation and action are the arrays that
+    ``environments.make`` has for Gymnasium's.
 
     Args:
         step: The step.

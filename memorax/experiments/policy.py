@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms import Algorithm
 from memorax.algorithms.acting import Timestep, apply_step
 from memorax.environments import Box, Discrete, Environment
+from memorax.environments.processes import ProcessEnvironment
 from memorax.experiments.checkpoints import Choice
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import make_agents, restore
@@ -150,6 +151,11 @@ class Policy:
         self._reads_reward = step.reads_reward
         self._initial_carry = step.initial_carry
         self._observation = step.observation
+        self._observation_space = step.task.observation_space(step.agent.env_params)
+        self._encode, self._decode = self._checked, np.asarray
+        if isinstance(step.task, ProcessEnvironment):
+            # The agent knows the arrays that these are made to be; a loop has Gymnasium's own.
+            self._encode, self._decode = step.task.encode, step.task.decode
         self.reset()
 
     @classmethod
@@ -176,32 +182,41 @@ class Policy:
         self._carry = self._initial_carry
         self._done = True
 
-    def __call__(self, observation: Any, reward: float | None = None) -> np.ndarray:
+    def __call__(
+        self, observation: Any, reward: SupportsFloat | None = None
+    ) -> np.ndarray | np.generic:
         """Act once.
 
         Args:
-            observation: As the task shows it, of its shape and dtype.
+            observation: As the task shows it, of its shape and dtype. One that runs in processes
+                shows what ``gymnasium.make`` of it does: a number, an array, a tuple or a
+                dictionary.
             reward: What the last action earned; needed if the run has ``previous_inputs``, but at
                 an episode's first step.
 
         Returns:
-            The action: a whole number of shape (), or an array of the action space's shape.
+            The action, as the task takes it: a whole number of shape (), or an array of the action
+            space's shape.
 
         Raises:
-            ValueError: If the observation is of another shape or dtype, or the reward is missing.
+            ValueError: If the observation is of another shape or dtype or no choice that there is,
+                or the reward is missing.
         """
-        observation = self._checked(np.asarray(observation))
+        observation = self._encode(observation)
         if reward is None and self._reads_reward and not self._done:
             raise ValueError("Policy: this agent also reads what its last action earned: reward")
-        reward = None if not self._reads_reward else jnp.float32(reward or 0.0)
-        action, self._carry = self._step(observation, self._carry, jnp.bool_(self._done), reward)
+        earned = None
+        if self._reads_reward:
+            earned = jnp.float32(0.0 if reward is None else float(reward))
+        action, self._carry = self._step(observation, self._carry, jnp.bool_(self._done), earned)
         self._done = False
-        return np.asarray(action)
+        return self._decode(np.asarray(action))
 
     def _checked(self, observation):
-        expected = self._observation
+        observation, expected = np.asarray(observation), self._observation
+        space = self._observation_space
         same = observation.dtype == expected.dtype
-        if expected.shape == ():
+        if isinstance(space, Discrete):
             # A choice is a whole number, of whatever width Python or NumPy has made it.
             same = np.issubdtype(observation.dtype, np.integer)
         if observation.shape != expected.shape or not same:
@@ -209,4 +224,6 @@ class Policy:
                 f"Policy: the observation must be {expected.dtype} of shape {expected.shape}, got "
                 f"{observation.dtype} of shape {observation.shape}"
             )
+        if isinstance(space, Discrete) and not 0 <= observation < space.n:
+            raise ValueError(f"Policy: the observation must lie in {space}, got {observation}")
         return observation.astype(expected.dtype)

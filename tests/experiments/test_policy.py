@@ -12,6 +12,7 @@ from memorax.experiments.agents import make_agent
 from memorax.experiments.command_line import main
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.export import export
+from memorax.experiments.play import Player
 from memorax.experiments.policy import PolicyStep, load_step
 
 pytestmark = pytest.mark.exhaustive
@@ -88,6 +89,58 @@ def test_a_policy_acts_as_an_evaluation_does(runs, name, seed):
     np.testing.assert_allclose(total, expected.episode_returns[0], rtol=1e-4, atol=1e-5)
 
 
+# What an observation of the task is not, and what is said of it.
+IN_PROCESSES = {
+    "gymnasium::CartPole-v1": (
+        np.zeros(4),
+        r"float32 of shape \(4,\), got float64 of shape \(4,\)",
+    ),
+    "gymnasium::Pendulum-v1": (
+        np.zeros(1, np.float32),
+        r"of shape \(3,\), got float32 of shape \(1,",
+    ),
+    "popgym::AutoencodeEasy": ((0, 4), r"observation\[1\] must lie in Discrete\(4\), got 4"),
+    "popgym::BattleshipEasy": (2, r"must lie in Discrete\(2\), got 2"),
+    "popgym::CountRecallEasy": (np.zeros(2), r"int64 of shape \(2,\), got float64 of shape \(2,\)"),
+}
+
+
+@pytest.mark.extra("gymnasium")
+@pytest.mark.extra("popgym")
+@pytest.mark.parametrize("task", IN_PROCESSES)
+def test_a_policy_acts_in_what_gymnasium_makes_of_its_task(task, tmp_path):
+    import gymnasium
+
+    options = [*SMALL, "--environment", task, "--num-seeds", "1", "--total-steps", "32"]
+    options += ["--num-minibatches", "1", "--update-epochs", "1", "--previous-inputs"]
+    assert main(["train", *options, "--run-folder", str(tmp_path / "run")]) == 0
+    step = load_step(tmp_path / "run", None, 0)
+    key = jax.random.key(3)
+    expected = Player(step, task, draw=False).play(key, max_steps=10_000)
+    suite, _, name = task.partition("::")
+    env = gymnasium.make(f"popgym-{name}-v0" if suite == "popgym" else name)
+    reset_key, _ = jax.random.split(key)
+    observation, _ = env.reset(seed=int(jax.random.bits(reset_key, (), "uint32") >> 1))
+    policy = memorax.Policy.load(tmp_path / "run")
+    wrong, words = IN_PROCESSES[task]
+    with pytest.raises(ValueError, match=words):
+        policy(wrong)
+    reward, ended, actions, rewards = None, False, [], []
+    while not ended:
+        action = policy(observation, reward)
+        assert env.action_space.contains(action)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+        actions.append(action)
+        rewards.append(reward)
+    encoded = [moment.action for moment in expected.moments]
+    if task == "popgym::BattleshipEasy":
+        encoded = np.transpose(np.unravel_index(encoded, env.action_space.nvec))
+    np.testing.assert_allclose(actions, encoded, rtol=1e-5)
+    np.testing.assert_allclose(rewards, [moment.reward for moment in expected.moments], rtol=1e-5)
+    env.close()
+
+
 def test_what_is_no_observation_of_the_task_is_refused(runs):
     policy = memorax.Policy.load(runs["continuous"])
     with pytest.raises(ValueError, match=r"float32 of shape \(2,\), got float32 of shape \(3,\)"):
@@ -98,6 +151,9 @@ def test_what_is_no_observation_of_the_task_is_refused(runs):
     reading = memorax.Policy.load(runs["discrete"])
     with pytest.raises(ValueError, match=r"must be int32 of shape \(\), got float64"):
         reading(1.0)
+    for choice in (-5, 4, 2**40):
+        with pytest.raises(ValueError, match=rf"must lie in Discrete\(n=4\), got {choice}"):
+            reading(choice)
     assert reading(1).shape == ()
     with pytest.raises(ValueError, match="also reads what its last action earned"):
         reading(1)

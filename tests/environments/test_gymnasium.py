@@ -1,0 +1,112 @@
+import re
+
+import numpy as np
+import pytest
+
+from memorax import environments
+from memorax.environments.processes import ProcessEnvironment
+
+gymnasium = pytest.importorskip("gymnasium")
+spaces = gymnasium.spaces
+CHOICE = spaces.Discrete(2)
+
+
+class Shown(gymnasium.Env):
+    """An environment of given spaces that is never run.
+
+    Args:
+        shown: The space of observations.
+        taken: The space of actions.
+    """
+
+    def __init__(self, shown=CHOICE, taken=CHOICE):
+        self.observation_space, self.action_space = shown, taken
+
+
+gymnasium.register("Shown-v0", entry_point=f"{__name__}:Shown")
+NESTED = spaces.Dict(
+    a=spaces.Tuple((spaces.Discrete(3, start=-1), spaces.Box(-1, 1, (2,), np.float64))),
+    b=spaces.MultiDiscrete([2, 2]),
+)
+TEXTS = spaces.Dict(text=spaces.Text(5), image=spaces.Box(0, 255, (1, 2), np.uint8))
+
+
+def shown(space, **params) -> ProcessEnvironment:
+    env, _ = environments.make("gymnasium::Shown-v0", shown=space, **params)
+    assert isinstance(env, ProcessEnvironment)
+    return env
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "expected"),
+    [
+        (spaces.Discrete(3), 2, np.int32(2)),
+        (spaces.Discrete(3, start=5), np.uint8(6), np.int32(1)),
+        (spaces.Discrete(3, start=-7), -6, np.int32(1)),
+        (spaces.MultiDiscrete([2, 3]), np.array([1, 2]), np.int32([1, 2])),
+        (spaces.MultiDiscrete([2, 3]), np.int32([1, 2]), np.int32([1, 2])),
+        (spaces.Box(-1, 1, (2,), np.float64), np.array([0.5, 3]), np.float32([0.5, 3])),
+        (
+            NESTED,
+            {"b": np.array([1, 0]), "a": (np.int64(1), np.array([0.5, 0]))},
+            np.float32([0, 0, 1, 0.5, 0, 0, 1, 1, 0]),
+        ),
+    ],
+)
+def test_gymnasium_s_observations_become_the_arrays_that_agents_read(space, observation, expected):
+    encoded = shown(space).encode(observation)
+    assert encoded.dtype == expected.dtype
+    np.testing.assert_array_equal(encoded, expected)
+
+
+def test_only_the_key_that_is_read_has_to_be_there():
+    env = shown(TEXTS, observation_key="image")
+    image = np.uint8([[1, 2]])
+    np.testing.assert_array_equal(env.encode({"image": image}), image)
+    with pytest.raises(
+        ValueError, match=r"dictionary with \['image'\], got uint8 of shape \(1, 2\)"
+    ):
+        env.encode(image)
+    with pytest.raises(ValueError, match=r"\['image'\] must be uint8 of shape \(1, 2\), got int64"):
+        env.encode({"image": image.astype(int)})
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "words"),
+    [
+        (spaces.Discrete(3), 3, "must lie in Discrete(3), got 3"),
+        (spaces.Discrete(3, start=5), 4, "must lie in Discrete(3, start=5), got 4"),
+        (spaces.Discrete(3), 2**40, "must lie in Discrete(3), got 1099511627776"),
+        (spaces.Discrete(3), 1.0, "int64 of shape (), got float64 of shape ()"),
+        (spaces.Discrete(3), np.array([1]), "int64 of shape (), got int64 of shape (1,)"),
+        (
+            spaces.MultiDiscrete([2, 3]),
+            np.array([1, 3]),
+            "must lie in MultiDiscrete([2 3]), got [1",
+        ),
+        (spaces.MultiDiscrete([2, 3]), np.zeros(2), "int64 of shape (2,), got float64"),
+        (spaces.Box(-1, 1, (2,)), np.zeros(2), "float32 of shape (2,), got float64 of shape (2,)"),
+        (spaces.Box(-1, 1, (2,)), np.zeros(3, np.float32), "(2,), got float32 of shape (3,)"),
+        (NESTED, {"a": ()}, "a dictionary with ['a', 'b'], got a dictionary with ['a']"),
+        (NESTED, {"a": (0,), "b": 0}, "['a'] must be a tuple of 2, got a tuple of 1"),
+        (NESTED, {"a": (2, np.zeros(2)), "b": 0}, "['a'][0] must lie in Discrete(3, start=-1)"),
+    ],
+)
+def test_what_is_none_of_gymnasium_s_observations_is_refused(space, observation, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        shown(space).encode(observation)
+    assert str(caught.value).startswith("gymnasium::Shown-v0: the observation")
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "expected"),
+    [
+        (spaces.Discrete(3, start=5), np.array(1), 6),
+        (spaces.MultiDiscrete([2, 3], start=[0, 1]), np.array(4), [1, 2]),
+        (spaces.Box(-1, 1, (1, 2), np.float64), np.float32([0.5, 1]), [[0.5, 1]]),
+    ],
+)
+def test_an_action_becomes_one_that_gymnasium_takes(space, action, expected):
+    decoded = shown(CHOICE, taken=space).decode(action)
+    assert space.contains(decoded)
+    np.testing.assert_array_equal(decoded, expected)
