@@ -181,14 +181,22 @@ def _check_array(what: str, space: Any, array: np.ndarray) -> None:
             inside = same and space.start <= int(array) < space.start + space.n
         case spaces.Box():
             # What an environment says of its bounds is often not so.
-            same = inside = array.shape == space.shape and np.can_cast(array.dtype, space.dtype)
+            same = inside = _same_kind(space, array)
         case _:
-            same = array.shape == space.shape and np.can_cast(array.dtype, space.dtype)
+            same = _same_kind(space, array)
             inside = same and space.contains(array)
     if not same:
         raise ValueError(f"{what} must be {space.dtype} of shape {space.shape}, got {_kind(array)}")
     if not inside:
         raise ValueError(f"{what} must lie in {space}, got {array}")
+
+
+def _same_kind(space: Any, array: np.ndarray) -> bool:
+    same = array.dtype == space.dtype
+    if array.dtype.kind == space.dtype.kind == "i":
+        # What an environment says of the width of whole numbers is often not so either.
+        same = np.can_cast(array.dtype, space.dtype)
+    return same and array.shape == space.shape
 
 
 def _kind(observation: Any) -> str:
