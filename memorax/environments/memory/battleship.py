@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, PyTree
 
 from memorax.environments.memory.cards import find_in_proportion
-from memorax.environments.memory.task import Advance, Task
+from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_whole
 
@@ -65,10 +65,10 @@ class Battleship(Task):
     row and a column).
 
     Attributes:
-        board_size: Squares along each side.
+        board_size: Squares along each side, from 8, so that the ships fit, to 256.
 
     Raises:
-        ValueError: If a side has less than 8 squares, where the ships may not fit.
+        ValueError: If the size is out of its range.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -79,7 +79,7 @@ class Battleship(Task):
         """Check the fields."""
         # The first three ships take 8 squares: of 8 rows one is free of them, or all have four free
         # squares side by side. So the last ship always has a place.
-        check_whole("Battleship.board_size", self.board_size, 8)
+        check_whole("Battleship.board_size", self.board_size, 8, WIDEST_BOARD)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""

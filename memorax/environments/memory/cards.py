@@ -6,11 +6,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
+from memorax.environments.choices import MOST_CHOICES
+from memorax.validation import check_whole
+
 CARDS_PER_DECK = 52
+MOST_DECKS = MOST_CHOICES // CARDS_PER_DECK
+"""Of each task: one of them chooses among all cards."""
 KINDS = {"colors": 2, "suits": 4, "ranks": 13}
 """What cards can be told apart by, and how many of each there are."""
 SUITS = KINDS["suits"]
 RANKS = KINDS["ranks"]
+
+
+def check_decks(field: str, value: Any) -> None:
+    """Raise ``ValueError`` if ``value`` is not a whole number from 1 to ``MOST_DECKS``."""
+    check_whole(field, value, 1, MOST_DECKS)
 
 
 def check_kind(field: str, value: Any) -> None:

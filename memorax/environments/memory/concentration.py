@@ -10,10 +10,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.cards import CARDS_PER_DECK, KINDS, check_kind
+from memorax.environments.memory.cards import CARDS_PER_DECK, KINDS, check_decks, check_kind
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import check_positive
 
 NONE = -1
 
@@ -46,11 +45,11 @@ class Concentration(Task):
     up, and a time limit ends it after the steps that perfect play may take.
 
     Attributes:
-        num_decks: Decks of 52 cards.
+        num_decks: Decks of 52 cards, up to 1,260.
         kinds: What makes a pair: ``"colors"`` or ``"ranks"``.
 
     Raises:
-        ValueError: If there is no deck, or cards of that kind make no pairs.
+        ValueError: If there are no decks or too many, or cards of that kind make no pairs.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -60,7 +59,7 @@ class Concentration(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("Concentration.num_decks", self.num_decks)
+        check_decks("Concentration.num_decks", self.num_decks)
         check_kind("Concentration.kinds", self.kinds)
         if self._num_cards // KINDS[self.kinds] % 2:
             raise ValueError(

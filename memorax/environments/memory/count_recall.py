@@ -11,13 +11,13 @@ from jaxtyping import Array, PyTree
 from memorax.environments.memory.cards import (
     CARDS_PER_DECK,
     KINDS,
+    check_decks,
     check_kind,
     draw_card,
     full_decks,
 )
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import check_positive
 
 
 @struct.dataclass
@@ -44,11 +44,11 @@ class CountRecall(Task):
     decks of its own.
 
     Attributes:
-        num_decks: Decks of 52 cards.
+        num_decks: Decks of 52 cards, up to 1,260.
         kinds: What cards are told apart by: ``"colors"``, ``"suits"`` or ``"ranks"``.
 
     Raises:
-        ValueError: If there is no deck or no such kind.
+        ValueError: If there are no decks or too many, or there is no such kind.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -58,7 +58,7 @@ class CountRecall(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("CountRecall.num_decks", self.num_decks)
+        check_decks("CountRecall.num_decks", self.num_decks)
         check_kind("CountRecall.kinds", self.kinds)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:

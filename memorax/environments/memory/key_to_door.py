@@ -9,9 +9,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.task import Advance, Task
+from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import check_positive, check_whole
+from memorax.validation import LARGEST, check_whole
 
 MOVES = ((0, 1), (-1, 0), (0, -1), (1, 0))
 """Right, up, left and down, in rows and columns."""
@@ -57,15 +57,15 @@ class KeyToDoor(Task):
     apples are (1), row by row.
 
     Attributes:
-        room_size: Squares along each side of each room.
+        room_size: Squares along each side of each room, from 2 to 256.
         num_apples: Apples in the second room.
         steps_with_key: Steps in the first room, enough to reach any square by default.
         steps_with_apples: Steps in the second room: how long the key has to be remembered.
         steps_with_doors: Steps in the third room.
 
     Raises:
-        ValueError: If a room has no two corners, no square is left beside the apples, or a room has
-            no step.
+        ValueError: If the size is out of its range, no square is left beside the apples, or a room
+            has no step, or too many to count.
 
     Source: Hung et al. 2019, "Optimizing agent behavior over long time scales by transporting
     value", arXiv 1810.06721. There any key opens the one door; here colours make acting, not only
@@ -80,10 +80,11 @@ class KeyToDoor(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("KeyToDoor.room_size", self.room_size, 2)
+        check_whole("KeyToDoor.room_size", self.room_size, 2, WIDEST_BOARD)
         check_whole("KeyToDoor.num_apples", self.num_apples, 0, self.room_size**2 - 1)
         for field in ("steps_with_key", "steps_with_apples", "steps_with_doors"):
-            check_positive(f"KeyToDoor.{field}", getattr(self, field))
+            # The three of them are added up.
+            check_whole(f"KeyToDoor.{field}", getattr(self, field), 1, LARGEST // 3)
 
     def _room(self, time):
         leaves_key = time >= self.steps_with_key

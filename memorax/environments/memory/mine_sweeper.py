@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, PyTree
 
-from memorax.environments.memory.task import Advance, Task
+from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_whole
 
@@ -59,11 +59,11 @@ class MineSweeper(Task):
     row by row (the package's actions are a row and a column).
 
     Attributes:
-        size: Squares along each side.
+        size: Squares along each side, from 2 to 256.
         num_mines: Mines.
 
     Raises:
-        ValueError: If a side has less than 2 squares, there is no mine, or less than 3 squares
+        ValueError: If the size is out of its range, there is no mine, or less than 3 squares
             without one.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
@@ -74,7 +74,7 @@ class MineSweeper(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("MineSweeper.size", self.size, 2)
+        check_whole("MineSweeper.size", self.size, 2, WIDEST_BOARD)
         check_whole("MineSweeper.num_mines", self.num_mines, 1, self.size**2 - 3)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from memorax.environments.choices import MOST_CHOICES
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_positive
+from memorax.validation import check_positive, check_whole
 
 
 @struct.dataclass
@@ -35,11 +36,11 @@ class MultiarmedBandit(Task):
     (``memorax train --previous-inputs``).
 
     Attributes:
-        num_bandits: Arms.
+        num_bandits: Arms, up to 65,536.
         episode_length: Steps of an episode, which a time limit ends.
 
     Raises:
-        ValueError: If there is no arm or no step.
+        ValueError: If there is no arm or no step, or too many.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -49,7 +50,7 @@ class MultiarmedBandit(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("MultiarmedBandit.num_bandits", self.num_bandits)
+        check_whole("MultiarmedBandit.num_bandits", self.num_bandits, 1, MOST_CHOICES)
         check_positive("MultiarmedBandit.episode_length", self.episode_length)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:

@@ -7,10 +7,15 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.cards import CARDS_PER_DECK, SUITS, draw_card, full_decks
+from memorax.environments.memory.cards import (
+    CARDS_PER_DECK,
+    SUITS,
+    check_decks,
+    draw_card,
+    full_decks,
+)
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_positive
 
 
 @struct.dataclass
@@ -34,10 +39,10 @@ class RepeatFirst(Task):
     last card.
 
     Attributes:
-        num_decks: Decks of 52 cards; an episode has a step less than there are cards.
+        num_decks: Decks of 52 cards, up to 1,260; an episode has a step less than there are cards.
 
     Raises:
-        ValueError: If there is no deck.
+        ValueError: If there are no decks or too many.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -46,7 +51,7 @@ class RepeatFirst(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("RepeatFirst.num_decks", self.num_decks)
+        check_decks("RepeatFirst.num_decks", self.num_decks)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""

@@ -7,10 +7,16 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.memory.cards import CARDS_PER_DECK, SUITS, draw_card, full_decks
+from memorax.environments.memory.cards import (
+    CARDS_PER_DECK,
+    SUITS,
+    check_decks,
+    draw_card,
+    full_decks,
+)
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_whole
 
 
 @struct.dataclass
@@ -35,11 +41,11 @@ class RepeatPrevious(Task):
     card.
 
     Attributes:
-        num_decks: Decks of 52 cards; an episode has a step less than there are cards.
+        num_decks: Decks of 52 cards, up to 1,260; an episode has a step less than there are cards.
         k: How many cards back, the one in sight being the first.
 
     Raises:
-        ValueError: If there is no deck, or not a card more than k.
+        ValueError: If there are no decks or too many, or not a card more than k.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """
@@ -49,7 +55,7 @@ class RepeatPrevious(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("RepeatPrevious.num_decks", self.num_decks)
+        check_decks("RepeatPrevious.num_decks", self.num_decks)
         check_whole("RepeatPrevious.k", self.k, 1, self.num_decks * CARDS_PER_DECK - 1)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:

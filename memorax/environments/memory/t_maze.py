@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import check_positive
+from memorax.validation import LARGEST, check_whole
 
 RIGHT, UP, LEFT, DOWN = range(4)
 
@@ -45,7 +45,7 @@ class TMaze(Task):
             way would be. Then walking is learned without memory, and the turn alone needs it.
 
     Raises:
-        ValueError: If the corridor has no length.
+        ValueError: If the corridor has no length, or one that cannot be counted.
 
     Source: Ni et al. 2023, arXiv 2307.03864, section 4.2; Bakker 2001.
     """
@@ -56,7 +56,8 @@ class TMaze(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_positive("TMaze.corridor_length", self.corridor_length)
+        # An episode takes up to two steps more.
+        check_whole("TMaze.corridor_length", self.corridor_length, 1, LARGEST - 2)
 
     def _observe(self, state):
         at_oracle, at_junction = state.position == 0, state.position == self.corridor_length

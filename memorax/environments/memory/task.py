@@ -1,10 +1,15 @@
 """What our own tasks share."""
 
+import math
 from dataclasses import dataclass
 
+from memorax.environments.choices import MOST_CHOICES
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 
-__all__ = ["Advance", "Task"]
+__all__ = ["WIDEST_BOARD", "Advance", "Task"]
+
+WIDEST_BOARD = math.isqrt(MOST_CHOICES)
+"""Squares along each side, so that a policy can choose among all of them."""
 
 
 @dataclass(frozen=True)

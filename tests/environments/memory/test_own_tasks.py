@@ -149,3 +149,60 @@ def test_without_the_key_no_door_opens_and_apples_are_worth_a_tenth():
     )
     ends = np.flatnonzero(terminated)
     assert np.diff(ends, prepend=-1).max() == 35
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("KeyToDoor", {"room_size": 257}, "KeyToDoor.room_size must be .* 2 to 256, got 257"),
+        ("KeyToDoor", {"steps_with_key": 2**30}, "steps_with_key must be .* 1 to 715827882, got"),
+        ("MemoryChain", {"memory_length": 2**31}, "memory_length must be .* 1 to 2147483647, got"),
+        ("TMazeActive", {"corridor_length": 2**31 - 2}, "must be .* 1 to 2147483645, got"),
+    ],
+)
+def test_sizes_that_cannot_be_counted_are_refused(name, params, words):
+    with pytest.raises(ValueError, match=words):
+        environments.make(f"memory::{name}", **params)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("AutoencodeEasy", {"num_decks": 1_260}),
+        ("BattleshipEasy", {"board_size": 256}),
+        ("ConcentrationEasy", {"num_decks": 1_260}),
+        ("CountRecallEasy", {"num_decks": 1_260}),
+        ("HigherLowerEasy", {"num_decks": 1_260}),
+        (
+            "KeyToDoor",
+            {
+                "room_size": 256,
+                "steps_with_key": (2**31 - 1) // 3,
+                "steps_with_apples": (2**31 - 1) // 3,
+                "steps_with_doors": (2**31 - 1) // 3,
+            },
+        ),
+        ("LabyrinthEscapeEasy", {"episode_length": 2**31 - 1}),
+        ("MemoryChain", {"memory_length": 2**31 - 1}),
+        ("MineSweeperEasy", {"size": 256, "num_mines": 256**2 - 3}),
+        ("MultiarmedBanditEasy", {"num_bandits": 65_536, "episode_length": 2**31 - 1}),
+        ("RepeatFirstEasy", {"num_decks": 1_260}),
+        ("RepeatPreviousEasy", {"num_decks": 1_260, "k": 1_260 * 52 - 1}),
+        ("StatelessCartPoleEasy", {"max_episode_length": 2**31 - 1}),
+        ("StatelessPendulumEasy", {"max_episode_length": 2**31 - 1}),
+        ("TMazeActive", {"corridor_length": 2**31 - 3}),
+    ],
+)
+def test_the_largest_sizes_are_played(name, params):
+    env, _ = environments.make(f"memory::{name}", **params)
+    first, state = env.reset(jax.random.key(0), None)
+    space = env.action_space(None)
+    action = jnp.zeros(getattr(space, "shape", ()), getattr(space, "dtype", jnp.int32))
+    observation, _, reward, terminated, truncated, _ = env.step(
+        jax.random.key(1), state, action, None
+    )
+    assert observation.shape == first.shape
+    assert np.isfinite(reward)
+    assert not truncated
+    # A mine at the first step aside: of so many squares three have none.
+    assert not terminated or name == "MineSweeperEasy"
