@@ -14,7 +14,7 @@ from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.parameters import check_parameters, signature_defaults
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import unknown_name
+from memorax.validation import check_positive, unknown_name
 
 # Those that gymnax's visualizer draws.
 _DRAWN = {
@@ -101,17 +101,31 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
             its constructor (``num_bits=3``).
 
     Raises:
-        ValueError: If there is no such environment, it has no such parameter, or a number is of
-            another kind than the default.
+        ValueError: If there is no such environment, it has no such parameter, a number is of
+            another kind than the default, or a whole number whose default is positive is not.
     """
     if name not in registration.registered_envs:
         raise ValueError(unknown_name("gymnax environment", name, names()))
     accepted = signature_defaults(registration._registry[name])
     constructor = {key: params.pop(key) for key in list(params) if key in accepted}
+    _check(name, constructor, accepted)
     env, defaults = gymnax.make(name, **constructor)
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    check_parameters(f"gymnax::{name}", params, fields | accepted)
+    _check(name, params, fields | accepted)
     return GymnaxEnvironment(env), dataclasses.replace(defaults, **params)
+
+
+def _check(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Check parameters; Gymnax takes lengths, sizes and speeds of 0 and less, which make no sense.
+
+    Raises:
+        ValueError: As ``make`` says.
+    """
+    check_parameters(f"gymnax::{name}", params, defaults)
+    for key, value in params.items():
+        default = defaults[key]
+        if isinstance(default, int) and not isinstance(default, bool) and default > 0:
+            check_positive(f"gymnax::{name}: {key}", value)
 
 
 def _space(space: Any) -> Space:

@@ -41,6 +41,8 @@ def test_parameters_are_set_by_name():
     assert params.memory_length == 20
     env, params = environments.make("gymnax::MemoryChain-bsuite", num_bits=3)
     assert env.observation_space(params).shape == (5,)
+    assert environments.make("gymnax::CartPole-v1", gravity=-9.8)[1].gravity == -9.8
+    assert environments.make("gymnax::UmbrellaChain-bsuite", n_distractor=0)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,14 @@ def test_parameters_are_set_by_name():
         ("CartPole-v1", {}, ["suite::name", "CartPole-v1"]),
         ("gymnax::MemoryChain-bsuite", {"memory_lenght": 3}, ["memory_lenght", "memory_length"]),
         ("gymnax::MemoryChain-bsuite", {"memory_length": 2.5}, ["memory_length", "whole", "2.5"]),
+        ("gymnax::MemoryChain-bsuite", {"memory_length": 0}, ["memory_length", "at least 1", "0"]),
+        (
+            "gymnax::MemoryChain-bsuite",
+            {"memory_length": -5},
+            ["memory_length", "at least 1", "-5"],
+        ),
+        ("gymnax::MemoryChain-bsuite", {"num_bits": 0}, ["num_bits", "at least 1", "0"]),
+        ("gymnax::MemoryChain-bsuite", {"num_bits": "few"}, ["num_bits", "whole number", "few"]),
         ("gymnax::CartPole-v1", {"gravity": "low"}, ["gravity", "number", "low"]),
     ],
 )
