@@ -1,6 +1,7 @@
 """Environments in processes of their own, behind callbacks, for programs in JAX."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,18 @@ from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
 from memorax.environments.spaces import Space
+
+
+def _say_once() -> None:
+    """Keep JAX's trace off the screen of a failure that is raised, and told, as well."""
+
+    def says_more(record: logging.LogRecord) -> bool:
+        return not record.exc_info or not isinstance(record.exc_info[1], EnvironmentProcessError)
+
+    logging.getLogger("jax._src.callback").addFilter(says_more)
+
+
+_say_once()
 
 
 @struct.dataclass

@@ -146,10 +146,18 @@ def test_an_action_out_of_range_is_an_error_and_takes_no_step(begun):
         ("kill", ["Counting-v0 died (signal 9)"]),
     ],
 )
-def test_a_failure_is_told_in_the_process_s_own_words(failure, words):
+def test_a_failure_is_told_in_the_process_s_own_words_and_once(failure, words, caplog):
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
         play(counting(failure=failure), [0, 0, 0])
     told = process_failure(caught.value)
     assert told is not None
     assert all(word in told for word in words)
     assert process_failure(RuntimeError("another")) is None
+    assert not caplog.records
+
+
+def test_what_else_fails_in_a_callback_is_logged_as_ever(begun, caplog):
+    env, state = begun
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.jit(env.step)(KEY, state, jnp.int32(-1), None)
+    assert [record.name for record in caplog.records] == ["jax._src.callback"]
