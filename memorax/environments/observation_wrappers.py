@@ -162,16 +162,24 @@ class NoisyObservation(ObservationWrapper):
         check_between("NoisyObservation.scale", scale, 0.0)
         self._scale = scale
 
+    def _floating(self, params: Any) -> Box:
+        space = self.env.observation_space(params)
+        if isinstance(space, Discrete) or not jnp.issubdtype(space.dtype, jnp.floating):
+            raise ValueError(
+                f"NoisyObservation needs floating observations, got {space}; FlattenObservation "
+                "makes them of a choice"
+            )
+        return space
+
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the observation and noise."""
+        self._floating(params)
         noise = jax.random.normal(key, observation.shape, observation.dtype)
         return observation + self._scale * noise
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations, without bounds."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete) or not jnp.issubdtype(space.dtype, jnp.floating):
-            raise ValueError(f"NoisyObservation needs floating observations, got {space}")
+        space = self._floating(params)
         return Box(-np.inf, np.inf, space.shape, space.dtype)
 
 
@@ -282,7 +290,20 @@ class ShowPreviousInputs(Wrapper):
 
     Args:
         env: The environment to wrap; its observations are floating vectors.
+
+    Raises:
+        ValueError: Later, if an observation is no such vector.
     """
+
+    def _vector(self, params: Any) -> Box:
+        space = self.env.observation_space(params)
+        choice = isinstance(space, Discrete)
+        if choice or len(space.shape) != 1 or not jnp.issubdtype(space.dtype, jnp.floating):
+            raise ValueError(
+                f"ShowPreviousInputs needs observations that are floating vectors, got {space}; "
+                "FlattenObservation makes one of a choice or an array"
+            )
+        return space
 
     def _size(self, params):
         space = self.env.action_space(params)
@@ -295,6 +316,7 @@ class ShowPreviousInputs(Wrapper):
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
+        self._vector(params)
         observation, state = self.env.reset(key, params)
         return self._appended(observation, jnp.zeros(self._size(params)), 0.0), state
 
@@ -317,9 +339,7 @@ class ShowPreviousInputs(Wrapper):
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of longer vectors; nothing bounds a reward."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete) or len(space.shape) != 1:
-            raise ValueError(f"ShowPreviousInputs needs observations that are vectors, got {space}")
+        space = self._vector(params)
         actions = self.env.action_space(params)
         size = self._size(params)
         low, high = (0.0, 1.0) if isinstance(actions, Discrete) else (actions.low, actions.high)

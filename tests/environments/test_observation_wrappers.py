@@ -9,12 +9,14 @@ from memorax.environments import (
     Box,
     DelayObservation,
     Discrete,
+    FlattenObservation,
     FlickerObservation,
     MaskObservation,
     NoisyObservation,
     ShowPreviousInputs,
     StackObservations,
 )
+from memorax.environments.memory import Autoencode, RepeatFirst
 from memorax.environments.memory.task import Task
 
 
@@ -59,6 +61,10 @@ def play(env, num_steps=9, action=1):
         assert (seen >= space.low).all()
         assert (seen <= space.high).all()
     return np.concatenate([first[None], shown]), final, reward
+
+
+def reset(env):
+    return env.reset(jax.random.key(0), None)
 
 
 def test_a_mask_hides_elements():
@@ -113,6 +119,16 @@ def test_previous_inputs_are_zero_at_an_episodes_start():
 
 
 @pytest.mark.parametrize(
+    "wrap", [ShowPreviousInputs, lambda env: NoisyObservation(env, 0.1)], ids=["inputs", "noise"]
+)
+def test_choices_are_wrapped_once_they_are_vectors(wrap):
+    env = wrap(FlattenObservation(RepeatFirst()))
+    observation, state = reset(env)
+    shown, *_ = env.step(jax.random.key(1), state, jnp.int32(0), None)
+    assert shown.shape == observation.shape == env.observation_space(None).shape
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: MaskObservation(Walking(), ()), "hidden must be different indices"),
@@ -123,10 +139,14 @@ def test_previous_inputs_are_zero_at_an_episodes_start():
         (lambda: NoisyObservation(Walking(), -1.0), "scale must be a number of at least 0"),
         (lambda: DelayObservation(Walking(), 0), "num_steps must be a whole number of at least 1"),
         (lambda: StackObservations(Walking(), 0), "num_observations must be a whole number"),
+        (lambda: reset(ShowPreviousInputs(RepeatFirst())), "floating vectors.*FlattenObservation"),
+        (lambda: reset(ShowPreviousInputs(Autoencode())), "observations that are floating vectors"),
+        (lambda: reset(ShowPreviousInputs(StackObservations(Walking()))), "floating vectors"),
         (
             lambda: ShowPreviousInputs(StackObservations(Walking())).observation_space(None),
-            "observations that are vectors",
+            "floating vectors",
         ),
+        (lambda: reset(NoisyObservation(RepeatFirst(), 0.1)), "floating.*FlattenObservation"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, words, as_a_user):
