@@ -15,6 +15,9 @@ from memorax.validation import check_positive, unknown_name
 EPISODE_LENGTH = 1000
 """The time limit of brax.envs.create."""
 
+# Of brax.envs.base.PipelineEnv.
+_BACKENDS = ("generalized", "mjx", "positional", "spring")
+
 _LEFT_OUT = {
     "fast": "it is a stub for Brax's own tests",
     "swimmer": "its fluid forces need a version of JAX older than ours",
@@ -74,7 +77,7 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
             constructor, such as ``backend="spring"``.
 
     Raises:
-        ValueError: If there is no such environment or parameter.
+        ValueError: If there is no such environment, parameter or backend.
     """
     if name in _LEFT_OUT:
         raise ValueError(f"brax::{name} is left out: {_LEFT_OUT[name]}")
@@ -82,6 +85,9 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         raise ValueError(unknown_name("brax environment", name, names()))
     accepted = signature_defaults(envs._envs[name]) | {"episode_length": EPISODE_LENGTH}
     check_parameters(f"brax::{name}", params, accepted)
+    backend = params.get("backend", _BACKENDS[0])
+    if backend not in _BACKENDS:
+        raise ValueError(unknown_name("brax backend", str(backend), _BACKENDS))
     episode_length = params.pop("episode_length", EPISODE_LENGTH)
     check_positive(f"brax::{name}: episode_length", episode_length)
     return BraxEnvironment(name, envs.get_environment(name, **params), episode_length), None

@@ -90,7 +90,9 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
     options = _PARAMETERS | params
     check_positive(f"navix::{name}: max_steps", options["max_steps"])
     if options["observation"] not in _OBSERVATIONS:
-        raise ValueError(unknown_name("navix observation", options["observation"], _OBSERVATIONS))
+        raise ValueError(
+            unknown_name("navix observation", str(options["observation"]), _OBSERVATIONS)
+        )
     env = navix.make(
         name,
         max_steps=options["max_steps"],
