@@ -1,7 +1,7 @@
 """Checks that every part shares, and the sentences they fail with."""
 
 import difflib
-import math
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,9 +30,11 @@ def check_whole(field: str, value: Any, low: int, high: int | None = None) -> No
 def check_between(field: str, value: Any, low: float, high: float = float("inf")) -> None:
     """Raise ``ValueError`` if it is not a finite number from ``low`` to ``high``, both allowed."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
+    most = sys.float_info.max
+    if not number or not max(low, -most) <= value <= min(high, most):
+        finite = "finite " if number and abs(value) > most else ""
         allowed = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
-        raise ValueError(f"{field} must be a number {allowed}, got {value!r}")
+        raise ValueError(f"{field} must be a {finite}number {allowed}, got {value!r}")
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:

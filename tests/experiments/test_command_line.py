@@ -211,7 +211,7 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --num-envs 1000000000000", "num_envs must be a whole number from 1 to 2147483647"),
         ("train --num-envs 2000000000", "num_envs * num_steps must be 2147483647 at most, got"),
         ("train --evaluation-episodes 1000000000000", "evaluation_episodes must be a whole number"),
-        ("train --learning-rate inf", "learning_rate must be a number of at least 0, got inf"),
+        ("train --learning-rate inf", "learning_rate must be a finite number of at least 0"),
         ("train --max-gradient-norm 0", "max_gradient_norm must be above 0"),
         ("train --value-range 3 2", "value_range must go from low to high, got 3.0 2.0"),
         ("train --learning-rate fast", "fast"),
