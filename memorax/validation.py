@@ -32,9 +32,11 @@ def check_between(field: str, value: Any, low: float, high: float = float("inf")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     most = sys.float_info.max
     if not number or not max(low, -most) <= value <= min(high, most):
-        finite = "finite " if number and abs(value) > most else ""
-        allowed = f"from {low:g} to {high:g}" if high < float("inf") else f"of at least {low:g}"
-        raise ValueError(f"{field} must be a {finite}number {allowed}, got {value!r}")
+        allowed = f"number from {low:g} to {high:g}"
+        if high > most:
+            infinite = number and abs(value) > most
+            allowed = f"{'finite ' if infinite else ''}number of at least {low:g}"
+        raise ValueError(f"{field} must be a {allowed}, got {value!r}")
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:

@@ -304,7 +304,7 @@ def test_bytes_stay_bytes_in_the_replay_and_it_says_what_it_takes():
 
 def test_a_replay_that_does_not_fit_is_refused_before_anything_is_allocated(as_a_user):
     with pytest.raises(ValueError, match=r"DQNConfig.buffer_size: the replay would take .* GiB"):
-        pictures_dqn(buffer_size=10**13)
+        pictures_dqn(buffer_size=2 * 10**9)
     agent = pictures_dqn(buffer_size=64)
     with pytest.raises(ValueError, match=r"DQNConfig.buffer_size: .* 1000000000 times"):
         agent.check_memory(num_seeds=10**9)

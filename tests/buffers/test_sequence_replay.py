@@ -72,11 +72,12 @@ def test_sequences_are_drawn_in_proportion_to_their_priority_and_say_how_likely_
 
 
 def test_a_replay_says_its_bytes_without_allocating_and_what_does_not_fit_is_refused():
-    replay = SequenceReplay(num_envs=2, capacity=10**12, batch_size=4)
+    replay = SequenceReplay(num_envs=2, capacity=2 * 10**9, batch_size=4)
     assert tree_bytes(sequence()) == 2 * 3 + 2 * 4 + 4 * 4
-    assert replay.num_bytes(sequence()) == 30 * 10**12
+    assert replay.num_bytes(sequence()) == 60 * 10**9
+    pictures = {"observation": jax.ShapeDtypeStruct((2, 84, 84), jnp.uint8)}
     with pytest.raises(ValueError, match=r"buffer_size: the replay would take .* GiB"):
-        replay.check_memory("buffer_size", sequence())
+        replay.check_memory("buffer_size", pictures)
     SequenceReplay(num_envs=2, capacity=4, batch_size=4).check_memory("buffer_size", sequence())
 
 
