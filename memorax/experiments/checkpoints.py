@@ -32,10 +32,11 @@ SCORES = "metrics/metrics"
 def _say_once() -> None:
     """Keep traces off the screen of what is raised as well.
 
-    Orbax logs every failure, and TensorStore tells of all further ones of a save to an event loop
-    that is closed by then.
+    Orbax logs every failure. The further ones of a save come when nobody waits for them any more:
+    asyncio logs them, or TensorStore tells of them to an event loop that is closed by then.
     """
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
     unraisable = sys.unraisablehook
 
     def hook(failure: Any) -> None:

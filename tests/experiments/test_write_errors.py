@@ -1,3 +1,5 @@
+import asyncio
+import gc
 import io
 
 import pytest
@@ -35,6 +37,22 @@ def test_an_error_stops_or_is_told_once_and_at_the_end():
     ]
     with pytest.raises(KeyError), writes.caught("log csv"):
         raise KeyError
+
+
+def test_further_failures_of_one_save_are_not_told(caplog):
+    async def fail(words):
+        raise OSError(words)
+
+    async def nobody_waits():
+        tasks = [asyncio.ensure_future(fail(words)) for words in ("of orbax", "of another")]
+        await asyncio.sleep(0)
+        del tasks
+
+    asyncio.run(nobody_waits())
+    gc.collect()
+    assert len(caplog.records) == 1
+    assert "Task exception was never retrieved" in caplog.text
+    assert "of another" in caplog.text
 
 
 @pytest.mark.exhaustive
