@@ -41,7 +41,7 @@ from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.sweeps.config import SweepConfig, check_method_installed
 from memorax.experiments.sweeps.report import write_report as write_sweep_report
-from memorax.experiments.sweeps.sweep import SweepFolder, check_trials, is_sweep, sweep
+from memorax.experiments.sweeps.sweep import SweepFolder, check_trials, sweep
 from memorax.experiments.training import (
     DivergedError,
     EnvironmentFailedError,
@@ -492,7 +492,7 @@ def _resume_sweep(
 def _report(arguments: list[str]) -> int:
     options = _parse(Report, "memorax report", arguments)
     try:
-        if is_sweep(options.folder):
+        if SweepFolder.is_at(options.folder):
             print(write_sweep_report(SweepFolder.open(options.folder)))
         else:
             print(write_report(ComparisonFolder.open(options.folder)))

@@ -16,11 +16,11 @@ from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
 from memorax.validation import LARGEST, check_between, check_whole, unknown_name
 
-MOST_FEATURES = 2**16
 MOST_STEPS = 2**32 - 1
+# More than any machine has room for, so that a slip is told as one.
+MOST_FEATURES = 2**16
 MOST_SEEDS = 2**16
 MOST_EPISODES = 2**20
-"""More than any machine has room for, so that a slip is told as one."""
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 

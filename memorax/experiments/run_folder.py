@@ -76,15 +76,25 @@ class Folder:
             ValueError: If there is none, or something in it is neither file nor folder or leads out
                 of it.
         """
-        config = path / "config.json"
-        if not config.is_file():
+        if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a {cls.kind}: it has no config.json")
         check_files(path)
-        with reading(config, "configuration"):
-            known = cls.field in read_json(config)
-        if not known:
+        if not cls.is_at(path):
             raise ValueError(f"{path} is not a {cls.kind}: its config.json has no {cls.field}")
         return cls(path)
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """Return whether a folder is of this kind, by its ``config.json``.
+
+        Raises:
+            UnreadableError: If that is none.
+        """
+        config = path / "config.json"
+        if not config.is_file():
+            return False
+        with reading(config, "configuration"):
+            return cls.field in read_json(config)
 
     def write(self, name: str, text: str) -> None:
         """Write a text file at once, if it is for this process to write."""

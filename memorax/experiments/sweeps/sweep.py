@@ -11,7 +11,6 @@ from rich.console import Console
 from memorax.algorithms import ReplayAlgorithm
 from memorax.experiments.agents import make_agent
 from memorax.experiments.comparison import claim_run_folder
-from memorax.experiments.fields import read_json, reading
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import Reached, plot_learning_curves, plot_searched_values
@@ -73,15 +72,6 @@ class SweepFolder(Folder):
         """Return a trial, whose folder need not be there."""
         path = self.path / "trials" / f"{number:03}"
         return Trial(number, values, config.train, RunFolder(path))
-
-
-def is_sweep(path: Path) -> bool:
-    """Return whether a folder is a sweep's, and not, say, a comparison's."""
-    config = path / "config.json"
-    if not config.is_file():
-        return False
-    with reading(config, "configuration"):
-        return "search" in read_json(config)
 
 
 def check_trials(config: SweepConfig[Any]) -> None:
