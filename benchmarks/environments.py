@@ -1,9 +1,9 @@
 """Steps per second of our memory tasks and of the popgym package's, side by side.
 
-Both sides step as many copies with random actions on the same cores: ours in one compiled loop,
-which draws the actions too, the package's in Gymnasium's vector environments, in one process or
-in one a core, whichever is faster, with actions drawn beforehand. Compiling is timed by what the
-processors spend on it, all threads together, so that a machine that is shared tells the same.
+Both sides step as many copies on the same cores, with random actions drawn beforehand: ours in one
+compiled loop, the package's in Gymnasium's vector environments, in one process or in one a core,
+whichever is faster. Compiling is timed by what the processors spend on it, all threads together, so
+that a machine that is shared tells the same.
 """
 
 import os
@@ -14,6 +14,7 @@ from functools import partial
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import popgym.envs  # noqa: F401  (registers its environments)
 import tyro
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
@@ -68,32 +69,37 @@ class Options:
 
 
 def our_loop(name: str, num_envs: int, num_steps: int) -> tuple[Callable[[], jax.Array], float]:
-    """Return a compiled loop over steps with random actions, and the seconds of compiling it."""
+    """Return a compiled loop over steps, and the seconds of compiling it."""
     env, params = environments.make(f"memory::{name}")
     envs = environments.Vectorize(env, num_envs)
     space = env.action_space(params)
 
-    def act(key):
-        if isinstance(space, environments.Discrete):
-            return jax.random.randint(key, (num_envs,), 0, space.n)
-        return jax.random.uniform(
-            key, (num_envs, *space.shape), minval=space.low, maxval=space.high
-        )
-
-    def step(state, key):
-        action_key, step_key = jax.random.split(key)
-        _, state, reward, *_ = envs.step(step_key, state, act(action_key), params)
-        return state, reward.sum()
+    def step(carry, inputs):
+        state, _ = carry
+        key, action = inputs
+        observation, state, reward, terminated, truncated, _ = envs.step(key, state, action, params)
+        # All that a step tells is carried, or the compiler would leave out what nobody reads.
+        return (state, (observation, reward, terminated, truncated)), None
 
     @jax.jit
-    def loop(key):
-        _, state = envs.reset(key, params)
-        return jax.lax.scan(step, state, jax.random.split(key, num_steps))[1]
+    def loop(key, actions):
+        reset_key, step_key = jax.random.split(key)
+        observation, state = envs.reset(reset_key, params)
+        never = jnp.zeros(num_envs, bool)
+        told = observation, jnp.zeros(num_envs), never, never
+        inputs = jax.random.split(step_key, num_steps), actions
+        return jax.lax.scan(step, (state, told), inputs)[0]
 
-    key = jax.random.key(0)
+    key, action_key = jax.random.split(jax.random.key(0))
+    shape = (num_steps, num_envs)
+    if isinstance(space, environments.Discrete):
+        actions = jax.random.randint(action_key, shape, 0, space.n)
+    else:
+        shape = (*shape, *space.shape)
+        actions = jax.random.uniform(action_key, shape, minval=space.low, maxval=space.high)
     started = time.process_time()
-    compiled = loop.lower(key).compile()
-    return partial(compiled, key), time.process_time() - started
+    compiled = loop.lower(key, actions).compile()
+    return partial(compiled, key, actions), time.process_time() - started
 
 
 def their_loop(name: str, num_envs: int, num_steps: int, kind: type) -> Callable[[], None]:

@@ -66,7 +66,7 @@ STATES = {
     ),
     "battleship": (
         *("BattleshipEasy", {}),
-        BattleshipState(flags(64, 0, 1), flags(64, 1, 2), jnp.int32(2)),
+        BattleshipState(flags(64, 0, 1), flags(64, 1, 2), jnp.int32(1), jnp.int32(2)),
         "S X o · · · · ·\n" + "\n".join(["· · · · · · · ·"] * 7),
     ),
     "concentration": (

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, PyTree, UInt32
 
-from memorax.environments.memory.cards import find_in_proportion
+from memorax.environments.memory.cards import find_in_proportion, whole_below
 from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import check_whole
@@ -24,15 +24,19 @@ class BattleshipState:
     Attributes:
         ships: Where ships are.
         guessed: Which squares have been shot at.
+        hits: How many squares with ships have been.
         time: Steps since the episode began.
     """
 
     ships: PyTree
     guessed: PyTree
+    hits: PyTree
     time: PyTree
 
 
-def place_ship(key: Array, board: Bool[Array, "size size"], ship_size: int) -> Array:
+def place_ship(
+    number: UInt32[Array, ""], board: Bool[Array, "size size"], ship_size: int
+) -> Bool[Array, "size size"]:
     """Return the board with one more ship, across or down, all free places as likely.
 
     The package draws places until one is free, which comes to the same.
@@ -45,7 +49,7 @@ def place_ship(key: Array, board: Bool[Array, "size size"], ship_size: int) -> A
     free = (~taken).astype(jnp.int32)
     # In two steps, since the sums along all places at once take the square of their number.
     in_line = free.sum(axis=1)
-    line, rest = find_in_proportion(jax.random.randint(key, (), 0, in_line.sum()), in_line)
+    line, rest = find_in_proportion(whole_below(in_line.sum(), number), in_line)
     place, _ = find_in_proportion(rest, free[line])
     is_down = line >= size
     row, column = jnp.where(is_down, place, line), jnp.where(is_down, line - size, place)
@@ -84,10 +88,12 @@ class Battleship(Task):
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         board = jnp.zeros((self.board_size, self.board_size), bool)
-        for size, ship_key in zip(SHIP_SIZES, jax.random.split(key, len(SHIP_SIZES)), strict=True):
-            board = place_ship(ship_key, board, size)
+        numbers = jax.random.bits(key, (len(SHIP_SIZES),), jnp.uint32)
+        for size, number in zip(SHIP_SIZES, numbers, strict=True):
+            board = place_ship(number, board, size)
         ships = board.ravel()
-        return jnp.int32(0), BattleshipState(ships, jnp.zeros_like(ships), jnp.int32(0))
+        state = BattleshipState(ships, jnp.zeros_like(ships), jnp.int32(0), jnp.int32(0))
+        return jnp.int32(0), state
 
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
@@ -95,10 +101,9 @@ class Battleship(Task):
         hit = state.ships[action] & ~state.guessed[action]
         reward = jnp.where(hit, 1 / targets, -1 / (squares - targets))
         guessed = state.guessed | (jnp.arange(squares) == action)
-        time = state.time + 1
-        sunk = (guessed | ~state.ships).all()
-        state = BattleshipState(state.ships, guessed, time)
-        return hit.astype(jnp.int32), state, reward, sunk, time >= squares
+        hits, time = state.hits + hit, state.time + 1
+        state = BattleshipState(state.ships, guessed, hits, time)
+        return hit.astype(jnp.int32), state, reward, hits == targets, time >= squares
 
     def render_text(self, state: PyTree, params: Any) -> str:
         """Return the board: S ships, X where they are hit, o where shots have missed."""

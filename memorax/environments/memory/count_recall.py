@@ -13,8 +13,8 @@ from memorax.environments.memory.cards import (
     KINDS,
     check_decks,
     check_kind,
-    draw_card,
     full_decks,
+    pick_card,
 )
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
@@ -75,9 +75,9 @@ class CountRecall(Task):
         return observation, state, reward, state.remaining.sum() == 0, jnp.bool_(False)
 
     def _deal(self, key, remaining, remaining_queries):
-        card_key, query_key = jax.random.split(key)
-        card, remaining = draw_card(card_key, remaining)
-        query, remaining_queries = draw_card(query_key, remaining_queries)
+        numbers = jax.random.bits(key, (2,), jnp.uint32)
+        card, remaining = pick_card(numbers[0], remaining)
+        query, remaining_queries = pick_card(numbers[1], remaining_queries)
         return jnp.stack([card, query]), CountRecallState(query, remaining, remaining_queries)
 
     def observation_space(self, params: Any) -> Space:
