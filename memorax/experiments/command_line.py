@@ -36,6 +36,7 @@ from memorax.experiments.processes import (
     create_run_folder,
     failing_at_once,
     open_run_folder,
+    out_of_memory,
 )
 from memorax.experiments.report import write_report
 from memorax.experiments.run_folder import RunFolder
@@ -233,9 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
     except jax.errors.JaxRuntimeError as error:
-        failure = process_failure(error)
-        if "RESOURCE_EXHAUSTED" in str(error):
-            failure = f"out of memory: {str(error).splitlines()[0]}"
+        failure = out_of_memory(error) or process_failure(error)
         if failure is None:
             raise
         print(f"memorax: error: {failure}", file=sys.stderr)

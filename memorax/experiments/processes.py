@@ -166,8 +166,10 @@ def failing_at_once(expected: tuple[type[Exception], ...]) -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         code = 1
-        lost = other_process_error(error)
-        if lost is not None:
+        exhausted, lost = out_of_memory(error), other_process_error(error)
+        if exhausted is not None:
+            print(f"memorax: error: {exhausted}", file=sys.stderr)
+        elif lost is not None:
             code = PROCESS_LOST
             print(f"memorax: {str(lost).splitlines()[0]}", file=sys.stderr)
         else:
@@ -175,6 +177,13 @@ def failing_at_once(expected: tuple[type[Exception], ...]) -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return how to tell of an error that is a lack of memory here, None of any other."""
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory: {str(error).splitlines()[0]}"
+    return None
 
 
 def other_process_error(error: BaseException | None) -> BaseException | None:

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memorax.experiments.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
-from memorax.experiments.processes import other_process_error
+from memorax.experiments.processes import failing_at_once, other_process_error
 from memorax.experiments.run_folder import RunFolder, read_metrics
 from tests.experiments.lives import Lives
 
@@ -177,6 +178,15 @@ def test_what_comes_of_another_process_is_known_from_what_is_wrong_here():
     assert other_process_error(late) is barrier
     assert other_process_error(cut_off) is cut_off
     assert other_process_error(ValueError("of this one")) is None
+
+
+def test_a_process_without_memory_takes_no_other_for_lost(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended, failing_at_once(expected=()):
+        jnp.zeros(2**44).block_until_ready()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("memorax: error: out of memory: RESOURCE_EXHAUSTED")
 
 
 @pytest.mark.parametrize(
