@@ -126,8 +126,10 @@ def _stablehlo(step: Callable[..., Any], signature: Signature) -> bytes:
 
 
 def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
-    # It warns of every library that it would know too and that is not there.
-    logging.getLogger("jax2onnx").setLevel(logging.ERROR)
+    # They warn of every library that they would know too and that is not there, and of values whose
+    # type ONNX infers by itself.
+    for library in ("jax2onnx", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         import jax2onnx  # noqa: PLC0415
     except ModuleNotFoundError as error:

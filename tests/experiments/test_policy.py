@@ -205,10 +205,11 @@ inputs, outputs = ([part["name"] for part in signature[key]] for key in ("inputs
 
 @pytest.mark.parametrize("kind", ELSEWHERE)
 @pytest.mark.parametrize("name", RUNS)
-def test_an_exported_step_acts_alike_without_memorax(runs, name, kind, tmp_path):
+def test_an_exported_step_acts_alike_without_memorax(runs, name, kind, caplog, tmp_path):
     folder = tmp_path / "exported"
     options = ["--output", str(folder), "--format", kind, "--seed", "1"]
     assert main(["export", str(runs[name]), *options]) == 0
+    assert not caplog.records
     observations, dones, rewards, actions = read_log(runs[name], 1)
     assert dones.sum() > 2
     log_path, actions_path = tmp_path / "log.npz", tmp_path / "actions.npy"
