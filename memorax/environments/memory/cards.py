@@ -56,8 +56,8 @@ def whole_below(bound: Int[Array, ""], number: UInt32[Array, ""]) -> Int[Array, 
     """Return a whole number below a bound, or 0 where that is 0, by a random one of 32 bits.
 
     ``jax.random.randint`` calls the generator three times, and one call costs as much as the rest
-    of a step. Below 65,536, which is the most that tasks draw from, no number is preferred by more
-    than 65,536 / 2**32, or 1.5e-5, of its chance.
+    of a step. Tasks draw from fewer than 2**17, the places of a ship on the widest board, so that
+    no number is preferred by more than 2**17 / 2**32, or 3.1e-5, of its chance.
     """
     return (number % jnp.maximum(bound, 1).astype(jnp.uint32)).astype(jnp.int32)
 
