@@ -39,6 +39,12 @@ def check_between(field: str, value: Any, low: float, high: float = float("inf")
         raise ValueError(f"{field} must be a {allowed}, got {value!r}")
 
 
+def check_range(field: str, low: float, high: float) -> None:
+    """Raise ``ValueError`` unless it goes from a finite number to a higher one."""
+    if not -sys.float_info.max <= low < high <= sys.float_info.max:
+        raise ValueError(f"{field} must go from low to high, both finite, got {low} {high}")
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
     """Say that ``name`` is no ``kind``, and which choices come closest, all in one line."""
     choices = sorted(choices)

@@ -19,7 +19,7 @@ from memorax.experiments.config import (
 )
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.trust import check_import
-from memorax.validation import unknown_name
+from memorax.validation import check_range, unknown_name
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ class CompareConfig(Settings, Subjects):
                 f"return_ranges must be a pair for each of {len(self.environments)} environments, "
                 f"got {len(return_ranges)}"
             )
-        for low, high in return_ranges:
-            if not low < high:
-                raise ValueError(f"return_ranges must go from low to high, got {low} {high}")
+        for return_range in return_ranges:
+            check_range("return_ranges", *return_range)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -140,7 +139,7 @@ class Cell:
 
 def to_json(config: CompareConfig) -> str:
     """Write a configuration down."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    return json.dumps(dataclasses.asdict(config), indent=2, allow_nan=False) + "\n"
 
 
 def from_json(path: Path) -> CompareConfig:

@@ -14,7 +14,7 @@ from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.torsos import TORSOS
 from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
-from memorax.validation import LARGEST, check_between, check_whole, unknown_name
+from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
 
 MOST_STEPS = 2**32 - 1
 # More than any machine has room for, so that a slip is told as one.
@@ -118,9 +118,7 @@ class Settings:
                 f"max_gradient_norm must be above 0, for else nothing is learned, got "
                 f"{self.max_gradient_norm}"
             )
-        low, high = self.value_range
-        if not low < high:
-            raise ValueError(f"value_range must go from low to high, got {low} {high}")
+        check_range("value_range", *self.value_range)
         if self.on_write_error not in get_args(OnWriteError):
             raise ValueError(
                 unknown_name("on_write_error", self.on_write_error, get_args(OnWriteError))
@@ -156,9 +154,14 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             )
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        given = set()
         for assignment in self.environment_parameters or ():
-            if not all(assignment.partition("=")):
+            name, equals, value = assignment.partition("=")
+            if not (name and equals and value):
                 raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")
+            if name in given:
+                raise ValueError(f"environment_parameters must give each once, got {name!r} twice")
+            given.add(name)
 
     @property
     def algorithm_name(self) -> str:
@@ -200,7 +203,7 @@ def _parse_value(text: str) -> int | float | bool | str:
 
 def to_json(config: TrainConfig) -> str:
     """Write a configuration down."""
-    return json.dumps(to_fields(config), indent=2) + "\n"
+    return json.dumps(to_fields(config), indent=2, allow_nan=False) + "\n"
 
 
 def to_fields(config: TrainConfig) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def test_the_report_is_one_page_with_the_numbers_and_nothing_from_elsewhere(fini
         ("compare --environments memory::Nothing", "unknown memory task 'Nothing'"),
         ("compare --resume", "--resume needs --comparison-folder"),
         ("compare --return-ranges 1 0", "return_ranges must go from low to high"),
+        ("compare --return-ranges 0 inf", "return_ranges must go from low to high, both finite"),
+        ("compare --environments 'memory::TMaze a=1 a=2'", "must give each once, got 'a' twice"),
         ("report nowhere", "nowhere is not a comparison folder"),
     ],
 )
