@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from scipy import ndimage
-from scipy.stats import chisquare, ks_2samp
+from scipy.stats import chi2_contingency, chisquare, ks_2samp
 
 from memorax import environments
 from memorax.environments.memory import maze
@@ -388,6 +388,32 @@ def test_a_ship_lies_wherever_there_is_place_for_it():
     # Two on each side of the square in the middle.
     assert len(places) == 8
     assert chisquare(times).pvalue > 1e-3
+
+
+def test_ships_lie_beside_each_other_as_in_popgym():
+    env, _ = environments.make("memory::BattleshipEasy")
+    keys = jax.random.split(jax.random.key(0), 80_000)
+    ours = np.asarray(jax.jit(jax.vmap(lambda key: env.begin(key, None)[1].ships))(keys))
+    theirs, package = np.zeros((8_000, 64), bool), package_task("Battleship", "Easy")
+    for seed, board in enumerate(theirs):
+        package.reset(seed=seed)
+        board[:] = package.board.ravel() > 0
+    # How often two squares have ships at once. Ships that are drawn by the same number are where
+    # others are as often, one by one, but not together: that makes it 1.6 and more.
+    pairs = np.triu_indices(64, 1)
+    often, their_often = (
+        (boards.T.astype(np.float32) @ boards.astype(np.float32))[pairs] / len(boards)
+        for boards in (ours, theirs)
+    )
+    variance = their_often * (1 - their_often) * (1 / len(ours) + 1 / len(theirs))
+    assert ((often - their_often) ** 2 / variance).mean() < 1.3
+
+
+def test_what_is_asked_for_does_not_follow_from_what_is_shown():
+    _, _, seen, *_ = play("CountRecallHard", STEPS)
+    times = np.zeros((13, 13))
+    np.add.at(times, tuple(seen.T), 1)
+    assert chi2_contingency(times).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("task", NOISY)
