@@ -19,7 +19,7 @@ def names() -> list[str]:
     return [name.removeprefix(_PREFIX) for name in registered]
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return the game in processes, and its parameters, which are none.
 
     Args:

@@ -68,7 +68,7 @@ def names() -> list[str]:
     return [name for name in envs._envs if name not in _LEFT_OUT]
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Brax's environment, and its parameters, which are none: the environment holds them.
 
     Args:

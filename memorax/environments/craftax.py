@@ -69,7 +69,7 @@ def names() -> list[str]:
     return list(_PACKAGES)
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Craftax's environment and its parameters, each set as asked.
 
     Environments that show pixels make their textures when they are first used on a machine,

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -25,7 +26,7 @@ def names() -> list[str]:
     return registered(lambda name, entry_point: entry_point.startswith("gymnasium."))
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Gymnasium's environment in processes, and its parameters, which are none.
 
     An observation that is a choice of several is one array of whole numbers; a tuple or a
@@ -57,7 +58,12 @@ def registered(belongs: Callable[[str, str], bool]) -> list[str]:
 
 
 def make_registered(
-    suite: str, name: str, gymnasium_name: str, params: dict[str, Any], choices: Sequence[str]
+    suite: str,
+    name: str,
+    gymnasium_name: str,
+    params: dict[str, Any],
+    choices: Sequence[str],
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Environment, Any]:
     """Return an environment that is registered with Gymnasium, for one of the suites.
 
@@ -67,6 +73,7 @@ def make_registered(
         gymnasium_name: Gymnasium's name of it.
         params: As for ``make``.
         choices: The suite's names, the closest of which are told if there is no such one.
+        options: What the suite's constructors take without naming it, with the defaults.
     """
     module, _, registered_name = gymnasium_name.rpartition(":")
     if module:
@@ -82,7 +89,7 @@ def make_registered(
             f"can import, got {spec.entry_point!r}"
         )
     try:
-        _check(task, spec, params)
+        _check(task, spec, params, options)
         params = dict(params)
         observation_key = params.pop("observation_key", None)
         env = gymnasium.make(spec, disable_env_checker=True, **params)
@@ -99,9 +106,11 @@ def make_registered(
     return ProcessEnvironment(process_task, observation_space, action_space), None
 
 
-def _check(task: str, spec: Any, params: dict[str, Any]) -> None:
-    accepted = signature_defaults(load_env_creator(spec.entry_point)) | spec.kwargs
+def _check(task: str, spec: Any, params: dict[str, Any], options: Mapping[str, Any]) -> None:
+    accepted = dict(options) | signature_defaults(load_env_creator(spec.entry_point)) | spec.kwargs
     accepted |= {"observation_key": None, "max_episode_steps": None}
+    # Drawing is asked of the environment, not of the task.
+    accepted.pop("render_mode", None)
     check_parameters(task, params, accepted)
     if "max_episode_steps" in params:
         check_positive(f"{task}: max_episode_steps", params["max_episode_steps"])

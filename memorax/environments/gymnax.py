@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import gymnax
+import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax import registration
@@ -60,7 +61,8 @@ class GymnaxEnvironment(Environment):
             key, state, action, params
         )
         reward = jnp.where(allowed, jnp.asarray(reward, jnp.float32), jnp.nan)
-        return observation, state, reward, jnp.asarray(terminated), jnp.asarray(truncated), info
+        terminated = jnp.asarray(terminated)
+        return observation, state, reward, terminated, truncated & ~terminated, info
 
     def render_frame(self, state: PyTree, params: Any) -> Frame | None:
         """Return what gymnax's visualizer draws; most of its tasks it does not."""
@@ -80,7 +82,12 @@ class GymnaxEnvironment(Environment):
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""
-        return _space(self._env.observation_space(params))
+        space = _space(self._env.observation_space(params))
+        if isinstance(space, Discrete):
+            return space
+        # What Gymnax says of its dtypes is often not so.
+        shown, _ = jax.eval_shape(self._env.reset, jax.random.key(0), params)
+        return dataclasses.replace(space, dtype=shown.dtype)
 
     def action_space(self, params: Any) -> Space:
         """Return the space of actions."""
@@ -92,7 +99,7 @@ def names() -> list[str]:
     return list(registration.registered_envs)
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Gymnax's environment and its parameters, each set as asked.
 
     Args:
@@ -108,15 +115,18 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         raise ValueError(unknown_name("gymnax environment", name, names()))
     accepted = signature_defaults(registration._registry[name])
     constructor = {key: params.pop(key) for key in list(params) if key in accepted}
-    _check(name, constructor, accepted)
-    env, defaults = gymnax.make(name, **constructor)
+    env, defaults = gymnax.make(name, **_checked(name, constructor, accepted))
     fields = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
-    _check(name, params, fields | accepted)
+    params = _checked(name, params, fields | accepted)
     return GymnaxEnvironment(env), dataclasses.replace(defaults, **params)
 
 
-def _check(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> None:
+def _checked(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Check parameters; Gymnax takes lengths, sizes and speeds of 0 and less, which make no sense.
+
+    Returns:
+        The parameters, a whole number for one that is not always whole as a float: Gymnax computes
+        in the dtype that it is given.
 
     Raises:
         ValueError: As ``make`` says.
@@ -126,6 +136,10 @@ def _check(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> None:
         default = defaults[key]
         if isinstance(default, int) and not isinstance(default, bool) and default > 0:
             check_positive(f"gymnax::{name}: {key}", value)
+    return {
+        key: float(value) if isinstance(defaults[key], float) else value
+        for key, value in params.items()
+    }
 
 
 def _space(space: Any) -> Space:

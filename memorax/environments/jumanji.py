@@ -75,7 +75,7 @@ def names() -> list[str]:
     return sorted(registration.registered_environments())
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Jumanji's environment, and its parameters, which are none: the environment holds them.
 
     Args:

@@ -3,9 +3,18 @@
 from typing import Any
 
 import minigrid  # noqa: F401  # Registers its environments.
+from minigrid.minigrid_env import MiniGridEnv
 
 from memorax.environments import gymnasium
 from memorax.environments.environment import Environment
+from memorax.environments.parameters import signature_defaults
+from memorax.validation import check_positive, check_whole
+
+# What every task hands on to MiniGrid's own constructor.
+_OPTIONS = {
+    option: signature_defaults(MiniGridEnv)[option]
+    for option in ("agent_view_size", "max_steps", "see_through_walls")
+}
 
 
 def names() -> list[str]:
@@ -13,7 +22,7 @@ def names() -> list[str]:
     return gymnasium.registered(lambda _, entry_point: entry_point.startswith("minigrid."))
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return MiniGrid's environment in processes, and its parameters, which are none.
 
     What is shown is the image: tile, colour and state of each cell in view. The mission is a
@@ -22,9 +31,19 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
     Args:
         name: MiniGrid's name, such as ``"MiniGrid-MemoryS7-v0"``.
         **params: As for ``gymnasium.make``; ``observation_key="direction"`` shows that instead.
+            ``agent_view_size``, odd and at least 3, is how far the agent sees, ``max_steps`` the
+            time limit, and ``see_through_walls`` can be set where a task does not say it itself.
 
     Raises:
-        ValueError: If there is no such environment or parameter.
+        ValueError: If there is no such environment or parameter, or a value is out of range.
     """
+    if "max_steps" in params:
+        check_positive(f"minigrid::{name}: max_steps", params["max_steps"])
+    if "agent_view_size" in params:
+        check_whole(f"minigrid::{name}: agent_view_size", params["agent_view_size"], 3)
+        if params["agent_view_size"] % 2 == 0:
+            raise ValueError(
+                f"minigrid::{name}: agent_view_size must be odd, got {params['agent_view_size']}"
+            )
     params = {"observation_key": "image"} | params
-    return gymnasium.make_registered("minigrid", name, name, params, names())
+    return gymnasium.make_registered("minigrid", name, name, params, names(), _OPTIONS)

@@ -73,7 +73,7 @@ def names() -> list[str]:
     return list(registry())
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return NAVIX's environment, and its parameters, which are none: the environment holds them.
 
     Args:

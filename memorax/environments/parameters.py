@@ -1,6 +1,7 @@
 """What of a task can be set, and how a user is told what cannot."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,12 +17,14 @@ def check_parameters(task: str, given: Mapping[str, Any], defaults: Mapping[str,
         defaults: All parameters that there are, with the values they have unless set.
 
     Raises:
-        ValueError: If there is no such parameter, or a value is of another kind than the default.
+        ValueError: If there is no such parameter, a value is of another kind than the default, or
+            it is not finite and neither is infinity the default.
     """
     for name, value in given.items():
         if name not in defaults:
             raise ValueError(unknown_name(f"parameter of {task},", name, defaults))
         _check_kind(f"{task}: {name}", value, defaults[name])
+        _check_finite(f"{task}: {name}", value, defaults[name])
 
 
 def signature_defaults(function: Callable[..., Any]) -> dict[str, Any]:
@@ -45,3 +48,11 @@ def _check_kind(field, value, default):
         return
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"{field} must be {kind}, got {value!r}")
+
+
+def _check_finite(field, value, default):
+    if not isinstance(value, float) or math.isfinite(value):
+        return
+    unbounded = isinstance(default, float) and math.isinf(default)
+    if math.isnan(value) or not unbounded:
+        raise ValueError(f"{field} must be finite, got {value!r}")

@@ -16,7 +16,7 @@ def names() -> list[str]:
     return [name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for name in registered]
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return POPGym's environment in processes, and its parameters, which are none.
 
     Args:

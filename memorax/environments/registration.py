@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from memorax.environments.environment import Environment
+from memorax.environments.spaces import Discrete
 from memorax.validation import unknown_name
 
 
@@ -46,7 +50,7 @@ SUITES = {
 """Every suite by its name."""
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return an environment and its parameters.
 
     Args:
@@ -54,13 +58,27 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         **params: The environment's own parameters, such as ``memory_length=20``.
 
     Raises:
-        ValueError: If there is no such suite, environment or parameter; the closest are named.
+        ValueError: If there is no such suite, environment or parameter, the closest are named; if
+            the suite fails to make or to run it with these parameters.
         ModuleNotFoundError: If the suite is not installed; the extra to install is named.
     """
-    suite, separator, task = name.partition("::")
+    suite, separator, task = name.partition("::") if isinstance(name, str) else ("", "", "")
     if not separator:
-        raise ValueError(f"an environment is named 'suite::name', got {name!r}")
-    return _import_suite(suite).make(task, **params)
+        raise ValueError(f"an environment is named by a string 'suite::name', got {name!r}")
+    module = _import_suite(suite)
+    try:
+        env, env_params = module.make(task, **params)
+    except (ValueError, ModuleNotFoundError):
+        raise
+    # What suites make of parameters that they do not check can be anything.
+    except Exception as error:
+        raise ValueError(_cannot_be_made(name, params, error)) from error
+    if params:
+        try:
+            _try_out(env, env_params)
+        except Exception as error:
+            raise ValueError(_cannot_be_made(name, params, error)) from error
+    return env, env_params
 
 
 def names(suite: str) -> list[str]:
@@ -87,6 +105,26 @@ def adapt(env: Any) -> Environment:
         "env must be a memorax.environments.Environment or a gymnax environment, "
         f"got {type(env).__name__}"
     )
+
+
+def _try_out(env: Environment, env_params: Any) -> None:
+    """Trace an episode's beginning and a step; nothing is computed."""
+
+    def begin_and_step(key):
+        _, state = env.reset(key, env_params)
+        space = env.action_space(env_params)
+        if isinstance(space, Discrete):
+            action = jnp.int32(0)
+        else:
+            action = jnp.zeros(space.shape, space.dtype)
+        return env.step(key, state, action, env_params)
+
+    jax.eval_shape(begin_and_step, jax.random.key(0))
+
+
+def _cannot_be_made(name: str, params: dict[str, Any], error: Exception) -> str:
+    words = f"{name} cannot be made with {params}: {type(error).__name__}: {error}"
+    return " ".join(words.split()).removesuffix(":")
 
 
 def _import_suite(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import check_positive, unknown_name
+from memorax.validation import check_positive, check_whole, unknown_name
 
 
 class XMiniGridEnvironment(EpisodicEnvironment):
@@ -58,7 +58,7 @@ def names() -> list[str]:
     return list(registration.registered_environments())
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return XLand-MiniGrid's environment and its parameters, each set as asked.
 
     The tasks ``"XLand-MiniGrid-..."`` have no goal until they are given a ``ruleset``, such as
@@ -66,7 +66,8 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
 
     Args:
         name: XLand-MiniGrid's name, such as ``"MiniGrid-MemoryS8"``.
-        **params: Fields of the environment's parameters, such as ``view_size=5``.
+        **params: Fields of the environment's parameters, such as ``view_size=5``. ``height`` and
+            ``width`` are at least those that the name stands for.
 
     Raises:
         ValueError: If there is no such environment or parameter, or a size is out of range.
@@ -75,8 +76,13 @@ def make(name: str, **params: Any) -> tuple[Environment, Any]:
         raise ValueError(unknown_name("xminigrid environment", name, names()))
     env, defaults = registration.make(name)
     accepted = {field.name: getattr(defaults, field.name) for field in dataclasses.fields(defaults)}
+    # Drawing is asked of the environment, not of the task.
+    del accepted["render_mode"]
     check_parameters(f"xminigrid::{name}", params, accepted)
-    for size in ("height", "width", "view_size", "max_steps"):
+    # In a smaller grid some tasks have no room for the agent or the goal.
+    for size in ("height", "width"):
+        check_whole(f"xminigrid::{name}: {size}", params.get(size, accepted[size]), accepted[size])
+    for size in ("view_size", "max_steps"):
         check_positive(f"xminigrid::{name}: {size}", params.get(size, accepted[size]))
     view_size = params.get("view_size", accepted["view_size"])
     if view_size % 2 == 0:

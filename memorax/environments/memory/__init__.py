@@ -92,7 +92,7 @@ def names() -> list[str]:
     return list(_TASKS)
 
 
-def make(name: str, **params: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return a task of our own, and its parameters, which are none: its fields say it all.
 
     Args:
