@@ -325,16 +325,42 @@ def test_the_closest_names_are_told(suite):
         ("navix::Navix-Empty-5x5-v0", {"observation": 3}, "unknown navix observation '3'"),
         ("xminigrid::MiniGrid-Empty-5x5", {"view_size": 4}, "view_size must be odd, got 4"),
         ("xminigrid::MiniGrid-Empty-5x5", {"height": 0}, "height must be a whole number"),
+        ("xminigrid::MiniGrid-Empty-6x6", {"height": 5}, "height must be a whole number of at lea"),
+        ("xminigrid::MiniGrid-MemoryS8", {"width": 3}, "width must be a whole number of at least"),
+        ("xminigrid::MiniGrid-MemoryS8", {"render_mode": "x"}, "unknown parameter of xminigrid::"),
+        ("xminigrid::XLand-MiniGrid-R1-9x9", {"grid_type": "foo"}, "RuntimeError: Unknown grid"),
         ("brax::ant", {"episode_lenght": 3}, "the closest are: episode_length"),
         ("brax::swimmer", {}, "brax::swimmer is left out"),
+        ("brax::ant", {"use_contact_forces": True}, "NotImplementedError: use_contact_forces not"),
+        ("brax::ant", {"ctrl_cost_weight": float("nan")}, "ctrl_cost_weight must be finite"),
         ("brax::ant", {"backend": "sprin"}, "unknown brax backend 'sprin'; the closest are: sprin"),
         ("craftax::Craftax-Symbolic-v1", {"god_mode": 3}, "god_mode must be true or false"),
+        ("craftax::Craftax-Classic-Symbolic-v1", {"day_length": 0}, "}: ZeroDivisionError: div"),
         ("jumanji::Snake-v1", {"num_rows": 0}, "num_rows must be a whole number"),
+        ("jumanji::Maze-v0", {"generator": 3}, "made with {'generator': 3}: AttributeError: 'int'"),
         ("jumanji::Connector-v3", {}, "9,765,625 combinations"),
         ("jumanji::Sokoban-v0", {}, "give it a generator"),
         ("gymnasium::CartPole-v1", {"max_episode_steps": 0}, "must be a whole number"),
         ("gymnasium::CartPole-v1", {"foo": 0}, "unknown parameter of gymnasium::CartPole-v1"),
+        (
+            "gymnasium::CartPole-v1",
+            {"render_mode": "human"},
+            "unknown parameter of gymnasium::",
+        ),
+        ("gymnasium::Pendulum-v1", {"g": float("nan")}, "g must be finite, got nan"),
+        ("ale::Pong-v5", {"mode": 99}, "cannot be made with {'mode': 99}: RuntimeError: Invalid"),
+        ("ale::Pong-v5", {"render_mode": "human"}, "unknown parameter of ale::Pong-v5"),
+        (
+            "popgym::RepeatPreviousEasy",
+            {"k": 100},
+            "made with {'k': 100}: AssertionError: k",
+        ),
         ("minigrid::MiniGrid-Empty-5x5-v0", {"observation_key": "picture"}, "'image'"),
+        ("minigrid::MiniGrid-Empty-5x5-v0", {"max_steps": -5}, "max_steps must be a whole number"),
+        ("minigrid::MiniGrid-Empty-5x5-v0", {"agent_view_size": 4}, "agent_view_size must be odd"),
+        ("minigrid::MiniGrid-Empty-5x5-v0", {"agent_view_size": 1}, "a whole number of at least 3"),
+        ("minigrid::MiniGrid-Empty-5x5-v0", {"tile_size": 8}, "unknown parameter of minigrid::"),
+        ("minigrid::MiniGrid-MemoryS7-v0", {"size": 2}, "made with {'size': 2}: AssertionError"),
     ],
 )
 def test_bad_parameters_are_refused(name, params, words):
@@ -343,6 +369,22 @@ def test_bad_parameters_are_refused(name, params, words):
     with pytest.raises(ValueError, match=r".") as caught:
         environments.make(name, **params)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_parameter_called_name_is_unknown_like_any_other(suite):
+    if not SUITES[suite].installed:
+        pytest.skip("needs its extra")
+    name = f"{suite}::{environments.names(suite)[0]}"
+    with pytest.raises(ValueError, match=rf"unknown parameter of {name}, 'name'"):
+        environments.make(name, name="x")
+
+
+@pytest.mark.extra("minigrid")
+def test_a_minigrid_agent_sees_as_far_as_it_is_told():
+    name = "minigrid::MiniGrid-DoorKey-5x5-v0"
+    env, params = environments.make(name, agent_view_size=3, see_through_walls=True)
+    assert env.observation_space(params).shape == (3, 3, 3)
 
 
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if SUITES[suite].packages])

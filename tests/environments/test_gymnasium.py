@@ -23,6 +23,22 @@ class Shown(gymnasium.Env):
         self.observation_space, self.action_space = shown, taken
 
 
+class Bounded(Shown):
+    """An environment with a bound that is infinite unless it is set."""
+
+    def __init__(self, bound=float("inf")):
+        super().__init__()
+
+
+class Sized(Shown):
+    """An environment whose constructor has to be told something."""
+
+    def __init__(self, size):
+        super().__init__()
+
+
+for task in (Bounded, Sized):
+    gymnasium.register(f"{task.__name__}-v0", entry_point=f"{__name__}:{task.__name__}")
 gymnasium.register("Shown-v0", entry_point=f"{__name__}:Shown")
 NESTED = spaces.Dict(
     a=spaces.Tuple((spaces.Discrete(3, start=-1), spaces.Box(-1, 1, (2,), np.float64))),
@@ -110,3 +126,25 @@ def test_an_action_becomes_one_that_gymnasium_takes(space, action, expected):
     decoded = shown(CHOICE, taken=space).decode(action)
     assert space.contains(decoded)
     np.testing.assert_array_equal(decoded, expected)
+
+
+def test_a_parameter_may_be_infinite_where_it_is_by_default():
+    name = "gymnasium::Bounded-v0"
+    assert environments.make(name, bound=float("-inf"))
+    with pytest.raises(ValueError, match=rf"{name}: bound must be finite, got nan"):
+        environments.make(name, bound=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("Sized-v0", {}, "{}: TypeError: Sized.__init__() missing 1 required positional argument"),
+        ("FrozenLake-v1", {"map_name": "9x9"}, "{'map_name': '9x9'}: KeyError: '9x9'"),
+        (".x:Foo-v0", {}, "{}: TypeError: the 'package' argument is required"),
+    ],
+)
+def test_what_a_constructor_fails_with_is_told_in_one_line(name, params, words):
+    with pytest.raises(ValueError, match=r".") as caught:
+        environments.make(f"gymnasium::{name}", **params)
+    assert f"gymnasium::{name} cannot be made with {words}" in str(caught.value)
+    assert "\n" not in str(caught.value)
