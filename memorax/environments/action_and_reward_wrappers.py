@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from memorax.environments.actions import as_action
 from memorax.environments.environment import Environment, Step
 from memorax.environments.spaces import Discrete
 from memorax.environments.wrappers import Wrapper
@@ -60,11 +61,17 @@ class StickyAction(Wrapper):
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
         step_key, key = jax.random.split(key)
+        space = self.env.action_space(params)
+        action = as_action(self.name, space, action)
         sticks = state.started & jax.random.bernoulli(key, self._probability)
-        action = jnp.where(sticks, state.action, action).astype(state.action.dtype)
+        if isinstance(space, Discrete):
+            # What is no choice always reaches the environment, which refuses it.
+            sticks &= space.contains(action)
+        action = jnp.where(sticks, state.action, action)
         observation, env_state, reward, terminated, truncated, info = self.env.step(
             step_key, state.env_state, action, params
         )
+        action = action.astype(state.action.dtype)
         state = PreviousAction(env_state, action, ~(terminated | truncated))
         return observation, state, reward, terminated, truncated, info
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from memorax.environments.actions import as_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.processes import hold
 from memorax.environments.spaces import Box, Space
@@ -88,7 +89,7 @@ class ClipAction(Wrapper):
         """Act once, within the bounds."""
         space = self.env.action_space(params)
         if isinstance(space, Box):
-            action = jnp.clip(action, space.low, space.high)
+            action = jnp.clip(as_action(self.name, space, action), space.low, space.high)
         return self.env.step(key, state, action, params)
 
 
@@ -218,5 +219,7 @@ class Vectorize(Wrapper):
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once in every copy."""
+        # Here, since JAX narrows what it maps over.
+        action = as_action(self.name, self.env.action_space(params), action, (self.num_envs,))
         keys = jax.random.split(key, self.num_envs)
         return jax.vmap(self.env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memorax.environments import Box, ClipReward, Discrete, ScaleReward, StickyAction
+from memorax.environments.memory import StatelessPendulum
 from memorax.environments.memory.task import Task
 
 
@@ -54,6 +55,21 @@ def test_sticky_actions_are_the_previous_one_as_often_as_asked_for_but_never_fir
     sticks = np.flatnonzero(~first)[again]
     np.testing.assert_array_equal(done[sticks], done[sticks - 1])
     np.testing.assert_array_equal(rewards(StickyAction(Echo(), 0.0), actions) + 2, actions)
+
+
+@pytest.mark.parametrize(
+    ("env", "action"),
+    [(Echo(), 1.7), (Echo(), True), (Echo(), np.int64(2**32)), (StatelessPendulum(), 0.5)],
+)
+def test_to_stick_makes_no_action_of_what_is_none(env, action, as_a_user):
+    env = StickyAction(env)
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=f"{env.name}: the action must lie in"):
+        env.step(jax.random.key(1), state, action, None)
+
+
+def test_a_choice_that_there_is_not_is_met_where_the_previous_one_would_stick():
+    assert np.isnan(rewards(StickyAction(Echo(), 1.0), [3, 1_000])).tolist() == [False, True]
 
 
 def test_rewards_are_scaled_and_clipped():

@@ -1,15 +1,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from memorax.environments import (
     Box,
+    ClipAction,
     Discrete,
     Environment,
     RecordEpisodeStatistics,
     ShowFinalObservation,
     Vectorize,
 )
+from memorax.environments.memory import StatelessPendulum
 
 
 class Counter(Environment):
@@ -67,3 +70,19 @@ def test_episodes_that_terminate_stay_as_they_are():
         assert ours[:3] == theirs[:3]
         assert ours[3]["final_observation"] == theirs[3]["final_observation"]
         assert ours[3]["episode_ended"] == ours[1]
+
+
+@pytest.mark.parametrize("action", [0.5, np.array([True]), np.array([2**40]), np.zeros(2)], ids=str)
+def test_clipping_makes_no_action_of_what_is_none(action, as_a_user):
+    env = ClipAction(StatelessPendulum())
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match="StatelessPendulum: the action must lie in Box"):
+        env.step(jax.random.key(1), state, action, None)
+
+
+@pytest.mark.parametrize("action", [np.array([2**32 + 1, 0]), np.zeros(2), np.zeros(3, np.int32)])
+def test_copies_take_no_action_for_another(action, as_a_user):
+    env = Vectorize(Counter(), 2)
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=r"Counter: the action must lie in Discrete\(n=2\)"):
+        env.step(jax.random.key(1), state, action, None)

@@ -42,6 +42,25 @@ def test_an_action_outside_of_its_space_is_refused_or_earns_no_number(as_a_user)
     assert np.isnan(reward)
 
 
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (np.int64(2**32 + 1), "got 4294967297"),
+        (np.uint64(2**32), "got 4294967296"),
+        (2**31, "got 2147483648"),
+        (2**70, "got 1180591620717411303424"),
+        (True, "got True"),
+        ("up", "got 'up'"),
+        ([0, [1]], r"got \[0, \[1\]\]"),
+    ],
+)
+def test_no_action_is_taken_for_another(action, words, as_a_user):
+    env, _ = environments.make("memory::MemoryChain")
+    _, state = env.reset(jax.random.key(0), None)
+    with pytest.raises(ValueError, match=rf"MemoryChain: .* lie in Discrete\(n=2\), {words}"):
+        env.step(jax.random.key(0), state, action, None)
+
+
 @functools.cache
 def tell(index, at):
     """Remember what is told at ``index`` when it is; answer by ``at(observation, memory)``."""
