@@ -21,6 +21,9 @@ from memorax.validation import check_between
 EPSILON = 1e-8
 """Keeps what has not varied yet from being divided by zero."""
 
+MOST_COUNTED = 2**20
+"""How many values of a copy are counted: a sum of many more in float32 loses what it is added."""
+
 
 @struct.dataclass
 class RunningStatistics:
@@ -29,7 +32,8 @@ class RunningStatistics:
     Attributes:
         mean: The mean.
         squares: The sum of squared distances from it.
-        count: How many have been seen.
+        count: How many have been seen, at most ``MOST_COUNTED`` of a copy; from there on the
+            oldest fade.
     """
 
     mean: PyTree
@@ -43,15 +47,22 @@ class RunningStatistics:
 
     def updated(self, value: Array) -> "RunningStatistics":
         """Return the statistics with one value more (Welford 1962)."""
-        count = self.count + 1
+        count = jnp.minimum(self.count, MOST_COUNTED - 1) + 1
         from_old = value - self.mean
         mean = self.mean + from_old / count
-        return RunningStatistics(mean, self.squares + from_old * (value - mean), count)
+        # Taken off the new square, which is about as small, and not off the sum, that rounds it.
+        faded = (self.count - (count - 1)) / jnp.maximum(self.count, 1) * self.squares
+        squares = self.squares + (from_old * (value - mean) - faded)
+        return RunningStatistics(mean, squares, count)
 
     def merged(self) -> "RunningStatistics":
-        """Return the statistics of all copies, the leading axis, together (Chan et al. 1983)."""
-        count = self.count.sum()
-        weight = self.count.reshape(-1, *[1] * (self.mean.ndim - 1)).astype(self.mean.dtype)
+        """Return the statistics of all copies, the leading axis, together (Chan et al. 1983).
+
+        Their count is floating: that of many copies is no whole number of 32 bits.
+        """
+        counts = self.count.astype(self.mean.dtype)
+        count = counts.sum()
+        weight = counts.reshape(-1, *[1] * (self.mean.ndim - 1))
         mean = (weight * self.mean).sum(0) / count
         squares = (self.squares + weight * (self.mean - mean) ** 2).sum(0)
         return RunningStatistics(mean, squares, count)

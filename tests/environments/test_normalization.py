@@ -11,7 +11,7 @@ from memorax.environments import (
     RecordEpisodeStatistics,
     Vectorize,
 )
-from memorax.environments.normalization import RunningStatistics
+from memorax.environments.normalization import MOST_COUNTED, RunningStatistics
 from tests.algorithms.agents import make_networks, mlp_torso
 from tests.environments.test_observation_wrappers import Walking, play
 
@@ -57,6 +57,31 @@ def test_copies_together_have_the_statistics_of_all_they_saw():
     merged = jax.vmap(of_copy)(jnp.asarray(values, jnp.float32)).merged()
     np.testing.assert_allclose(merged.mean, values.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(merged.deviation, values.std((0, 1)), rtol=1e-5)
+
+
+def test_many_copies_together_have_seen_more_than_32_bits_count():
+    counts = jnp.full(2_048, 2**20, jnp.int32)
+    merged = RunningStatistics(
+        jnp.full((2_048, 1), 3.0), jnp.full((2_048, 1), 4 * 2.0**20), counts
+    ).merged()
+    np.testing.assert_allclose(merged.count, 2**31)
+    np.testing.assert_allclose(merged.mean, 3)
+    np.testing.assert_allclose(merged.deviation, 2)
+
+
+@pytest.mark.parametrize("count", [MOST_COUNTED, 2**31 - 1])
+def test_a_copy_may_see_more_than_is_counted(count):
+    statistics = RunningStatistics(jnp.float32(3), jnp.float32(4 * count), jnp.int32(count))
+    # Values of the same mean and deviation, 3 and 2.
+    values = jnp.tile(jnp.array([1.0, 5.0]), 50_000)
+
+    def see(old, value):
+        return old.updated(value), None
+
+    after, _ = jax.lax.scan(see, statistics, values)
+    assert after.count == MOST_COUNTED
+    np.testing.assert_allclose(after.mean, 3, rtol=1e-4)
+    np.testing.assert_allclose(after.deviation, 2, rtol=1e-3)
 
 
 def test_an_evaluation_is_held_to_the_statistics_of_training_and_tells_the_tasks_rewards():
