@@ -103,7 +103,7 @@ class NormalizeObservation(Wrapper):
         clip: How far a normalised element may be from 0; 10 as in Stable-Baselines3.
 
     Raises:
-        ValueError: If ``clip`` is negative; later, if observations are whole numbers.
+        ValueError: If ``clip`` is negative; later, if an observation is a choice.
     """
 
     keeps_state = True
@@ -150,7 +150,10 @@ class NormalizeObservation(Wrapper):
         """Return the space of clipped observations."""
         space = self.env.observation_space(params)
         if isinstance(space, Discrete):
-            raise ValueError(f"NormalizeObservation needs arrays, got {space}")
+            raise ValueError(
+                f"NormalizeObservation needs observations that are arrays, got {space}; "
+                "FlattenObservation makes one of a choice"
+            )
         return Box(-self._clip, self._clip, space.shape, jnp.float32)
 
 

@@ -48,7 +48,7 @@ class ObservationWrapper(Wrapper):
 
 
 class FlattenObservation(ObservationWrapper):
-    """Show every observation as a vector: arrays flattened, whole numbers one-hot."""
+    """Show every observation as a vector: arrays flattened in their dtype, choices one-hot."""
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the vector."""
@@ -149,12 +149,14 @@ class FlickerObservation(ObservationWrapper):
 class NoisyObservation(ObservationWrapper):
     """Add normal noise to every element of an observation, drawn anew at every step.
 
+    Whole numbers become floating ones.
+
     Args:
-        env: The environment to wrap; its observations are floating.
+        env: The environment to wrap; its observations are arrays.
         scale: The noise's standard deviation, at least 0.
 
     Raises:
-        ValueError: If the scale is out of its range; later, if observations are not floating.
+        ValueError: If the scale is out of its range; later, if an observation is a choice.
     """
 
     def __init__(self, env: Environment, scale: float):
@@ -162,25 +164,25 @@ class NoisyObservation(ObservationWrapper):
         check_between("NoisyObservation.scale", scale, 0.0)
         self._scale = scale
 
-    def _floating(self, params: Any) -> Box:
+    def _array(self, params: Any) -> Box:
         space = self.env.observation_space(params)
-        if isinstance(space, Discrete) or not jnp.issubdtype(space.dtype, jnp.floating):
+        if isinstance(space, Discrete):
             raise ValueError(
-                f"NoisyObservation needs floating observations, got {space}; FlattenObservation "
-                "makes them of a choice"
+                f"NoisyObservation needs observations that are arrays, got {space}; "
+                "FlattenObservation makes one of a choice"
             )
         return space
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the observation and noise."""
-        self._floating(params)
+        observation = observation.astype(_floating(self._array(params)))
         noise = jax.random.normal(key, observation.shape, observation.dtype)
         return observation + self._scale * noise
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations, without bounds."""
-        space = self._floating(params)
-        return Box(-np.inf, np.inf, space.shape, space.dtype)
+        space = self._array(params)
+        return Box(-np.inf, np.inf, space.shape, _floating(space))
 
 
 @struct.dataclass
@@ -285,22 +287,22 @@ class StackObservations(_RecentObservationsWrapper):
 class ShowPreviousInputs(Wrapper):
     """Append the previous action and reward to an observation, a vector, as in RL².
 
-    Discrete actions are one-hot. At an episode's first step all of it is zero. A network whose
-    feature extractor reads actions and rewards needs no such wrapper; another library's may.
+    Discrete actions are one-hot, and whole numbers observed become floating ones. At an episode's
+    first step all that is appended is zero. A network whose feature extractor reads actions and
+    rewards needs no such wrapper; another library's may.
 
     Args:
-        env: The environment to wrap; its observations are floating vectors.
+        env: The environment to wrap; its observations are vectors.
 
     Raises:
-        ValueError: Later, if an observation is no such vector.
+        ValueError: Later, if an observation is no vector.
     """
 
     def _vector(self, params: Any) -> Box:
         space = self.env.observation_space(params)
-        choice = isinstance(space, Discrete)
-        if choice or len(space.shape) != 1 or not jnp.issubdtype(space.dtype, jnp.floating):
+        if isinstance(space, Discrete) or len(space.shape) != 1:
             raise ValueError(
-                f"ShowPreviousInputs needs observations that are floating vectors, got {space}; "
+                f"ShowPreviousInputs needs observations that are vectors, got {space}; "
                 "FlattenObservation makes one of a choice or an array"
             )
         return space
@@ -309,16 +311,14 @@ class ShowPreviousInputs(Wrapper):
         space = self.env.action_space(params)
         return space.n if isinstance(space, Discrete) else math.prod(space.shape)
 
-    def _appended(self, observation, action, reward):
-        return jnp.concatenate([observation, action, jnp.asarray(reward)[None]]).astype(
-            observation.dtype
-        )
+    def _appended(self, observation, action, reward, params):
+        dtype = _floating(self._vector(params))
+        return jnp.concatenate([observation, action, jnp.asarray(reward)[None]]).astype(dtype)
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
-        self._vector(params)
         observation, state = self.env.reset(key, params)
-        return self._appended(observation, jnp.zeros(self._size(params)), 0.0), state
+        return self._appended(observation, jnp.zeros(self._size(params)), 0.0, params), state
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
@@ -331,8 +331,8 @@ class ShowPreviousInputs(Wrapper):
             if isinstance(space, Discrete)
             else jnp.reshape(action, -1)
         )
-        final_observation = self._appended(info["final_observation"], action, reward)
-        first = self._appended(observation, jnp.zeros_like(action), 0.0)
+        final_observation = self._appended(info["final_observation"], action, reward, params)
+        first = self._appended(observation, jnp.zeros_like(action), 0.0, params)
         observation = jnp.where(terminated | truncated, first, final_observation)
         info = {**info, "final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
@@ -354,8 +354,13 @@ class ShowPreviousInputs(Wrapper):
             bounds(space.low, low, -np.inf),
             bounds(space.high, high, np.inf),
             (space.shape[0] + size + 1,),
-            space.dtype,
+            _floating(space),
         )
+
+
+def _floating(space: Box) -> Any:
+    """Return the dtype for a box's elements where they become no whole numbers."""
+    return space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
 
 
 def _where(condition: Array, one: PyTree, other: PyTree) -> PyTree:

@@ -118,9 +118,23 @@ def test_previous_inputs_are_zero_at_an_episodes_start():
     np.testing.assert_array_equal(final[3, 2:], [*action, 4])
 
 
-@pytest.mark.parametrize(
-    "wrap", [ShowPreviousInputs, lambda env: NoisyObservation(env, 0.1)], ids=["inputs", "noise"]
+VECTORS = pytest.mark.parametrize(
+    "wrap", [ShowPreviousInputs, lambda env: NoisyObservation(env, 0.0)], ids=["inputs", "noise"]
 )
+
+
+@VECTORS
+@pytest.mark.parametrize("flat", [False, True])
+def test_whole_numbers_become_floating(wrap, flat):
+    env = FlattenObservation(Autoencode()) if flat else Autoencode()
+    shown, final, _ = play(wrap(env))
+    plain, plain_final, _ = play(env)
+    assert shown.dtype == final.dtype == jnp.float32
+    np.testing.assert_array_equal(shown[:, :2], plain)
+    np.testing.assert_array_equal(final[:, :2], plain_final)
+
+
+@VECTORS
 def test_choices_are_wrapped_once_they_are_vectors(wrap):
     env = wrap(FlattenObservation(RepeatFirst()))
     observation, state = reset(env)
@@ -139,14 +153,13 @@ def test_choices_are_wrapped_once_they_are_vectors(wrap):
         (lambda: NoisyObservation(Walking(), -1.0), "scale must be a number of at least 0"),
         (lambda: DelayObservation(Walking(), 0), "num_steps must be a whole number of at least 1"),
         (lambda: StackObservations(Walking(), 0), "num_observations must be a whole number"),
-        (lambda: reset(ShowPreviousInputs(RepeatFirst())), "floating vectors.*FlattenObservation"),
-        (lambda: reset(ShowPreviousInputs(Autoencode())), "observations that are floating vectors"),
-        (lambda: reset(ShowPreviousInputs(StackObservations(Walking()))), "floating vectors"),
+        (lambda: reset(ShowPreviousInputs(RepeatFirst())), "are vectors, .*FlattenObservation"),
+        (lambda: reset(ShowPreviousInputs(StackObservations(Walking()))), "are vectors"),
         (
             lambda: ShowPreviousInputs(StackObservations(Walking())).observation_space(None),
-            "floating vectors",
+            "are vectors",
         ),
-        (lambda: reset(NoisyObservation(RepeatFirst(), 0.1)), "floating.*FlattenObservation"),
+        (lambda: reset(NoisyObservation(RepeatFirst(), 0.1)), "are arrays, .*FlattenObservation"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, words, as_a_user):
