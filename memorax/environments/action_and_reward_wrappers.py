@@ -1,5 +1,6 @@
 """Wrappers that change what an action does or what it earns."""
 
+import math
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, PyTree
 from memorax.environments.actions import as_action
 from memorax.environments.environment import Environment, Step
 from memorax.environments.spaces import Discrete
-from memorax.environments.wrappers import Wrapper
+from memorax.environments.wrappers import LARGEST_FLOAT, SMALLEST_FLOAT, Wrapper
 from memorax.validation import check_between
 
 
@@ -81,18 +82,16 @@ class ScaleReward(Wrapper):
 
     Args:
         env: The environment to wrap.
-        factor: By how much; above 0, for else the task would be another.
+        factor: By how much; above 0 in float32, for else the task would be another.
 
     Raises:
-        ValueError: If the factor is not above 0.
+        ValueError: If the factor is out of its range.
     """
 
     def __init__(self, env: Environment, factor: float):
         super().__init__(env)
-        check_between("ScaleReward.factor", factor, 0.0)
-        if factor == 0:
-            raise ValueError(f"ScaleReward.factor must be above 0, got {factor}")
-        self._factor = factor
+        check_between("ScaleReward.factor", factor, SMALLEST_FLOAT, LARGEST_FLOAT)
+        self._factor = float(factor)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""
@@ -107,20 +106,23 @@ class ClipReward(Wrapper):
 
     Args:
         env: The environment to wrap.
-        low: The least reward.
-        high: The greatest, above ``low``.
+        low: The least reward; minus infinity for none.
+        high: The greatest, above ``low``; infinity for none.
 
     Raises:
-        ValueError: If there is nothing between them.
+        ValueError: If one is no number of 32 bits or there is nothing between them.
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
     """
 
     def __init__(self, env: Environment, low: float = -1.0, high: float = 1.0):
         super().__init__(env)
+        for field, bound, none in (("low", low, -math.inf), ("high", high, math.inf)):
+            if bound != none:
+                check_between(f"ClipReward.{field}", bound, -LARGEST_FLOAT, LARGEST_FLOAT)
         if not low < high:
             raise ValueError(f"ClipReward.low must be below high, got low={low}, high={high}")
-        self._low, self._high = low, high
+        self._low, self._high = float(low), float(high)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once."""

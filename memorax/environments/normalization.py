@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from memorax.environments.environment import Environment, Step
 from memorax.environments.observation_wrappers import ObservationWrapper
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.environments.wrappers import Wrapper
+from memorax.environments.wrappers import LARGEST_FLOAT, Wrapper
 from memorax.validation import check_between
 
 EPSILON = 1e-8
@@ -110,8 +110,8 @@ class NormalizeObservation(Wrapper):
 
     def __init__(self, env: Environment, clip: float = 10.0):
         super().__init__(env)
-        check_between("NormalizeObservation.clip", clip, 0.0)
-        self._clip = clip
+        check_between("NormalizeObservation.clip", clip, 0.0, LARGEST_FLOAT)
+        self._clip = float(clip)
 
     def for_evaluation(self, state: PyTree) -> Environment:
         """Return the same with the statistics that all copies have, for good."""
@@ -193,8 +193,8 @@ class NormalizeReward(Wrapper):
     def __init__(self, env: Environment, gamma: float = 0.99, clip: float = 10.0):
         super().__init__(env)
         check_between("NormalizeReward.gamma", gamma, 0.0, 1.0)
-        check_between("NormalizeReward.clip", clip, 0.0)
-        self._gamma, self._clip = gamma, clip
+        check_between("NormalizeReward.clip", clip, 0.0, LARGEST_FLOAT)
+        self._gamma, self._clip = float(gamma), float(clip)
 
     def for_evaluation(self, state: PyTree) -> Environment:
         """Return what is wrapped: an evaluation tells the task's own rewards."""

@@ -11,8 +11,8 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.environments.wrappers import Wrapper
-from memorax.validation import check_between, check_positive
+from memorax.environments.wrappers import LARGEST_FLOAT, Wrapper
+from memorax.validation import check_between, check_positive, check_whole
 
 # Far from the few keys that environments split from the same one, which stay as they are without
 # the wrapper.
@@ -83,13 +83,15 @@ class MaskObservation(ObservationWrapper):
 
     def __init__(self, env: Environment, hidden: tuple[int, ...]):
         super().__init__(env)
-        whole = all(isinstance(index, int) and index >= 0 for index in hidden)
-        if not hidden or not whole or len(set(hidden)) < len(hidden):
+        indices = tuple(hidden) if isinstance(hidden, tuple | list) else ()
+        for index in indices:
+            check_whole("each of MaskObservation.hidden", index, 0)
+        if not indices or len(set(indices)) < len(indices):
             raise ValueError(
-                "MaskObservation.hidden must be different indices of at least 0, at least one, "
-                f"got {hidden}"
+                "MaskObservation.hidden must be a tuple of different indices, at least one, "
+                f"got {hidden!r}"
             )
-        self._hidden = hidden
+        self._hidden = indices
 
     def _shown(self, params: Any) -> tuple[Any, Any]:
         space: Any = self.env.observation_space(params)
@@ -161,8 +163,8 @@ class NoisyObservation(ObservationWrapper):
 
     def __init__(self, env: Environment, scale: float):
         super().__init__(env)
-        check_between("NoisyObservation.scale", scale, 0.0)
-        self._scale = scale
+        check_between("NoisyObservation.scale", scale, 0.0, LARGEST_FLOAT)
+        self._scale = float(scale)
 
     def _array(self, params: Any) -> Box:
         space = self.env.observation_space(params)

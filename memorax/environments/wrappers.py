@@ -14,6 +14,10 @@ from memorax.environments.processes import hold
 from memorax.environments.spaces import Box, Space
 from memorax.validation import check_positive
 
+SMALLEST_FLOAT = float(jnp.finfo(jnp.float32).tiny)
+LARGEST_FLOAT = float(jnp.finfo(jnp.float32).max)
+"""Observations and rewards are numbers of 32 bits."""
+
 
 class Wrapper(Environment):
     """Passes everything on; a wrapper overrides what it changes.
@@ -24,11 +28,19 @@ class Wrapper(Environment):
     Attributes:
         keeps_state: Whether its state has more than the wrapped environment's, which is then the
             field ``env_state`` of it.
+
+    Raises:
+        ValueError: If there is no environment to wrap.
     """
 
     keeps_state = False
 
     def __init__(self, env: Environment):
+        if not isinstance(env, Environment):
+            raise ValueError(
+                f"{type(self).__name__}.env must be a memorax.environments.Environment, got "
+                f"{type(env).__name__}; environments.make returns (environment, parameters)"
+            )
         self.env = env
 
     @property

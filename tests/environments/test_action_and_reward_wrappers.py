@@ -72,17 +72,30 @@ def test_a_choice_that_there_is_not_is_met_where_the_previous_one_would_stick():
     assert np.isnan(rewards(StickyAction(Echo(), 1.0), [3, 1_000])).tolist() == [False, True]
 
 
-def test_rewards_are_scaled_and_clipped():
+def test_rewards_are_scaled_and_clipped(as_a_user):
     np.testing.assert_array_equal(rewards(ScaleReward(Echo(), 0.5), [0, 1, 7]), [-1, -0.5, 2.5])
     np.testing.assert_array_equal(rewards(ClipReward(Echo()), [0, 2, 7]), [-1, 0, 1])
+    at_least = ClipReward(Echo(), 0, np.inf)
+    np.testing.assert_array_equal(rewards(at_least, [0, 2, 7]), [0, 0, 5])
+    huge = ClipReward(ScaleReward(Echo(), 2**40), 0, 2**42)
+    np.testing.assert_array_equal(rewards(huge, [0, 3, 7]), [0, 2**40, 2**42])
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: StickyAction(Echo(), -0.1), "probability must be a number from 0 to 1"),
-        (lambda: ScaleReward(Echo(), 0.0), "factor must be above 0"),
+        (
+            lambda: ScaleReward(Echo(), 0.0),
+            r"must be a number from 1.17549e-38 to 3.40282e\+38",
+        ),
+        (lambda: ScaleReward(Echo(), 1e-50), "factor must be a number from"),
+        (lambda: ScaleReward(Echo(), 1e39), "factor must be a number from"),
         (lambda: ClipReward(Echo(), 1.0, 1.0), "low must be below high"),
+        (lambda: ClipReward(Echo(), None, 1), "low must be a number from .*, got None"),
+        (lambda: ClipReward(Echo(), "a", "b"), "low must be a number from .*, got 'a'"),
+        (lambda: ClipReward(Echo(), -1.0, True), "high must be a number from .*, got True"),
+        (lambda: ClipReward(Echo(), np.inf), "low must be a number from .*, got inf"),
     ],
 )
 def test_what_cannot_be_wrapped_is_refused(make, words, as_a_user):

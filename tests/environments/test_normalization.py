@@ -103,7 +103,8 @@ def test_an_evaluation_is_held_to_the_statistics_of_training_and_tells_the_tasks
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: NormalizeObservation(Walking(), clip=-1.0), "clip must be a number of at least 0"),
+        (lambda: NormalizeObservation(Walking(), clip=-1.0), "clip must be a number from 0 to 3.4"),
+        (lambda: NormalizeReward(Walking(), clip=1e39), "clip must be a number from 0 to 3.4"),
         (lambda: NormalizeReward(Walking(), gamma=2.0), "gamma must be a number from 0 to 1"),
     ],
 )

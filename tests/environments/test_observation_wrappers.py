@@ -145,12 +145,15 @@ def test_choices_are_wrapped_once_they_are_vectors(wrap):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: MaskObservation(Walking(), ()), "hidden must be different indices"),
-        (lambda: MaskObservation(Walking(), (0, 0)), "hidden must be different indices"),
+        (lambda: MaskObservation(Walking(), ()), "hidden must be a tuple of different indices"),
+        (lambda: MaskObservation(Walking(), (0, 0)), "hidden must be a tuple of different indices"),
+        (lambda: MaskObservation(Walking(), 3), "hidden must be a tuple of .*, got 3"),
+        (lambda: MaskObservation(Walking(), (True,)), "hidden must be a whole number .*got True"),
+        (lambda: MaskObservation(Walking(), (-1,)), "hidden must be a whole number .*got -1"),
         (lambda: MaskObservation(Walking(), (2,)).observation_space(None), "indices of a vector"),
         (lambda: MaskObservation(Walking(), (0, 1)).observation_space(None), "leave some of it"),
         (lambda: FlickerObservation(Walking(), 1.5), "probability must be a number from 0 to 1"),
-        (lambda: NoisyObservation(Walking(), -1.0), "scale must be a number of at least 0"),
+        (lambda: NoisyObservation(Walking(), -1.0), "scale must be a number from 0 to 3.4"),
         (lambda: DelayObservation(Walking(), 0), "num_steps must be a whole number of at least 1"),
         (lambda: StackObservations(Walking(), 0), "num_observations must be a whole number"),
         (lambda: reset(ShowPreviousInputs(RepeatFirst())), "are vectors, .*FlattenObservation"),

@@ -8,6 +8,8 @@ from memorax.environments import (
     ClipAction,
     Discrete,
     Environment,
+    FlattenObservation,
+    NoisyObservation,
     RecordEpisodeStatistics,
     ShowFinalObservation,
     Vectorize,
@@ -86,3 +88,10 @@ def test_copies_take_no_action_for_another(action, as_a_user):
     _, state = env.reset(jax.random.key(0), None)
     with pytest.raises(ValueError, match=r"Counter: the action must lie in Discrete\(n=2\)"):
         env.step(jax.random.key(1), state, action, None)
+
+
+@pytest.mark.parametrize("wrap", [FlattenObservation, lambda env: NoisyObservation(env, 0.1)])
+@pytest.mark.parametrize("env", [None, (Counter(), None)], ids=["None", "tuple"])
+def test_only_an_environment_can_be_wrapped(wrap, env, as_a_user):
+    with pytest.raises(ValueError, match=r"Observation.env must be a .*make returns \(env"):
+        wrap(env)
