@@ -153,7 +153,9 @@ def _observations(
     raise ValueError(f"{task}: observations in {space} cannot be read by a network")
 
 
-def _check_observation(what: str, space: Any, key: str | None, observation: Any) -> None:
+def _check_observation(
+    what: str, space: Any, key: str | None, observation: Any, exact: bool
+) -> None:
     """Check what is read of an observation: its shapes, dtypes and choices, but no bounds.
 
     Args:
@@ -161,6 +163,8 @@ def _check_observation(what: str, space: Any, key: str | None, observation: Any)
         space: Gymnasium's space of it.
         key: The only one of a dictionary's keys that is read; None: all are.
         observation: The observation.
+        exact: Whether its dtypes have to be those of the space, or only hold numbers that these
+            hold too: what an environment says of its dtypes is often not so.
     """
     match space:
         case spaces.Dict():
@@ -170,42 +174,65 @@ def _check_observation(what: str, space: Any, key: str | None, observation: Any)
                     f"{what} must be a dictionary with {keys}, got {_kind(observation)}"
                 )
             for name in keys:
-                _check_observation(f"{what}[{name!r}]", space[name], None, observation[name])
+                _check_observation(f"{what}[{name!r}]", space[name], None, observation[name], exact)
         case spaces.Tuple():
-            if not isinstance(observation, (tuple, list)) or len(observation) != len(space):
+            # Gymnasium takes an array for a tuple as well.
+            array = isinstance(observation, np.ndarray) and observation.ndim > 0
+            several = array or isinstance(observation, (tuple, list))
+            if not several or len(observation) != len(space):
                 raise ValueError(
                     f"{what} must be a tuple of {len(space)}, got {_kind(observation)}"
                 )
             for index, (part, shown) in enumerate(zip(space, observation, strict=True)):
-                _check_observation(f"{what}[{index}]", part, None, shown)
+                _check_observation(f"{what}[{index}]", part, None, shown, exact)
         case _:
-            _check_array(what, space, np.asarray(observation))
+            try:
+                array = np.asarray(observation)
+            except ValueError as error:
+                raise ValueError(f"{what} is no array: {error}") from error
+            _check_array(what, space, array, exact)
 
 
-def _check_array(what: str, space: Any, array: np.ndarray) -> None:
-    match space:
-        case spaces.Discrete():
-            # A choice is a whole number, of whatever width Python or NumPy has made it.
-            same = array.shape == () and np.issubdtype(array.dtype, np.integer)
-            inside = same and space.start <= int(array) < space.start + space.n
-        case spaces.Box():
-            # What an environment says of its bounds is often not so.
-            same = inside = _same_kind(space, array)
-        case _:
-            same = _same_kind(space, array)
-            inside = same and space.contains(array)
+def _check_array(what: str, space: Any, array: np.ndarray, exact: bool) -> None:
+    same = array.shape == space.shape and array.dtype.kind in "biuf"
+    if same and exact:
+        same = _same_dtype(space, array.dtype)
     if not same:
         raise ValueError(f"{what} must be {space.dtype} of shape {space.shape}, got {_kind(array)}")
+    dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+    match space:
+        case spaces.Discrete():
+            inside = space.start <= array < space.start + space.n
+            # Where choices start is taken off before one becomes a number of ours.
+            dtype = space.dtype
+        case spaces.Box():
+            # What an environment says of its bounds is often not so.
+            inside = True
+        case _:
+            inside = space.contains(array.astype(space.dtype))
     if not inside:
         raise ValueError(f"{what} must lie in {space}, got {array}")
+    lost = _lost(array, dtype)
+    if lost.size:
+        raise ValueError(f"{what} must hold numbers of {dtype}, got {lost[0]}")
 
 
-def _same_kind(space: Any, array: np.ndarray) -> bool:
-    same = array.dtype == space.dtype
-    if array.dtype.kind == space.dtype.kind == "i":
+def _same_dtype(space: Any, dtype: np.dtype) -> bool:
+    if isinstance(space, spaces.Discrete):
+        # A choice is a whole number, of whatever width Python or NumPy has made it.
+        return np.issubdtype(dtype, np.integer)
+    if dtype.kind == space.dtype.kind == "i":
         # What an environment says of the width of whole numbers is often not so either.
-        same = np.can_cast(array.dtype, space.dtype)
-    return same and array.shape == space.shape
+        return np.can_cast(dtype, space.dtype)
+    return dtype == space.dtype
+
+
+def _lost(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the numbers that would become others in a dtype; rounding a fraction is none."""
+    if dtype.kind == "f" or np.can_cast(array.dtype, dtype):
+        return array.ravel()[:0]
+    with np.errstate(invalid="ignore"):
+        return array[array.astype(dtype) != array]
 
 
 def _kind(observation: Any) -> str:
@@ -235,6 +262,10 @@ def _is_numeric(space: Any) -> bool:
 def _box(low: np.ndarray, high: np.ndarray, shape: tuple[int, ...], dtype: Any) -> Box:
     """Return a box of the dtype that JAX has for one of Gymnasium's."""
     dtype = jax.dtypes.canonicalize_dtype(dtype)
+    if np.issubdtype(dtype, np.integer):
+        # Bounds that it does not reach would be wrapped round, even to a box with nothing in it.
+        limits = np.iinfo(dtype)
+        low, high = (np.clip(bound, limits.min, limits.max) for bound in (low, high))
     with np.errstate(over="ignore"):
         return Box(low.astype(dtype), high.astype(dtype), shape, dtype)
 

@@ -12,6 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class ProcessTask:
         name: The task, as ``"suite::name"``.
         spec: Gymnasium's ``EnvSpec``.
         params: What the environment's constructor is told.
-        check: Raises a ValueError if what is said to be Gymnasium's observation is none.
+        check: Raises a ValueError if what is said to be Gymnasium's observation is none; told
+            whether its dtype has to be the declared one, or only one whose numbers fit in that.
         encode: From Gymnasium's observation to an array.
         decode: From an action, an array, to Gymnasium's; raises if it is out of range.
         shape: The shape of an encoded observation.
@@ -41,12 +43,25 @@ class ProcessTask:
     name: str
     spec: Any
     params: dict[str, Any]
-    check: Callable[[Any], None]
+    check: Callable[[Any, bool], None]
     encode: Callable[[Any], np.ndarray]
     decode: Callable[[np.ndarray], Any]
     shape: tuple[int, ...]
     dtype: Any
     draws: bool = False
+
+    def read(self, observation: Any) -> np.ndarray:
+        """Return the array of what an environment shows.
+
+        Raises:
+            EnvironmentProcessError: If it is none of its space's: unchecked, it would be broadcast
+                or wrapped round into what the environment has never shown.
+        """
+        try:
+            self.check(observation, False)
+        except ValueError as error:
+            raise EnvironmentProcessError(str(error)) from error
+        return np.asarray(self.encode(observation), self.dtype)
 
 
 class Process:
@@ -150,11 +165,13 @@ def reset(task: ProcessTask, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     with _lock:
         numbers = _start(task, _rows(seeds.shape))
-        begun = _exchange("reset", dict(zip(numbers, seeds.ravel().tolist(), strict=True)))
-        observations = [task.encode(begun[number]) for number in numbers]
+        given = dict(zip(numbers, seeds.ravel().tolist(), strict=True))
+        begun = _exchange("reset", given, task.read)
     return (
         np.array(numbers, np.int32).reshape(seeds.shape),
-        np.array(observations, task.dtype).reshape((*seeds.shape, *task.shape)),
+        np.array([begun[number] for number in numbers], task.dtype).reshape(
+            (*seeds.shape, *task.shape)
+        ),
     )
 
 
@@ -187,11 +204,12 @@ def step(
         renewed = ~_latest(numbers, times) & ~held
         taken = ~renewed & ~held
         given = {int(numbers[i]): task.decode(actions[i, ...]) for i in np.flatnonzero(taken)}
-        stepped = _exchange("step", given)
+        stepped = _exchange("step", given, partial(_read_step, task))
         for number in given:
             _places[number].time += 1
         new = _start(task, [_rows(batch)[i] for i in np.flatnonzero(renewed)])
-        begun = _exchange("reset", dict(zip(new, seeds[renewed].tolist(), strict=True)))
+        given = dict(zip(new, seeds[renewed].tolist(), strict=True))
+        begun = _exchange("reset", given, task.read)
     numbers[renewed] = new
     times = np.where(renewed, 0, times + taken).astype(np.int32)
     observations = np.zeros((numbers.size, *task.shape), task.dtype)
@@ -199,11 +217,10 @@ def step(
     rewards = np.zeros(numbers.size, np.float32)
     terminated, truncated = np.zeros((2, numbers.size), bool)
     for i in np.flatnonzero(taken):
-        observation, final, rewards[i], terminated[i], truncated[i] = stepped[int(numbers[i])]
-        observations[i] = task.encode(observation)
-        final_observations[i] = observations[i] if final is None else task.encode(final)
+        observations[i], final_observations[i], *told = stepped[int(numbers[i])]
+        rewards[i], terminated[i], truncated[i] = told
     for i in np.flatnonzero(renewed):
-        observations[i], truncated[i] = task.encode(begun[int(numbers[i])]), True
+        observations[i], truncated[i] = begun[int(numbers[i])], True
     results = (numbers, times, observations, final_observations, rewards, terminated)
     results += (truncated & ~terminated, renewed)
     return tuple(result.reshape((*batch, *result.shape[1:])) for result in results)
@@ -218,7 +235,7 @@ def render(number: int) -> Any:
     with _lock:
         if number not in _places:
             raise EnvironmentProcessError(f"there is no environment of number {number}")
-        return _exchange("render", {number: None})[number]
+        return _exchange("render", {number: None}, lambda drawn: drawn)[number]
 
 
 def release(numbers: np.ndarray) -> np.ndarray:
@@ -271,8 +288,16 @@ def _start(task: ProcessTask, rows: Sequence[int]) -> list[int]:
     return [started[row].pop(0) for row in rows]
 
 
-def _exchange(method: str, arguments: dict[int, Any]) -> dict[int, Any]:
-    """Have environments do something, all processes at once; return what came out by number."""
+def _read_step(task: ProcessTask, step: tuple) -> tuple:
+    """Return a worker's step with arrays, the last observation always among them."""
+    observation, final_observation, *told = step
+    read = task.read(observation)
+    final_read = read if final_observation is None else task.read(final_observation)
+    return read, final_read, *told
+
+
+def _exchange(method: str, arguments: dict[int, Any], read: Callable[[Any], Any]) -> dict[int, Any]:
+    """Have environments do something, all processes at once; return what is read, by number."""
     shares: dict[Process, list[int]] = defaultdict(list)
     for number in arguments:
         shares[_places[number].process].append(number)
@@ -281,8 +306,8 @@ def _exchange(method: str, arguments: dict[int, Any]) -> dict[int, Any]:
     results = {}
     try:
         for process, numbers in shares.items():
-            results.update(zip(numbers, process.receive(), strict=True))
-    except EnvironmentProcessError:
+            results.update(zip(numbers, map(read, process.receive()), strict=True))
+    except Exception:
         # What the others answer now would be taken for the answer to a later question.
         _abandon(set(shares))
         raise

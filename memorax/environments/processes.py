@@ -113,7 +113,7 @@ class ProcessEnvironment(Environment):
             ValueError: If it is none of Gymnasium's space: of another shape or dtype, or no choice
                 that there is.
         """
-        self._task.check(observation)
+        self._task.check(observation, True)
         return np.asarray(self._task.encode(observation), self._task.dtype)
 
     def decode(self, action: np.ndarray) -> Any:

@@ -12,7 +12,8 @@ class Counting(gymnasium.Env):
     """Shows its process and how many steps the episode has had; five are its time limit.
 
     Args:
-        failure: At the third step, raise an error or kill the process ("error", "kill").
+        failure: At the third step, raise an error, kill the process or show one number too many
+            ("error", "kill", "shape").
         while_there: Fail only while there is such a file.
     """
 
@@ -37,6 +38,8 @@ class Counting(gymnasium.Env):
                 raise RuntimeError("three is too much")
             if self._failure == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self._failure == "shape":
+                return np.zeros(3, int), 0.0, False, False, {}
         reward = 10.0 * action[0] + action[1]
         return self._observation(), reward, False, self._count == 5, {}
 

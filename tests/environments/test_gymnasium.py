@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memorax import environments
+from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.environments.processes import ProcessEnvironment
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -45,6 +46,9 @@ NESTED = spaces.Dict(
     b=spaces.MultiDiscrete([2, 2]),
 )
 TEXTS = spaces.Dict(text=spaces.Text(5), image=spaces.Box(0, 255, (1, 2), np.uint8))
+FOUR = spaces.Box(-1, 1, (4,))
+BYTES = spaces.Box(0, 255, (2,), np.uint8)
+WIDE = spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64)
 
 
 def shown(space, **params) -> ProcessEnvironment:
@@ -92,6 +96,7 @@ def test_only_the_key_that_is_read_has_to_be_there():
     [
         (spaces.Discrete(3), 3, "must lie in Discrete(3), got 3"),
         (spaces.Discrete(3, start=5), 4, "must lie in Discrete(3, start=5), got 4"),
+        (WIDE, np.array([2**32 + 1]), "must hold numbers of int32, got 4294967297"),
         (spaces.Discrete(3), 2**40, "must lie in Discrete(3), got 1099511627776"),
         (spaces.Discrete(3), 1.0, "int64 of shape (), got float64 of shape ()"),
         (spaces.Discrete(3), np.array([1]), "int64 of shape (), got int64 of shape (1,)"),
@@ -112,6 +117,55 @@ def test_what_is_none_of_gymnasium_s_observations_is_refused(space, observation,
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         shown(space).encode(observation)
     assert str(caught.value).startswith("gymnasium::Shown-v0: the observation")
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "expected"),
+    [
+        (FOUR, [0.5, 0, 1, 3.0], np.float32([0.5, 0, 1, 3])),
+        (FOUR, np.array([0, 1, 2, 3]), np.float32([0, 1, 2, 3])),
+        (BYTES, np.array([7, 255]), np.uint8([7, 255])),
+        (BYTES, np.array([7.0, 255]), np.uint8([7, 255])),
+        (WIDE, np.array([2**31 - 1]), np.int32([2**31 - 1])),
+        (spaces.Discrete(3, start=2**40), 2**40 + 2, np.int32(2)),
+        (spaces.MultiDiscrete([2, 3]), [1, 2], np.int32([1, 2])),
+        (spaces.Tuple([spaces.Discrete(2)] * 2), np.uint8([0, 1]), np.int32([1, 0, 0, 1])),
+    ],
+)
+def test_what_an_environment_shows_may_be_of_another_dtype_that_fits(space, observation, expected):
+    read = shown(space)._task.read(observation)
+    assert read.dtype == expected.dtype
+    np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "words"),
+    [
+        (FOUR, 0.5, "must be float32 of shape (4,), got float64 of shape ()"),
+        (FOUR, np.zeros(1, np.float32), "shape (4,), got float32 of shape (1,)"),
+        (FOUR, np.zeros(5, np.float32), "shape (4,), got float32 of shape (5,)"),
+        (FOUR, [None] * 4, "must be float32 of shape (4,), got object"),
+        (FOUR, [[0.5], 1], "is no array: "),
+        (BYTES, np.array([7, 301]), "must hold numbers of uint8, got 301"),
+        (BYTES, np.array([0.5, 1]), "must hold numbers of uint8, got 0.5"),
+        (BYTES, np.array([np.nan, 1]), "must hold numbers of uint8, got nan"),
+        (WIDE, np.array([2**32 + 1]), "must hold numbers of int32, got 4294967297"),
+        (spaces.Discrete(3), 3, "must lie in Discrete(3), got 3"),
+        (spaces.Discrete(3), 1.5, "must hold numbers of int64, got 1.5"),
+        (spaces.MultiBinary(2), np.array([0, 257]), "must hold numbers of int8, got 257"),
+        (NESTED, {"a": (0, np.zeros(2)), "b": np.array([1, 2])}, "['b'] must lie in Multi"),
+        (spaces.Tuple([CHOICE] * 2), np.array(1), "must be a tuple of 2, got int64 of shape ()"),
+    ],
+)
+def test_what_an_environment_cannot_show_is_never_made_to_fit(space, observation, words):
+    with pytest.raises(EnvironmentProcessError, match=re.escape(words)) as caught:
+        shown(space)._task.read(observation)
+    assert str(caught.value).startswith("gymnasium::Shown-v0: the observation")
+
+
+def test_bounds_that_our_dtype_does_not_reach_are_those_of_the_dtype():
+    box = shown(WIDE).observation_space(None)
+    assert (box.low.tolist(), box.high.tolist()) == ([-(2**31)], [2**31 - 1])
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_an_action_out_of_range_is_an_error_and_takes_no_step(begun):
     [
         ("error", ["Counting-v0 failed", "counting.py", "RuntimeError: three is too much"]),
         ("kill", ["Counting-v0 died (signal 9)"]),
+        ("shape", ["Counting-v0: the observation must be int64 of shape (2,), got int64 of shape"]),
     ],
 )
 def test_a_failure_is_told_in_the_process_s_own_words_and_once(failure, words, caplog):
