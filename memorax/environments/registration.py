@@ -135,11 +135,18 @@ def _import_suite(name: str) -> ModuleType:
         return importlib.import_module(suite.module)
     except ModuleNotFoundError as error:
         if not suite.extra or (error.name or "").startswith("memorax"):
-            raise
+            raise ValueError(_unimportable(name, error)) from error
         raise ModuleNotFoundError(
             f"environments '{name}::...' need {error.name}: pip install 'memorax[{suite.extra}]'",
             name=error.name,
         ) from error
+    except Exception as error:
+        # A package that does not fit the others fails in any way as it is imported.
+        raise ValueError(_unimportable(name, error)) from error
+
+
+def _unimportable(suite: str, error: Exception) -> str:
+    return f"{suite} cannot be imported: {type(error).__name__}: {error}"
 
 
 def _is_installed(package: str) -> bool:

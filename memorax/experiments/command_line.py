@@ -505,10 +505,10 @@ def _environments(arguments: list[str]) -> int:
     if options.pattern is None:
         Console().print(suites_table())
         return 0
-    names = list(matching_names(options.pattern))
-    if not names:
-        raise BadInputError(f"no environment of an installed suite matches {options.pattern!r}")
-    print("\n".join(names))
+    try:
+        print("\n".join(matching_names(options.pattern)))
+    except ValueError as error:
+        raise BadInputError(error) from error
     return 0
 
 
@@ -528,19 +528,28 @@ def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -
     except ValueError as error:
         raise BadInputError(error) from error
     if unknown:
-        raise BadInputError(unknown_name("option", unknown[0], _flags(default or kind)))
+        word = next(filter(_is_positional, dataclasses.fields(options)), None)
+        if word and not unknown[0].startswith("-"):
+            given = f"'{getattr(options, word.name)}' and {unknown[0]!r}"
+            raise BadInputError(f"{program} takes one {word.name}, got {given}")
+        flags = ["--help", *_flags(default or kind)]
+        raise BadInputError(unknown_name("option", unknown[0], flags))
     return options
 
 
 def _flags(options: Any, prefix: str = "--") -> Iterator[str]:
     """Name the flags of a dataclass, and of those inside it if it is an instance."""
-    for field in dataclasses.fields(options):
+    for field in itertools.filterfalse(_is_positional, dataclasses.fields(options)):
         inside = getattr(options, field.name, None)
         if dataclasses.is_dataclass(inside):
             # Only a comparison has algorithms side by side.
             yield from _flags(inside, f"--{field.name}." if field.name in ALGORITHMS else prefix)
         else:
             yield f"{prefix}{field.name.replace('_', '-')}"
+
+
+def _is_positional(field: dataclasses.Field) -> bool:
+    return tyro.conf.Positional in getattr(field.type, "__metadata__", ())
 
 
 def _unboxed(box: str) -> str:

@@ -1,7 +1,8 @@
 """Which environments there are."""
 
+import difflib
 import io
-from collections.abc import Iterator
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from fnmatch import fnmatchcase
 
@@ -22,23 +23,30 @@ def suites_table() -> Table:
     return result
 
 
-def matching_names(pattern: str) -> Iterator[str]:
-    """Yield the environments of installed suites whose name matches, as ``"suite::name"``.
+def matching_names(pattern: str) -> list[str]:
+    """Return the environments of installed suites whose name matches, as ``"suite::name"``.
+
+    A suite that cannot be imported is told of, and left out.
 
     Args:
         pattern: With ``*``, ``?`` or ``[``, what the whole name is like; else a part of it.
             Upper and lower case are the same.
+
+    Raises:
+        ValueError: If none does; the closest are named.
     """
-    pattern = pattern.lower()
-    if not set(pattern) & set("*?["):
-        pattern = f"*{pattern}*"
-    for suite in _suites(pattern):
-        # Some packages complain of what they lack, to whoever imports them.
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            names = environments.names(suite)
-        for name in sorted(names):
-            if fnmatchcase(f"{suite}::{name}".lower(), pattern):
-                yield f"{suite}::{name}"
+    whole = pattern.lower()
+    if not set(whole) & set("*?["):
+        whole = f"*{whole}*"
+    names = [f"{suite}::{name}" for suite in _suites(whole) for name in _names(suite)]
+    matching = [name for name in names if fnmatchcase(name.lower(), whole)]
+    if not matching:
+        closest = _closest(pattern.lower(), names)
+        raise ValueError(
+            f"no environment of an installed suite matches {pattern!r}"
+            + (f"; the closest are: {', '.join(closest)}" if closest else "")
+        )
+    return matching
 
 
 def _suites(pattern: str) -> list[str]:
@@ -46,7 +54,34 @@ def _suites(pattern: str) -> list[str]:
     suite, separator, _ = pattern.partition("::")
     return [
         name
-        for name in sorted(environments.SUITES)
-        if environments.SUITES[name].installed
-        and (not separator or fnmatchcase(name, suite.lstrip("*")) or fnmatchcase(name, suite))
+        for name in _installed()
+        if not separator or fnmatchcase(name, suite.lstrip("*")) or fnmatchcase(name, suite)
     ]
+
+
+def _installed() -> list[str]:
+    return [name for name, suite in sorted(environments.SUITES.items()) if suite.installed]
+
+
+def _names(suite: str) -> list[str]:
+    try:
+        # Some packages complain of what they lack, to whoever imports them.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            return sorted(environments.names(suite))
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"memorax: {error}", file=sys.stderr)
+        return []
+
+
+def _closest(pattern: str, names: list[str]) -> list[str]:
+    """Return what a pattern may have meant: of ``names``, those that were looked through."""
+    word = "".join(character for character in pattern if character not in "*?[]")
+    suite, separator, _ = word.partition("::")
+    if not separator:
+        choices = _installed() + [name.partition("::")[2] for name in names]
+    elif names:
+        choices = names
+    else:
+        word, choices = suite, _installed()
+    shown = {choice.lower(): choice for choice in choices}
+    return [shown[choice] for choice in difflib.get_close_matches(word, shown, n=3)]

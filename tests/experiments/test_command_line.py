@@ -189,6 +189,9 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
     ("arguments", "words"),
     [
         ("trian", "unknown command 'trian'; the closest are: train"),
+        ("environments Foo Bar", "memorax environments takes one pattern, got 'Foo' and 'Bar'"),
+        ("evaluate runs/a b", "memorax evaluate takes one run, got 'runs/a' and 'b'"),
+        ("environments --pattern Foo", "unknown option '--pattern'; the closest are: --help"),
         ("train --num-env 3", "unknown option '--num-env'; the closest are: --num-envs"),
         ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
         (

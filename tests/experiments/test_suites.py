@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from memorax import environments
 from memorax.environments import SUITES, names
+from memorax.environments.registration import Suite
 from memorax.experiments.command_line import main
 from memorax.experiments.run_folder import RunFolder, read_metrics
 
@@ -95,6 +97,45 @@ def test_environments_lists_suites_and_names(capsys):
     assert capsys.readouterr().out.split() == sorted(f"gymnax::{name}" for name in chains)
     assert main(["environments", "no such thing"]) == 2
     assert "no such thing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pattern", "closest"),
+    [
+        ("memory::*Easyy", "memory::"),
+        ("memry", "memory"),
+        ("memry::*", "memory"),
+        ("RepeatFrstEasy", "RepeatFirstEasy"),
+    ],
+)
+def test_a_pattern_without_a_match_is_told_with_the_closest(pattern, closest, capsys, monkeypatch):
+    monkeypatch.setattr(environments, "SUITES", {"memory": SUITES["memory"]})
+    assert main(["environments", pattern]) == 2
+    told = capsys.readouterr().err
+    assert f"matches {pattern!r}; the closest are: {closest}" in told
+
+
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        ("raise ImportError('no such version')", "ImportError: no such version"),
+        ("import jax; jax.no_such_thing", "AttributeError: "),
+        ("import memorax.no_such_thing", "ModuleNotFoundError: "),
+    ],
+)
+def test_a_broken_suite_is_told_and_leaves_the_others(broken, cause, capsys, monkeypatch, tmp_path):
+    (tmp_path / "broken_suite.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    suites = {"memory": SUITES["memory"], "navix": Suite("broken_suite", extra="navix")}
+    for module in (environments, environments.registration):
+        monkeypatch.setattr(module, "SUITES", suites)
+    told = f"navix cannot be imported: {cause}"
+    assert main(["environments", "RepeatFirst"]) == 0
+    printed = capsys.readouterr()
+    assert "memory::RepeatFirstEasy" in printed.out
+    assert told in printed.err
+    assert main(["train", "--environment", "navix::Navix-Empty-5x5-v0"]) == 2
+    assert f"memorax: error: {told}" in capsys.readouterr().err
 
 
 def test_what_is_not_installed_is_told_with_its_extra(capsys, monkeypatch):
