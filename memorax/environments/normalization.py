@@ -13,8 +13,8 @@ from flax import struct
 from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
-from memorax.environments.observation_wrappers import ObservationWrapper
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.observation_wrappers import ObservationWrapper, array_space
+from memorax.environments.spaces import Box, Space
 from memorax.environments.wrappers import LARGEST_FLOAT, Wrapper
 from memorax.validation import check_between
 
@@ -148,12 +148,7 @@ class NormalizeObservation(Wrapper):
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of clipped observations."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            raise ValueError(
-                f"NormalizeObservation needs observations that are arrays, got {space}; "
-                "FlattenObservation makes one of a choice"
-            )
+        space = array_space("NormalizeObservation", self.env.observation_space(params))
         return Box(-self._clip, self._clip, space.shape, jnp.float32)
 
 

@@ -166,24 +166,16 @@ class NoisyObservation(ObservationWrapper):
         check_between("NoisyObservation.scale", scale, 0.0, LARGEST_FLOAT)
         self._scale = float(scale)
 
-    def _array(self, params: Any) -> Box:
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            raise ValueError(
-                f"NoisyObservation needs observations that are arrays, got {space}; "
-                "FlattenObservation makes one of a choice"
-            )
-        return space
-
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the observation and noise."""
-        observation = observation.astype(_floating(self._array(params)))
+        space = array_space("NoisyObservation", self.env.observation_space(params))
+        observation = observation.astype(_floating(space))
         noise = jax.random.normal(key, observation.shape, observation.dtype)
         return observation + self._scale * noise
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations, without bounds."""
-        space = self._array(params)
+        space = array_space("NoisyObservation", self.env.observation_space(params))
         return Box(-np.inf, np.inf, space.shape, _floating(space))
 
 
@@ -358,6 +350,20 @@ class ShowPreviousInputs(Wrapper):
             (space.shape[0] + size + 1,),
             _floating(space),
         )
+
+
+def array_space(wrapper: str, space: Space) -> Box:
+    """Return the space of observations that a wrapper takes for arrays.
+
+    Raises:
+        ValueError: If they are choices.
+    """
+    if isinstance(space, Discrete):
+        raise ValueError(
+            f"{wrapper} needs observations that are arrays, got {space}; FlattenObservation makes "
+            "one of a choice"
+        )
+    return space
 
 
 def _floating(space: Box) -> Any:
