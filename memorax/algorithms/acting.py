@@ -190,14 +190,14 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
         params: Their parameters.
     """
     head = f"{field}.head"
-    got = type(network.head).__name__
+    got = type(heads.policy_head(network.head)).__name__
     space = env.action_space(params)
 
     def check(key):
         timestep, _ = first_timestep(env, params, key)
         variables = init_network(network, key, timestep)
         carry = network.initialize_carry(env.num_envs)
-        distribution = heads.main_output(apply_step(network, variables, timestep, carry)[1])
+        distribution = heads.policy_output(apply_step(network, variables, timestep, carry)[1])
         if not hasattr(distribution, "sample_and_log_prob"):
             raise ValueError(
                 f"{head} must return a distribution over actions, got {got}, which returns "
@@ -221,11 +221,11 @@ def check_state_values(field: str, network: Network, env: Vectorize, params: Any
         env: The environments.
         params: Their parameters.
     """
-    main_head = heads.main_head(network.head)
-    got = type(main_head).__name__
-    if not hasattr(main_head, "loss"):
+    value_head = heads.value_head(network.head)
+    got = type(value_head).__name__
+    if not hasattr(value_head, "loss"):
         raise ValueError(f"{field}.head must have a loss, such as VNetwork(), got {got}")
-    if takes(main_head, "candidate_action"):
+    if takes(value_head, "candidate_action"):
         raise ValueError(
             f"{field}.head must value states, such as VNetwork(), got {got}, which values actions"
         )
@@ -234,7 +234,7 @@ def check_state_values(field: str, network: Network, env: Vectorize, params: Any
         timestep, _ = first_timestep(env, params, key)
         variables = init_network(network, key, timestep)
         carry = network.initialize_carry(env.num_envs)
-        output = heads.main_output(apply_step(network, variables, timestep, carry)[1])
+        output = heads.value_output(apply_step(network, variables, timestep, carry)[1])
         shape = getattr(heads.expected_value(output), "shape", type(output).__name__)
         if shape != (env.num_envs, 1):
             raise ValueError(

@@ -109,11 +109,11 @@ class PPOState:
 
     Attributes:
         num_updates: Rollouts learned from so far.
-        params: Parameters of the ``"actor"`` and the ``"critic"``.
+        params: Parameters of the ``"actor"`` and the ``"critic"``, or of the ``"actor_critic"``.
         optimizer_state: The optimizer's state for both.
         env_state: The environments' state.
         timestep: What the networks read next.
-        carry: The carries of the ``"actor"`` and the ``"critic"``, before they read it.
+        carry: The networks' carries by the same names, before they read it.
     """
 
     num_updates: PyTree
@@ -180,7 +180,7 @@ class Sequences:
         advantage: How much better than expected it turned out.
         target: What the critic should have expected.
         demon_targets: What the demons of each horde should have expected.
-        carry: The carries of the ``"actor"`` and the ``"critic"`` before the first step.
+        carry: The networks' carries by name before the first step.
     """
 
     timestep: PyTree
@@ -209,9 +209,11 @@ class PPO(Algorithm):
         config: What PPO does.
         env: An ``Environment`` or a Gymnax environment, not vectorised.
         env_params: Its parameters.
-        actor: A network whose head returns a distribution over actions.
-        critic: A network whose head has a ``loss``, such as ``heads.VNetwork``.
-        optimizer: Applied to both networks' parameters at once; gradient clipping and learning
+        actor: A network whose head returns a distribution over actions, or whose head is a
+            ``heads.ActorCritic``, which shares one torso between policy and value.
+        critic: A network whose head has a ``loss``, such as ``heads.VNetwork``; ``None`` if the
+            actor's head is a ``heads.ActorCritic``.
+        optimizer: Applied to all networks' parameters at once; gradient clipping and learning
             rate schedules are its business, which counts minibatches.
 
     Raises:
@@ -235,25 +237,37 @@ class PPO(Algorithm):
         env: Environment | Any,
         env_params: Any,
         actor: Network,
-        critic: Network,
+        critic: Network | None,
         optimizer: optax.GradientTransformation,
     ):
         self.config = config
         self.env = adapt(env)
         self.env_params = env_params
-        self.networks = {"actor": actor, "critic": critic}
+        shared = isinstance(heads.main_head(actor.head), heads.ActorCritic)
+        if shared != (critic is None):
+            got = "None" if critic is None else type(critic).__name__
+            raise ValueError(
+                "PPO.critic must be None if PPO.actor.head is an ActorCritic, else a network, got "
+                f"{got} beside an actor whose head is {type(heads.main_head(actor.head)).__name__}"
+            )
+        self.networks = {"actor_critic": actor} if critic is None else {"actor": actor}
+        if critic is not None:
+            self.networks["critic"] = critic
+        # The networks that act and that value; one and the same if they share a torso.
+        self._acting, self._valuing = next(iter(self.networks)), list(self.networks)[-1]
         self.optimizer = optimizer
         self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
         check_policy("PPO.actor", actor, self._envs, env_params)
-        if isinstance(heads.main_head(actor.head), heads.SquashedGaussian):
+        if isinstance(heads.policy_head(actor.head), heads.SquashedGaussian):
             raise ValueError(
                 "PPO.actor.head must be a distribution whose entropy is known, such as Gaussian in "
                 "memorax.environments.ClipAction, got SquashedGaussian"
             )
-        check_state_values("PPO.critic", critic, self._envs, env_params)
-        value_head = heads.main_head(critic.head)
+        valuing = self.networks[self._valuing]
+        check_state_values(f"PPO.{self._valuing}", valuing, self._envs, env_params)
+        self._value_head = heads.value_head(valuing.head)
         clipped = config.value_clip_coefficient is not None
-        if clipped and isinstance(value_head, heads.HLGaussVNetwork):
+        if clipped and isinstance(self._value_head, heads.HLGaussVNetwork):
             raise ValueError(
                 "PPOConfig.value_clip_coefficient must be None for HLGaussVNetwork, since a "
                 f"distribution has no distance to clip, got {config.value_clip_coefficient}"
@@ -265,7 +279,7 @@ class PPO(Algorithm):
         }
         # The networks that say what to expect: an actor without demons need not be asked.
         self._expecting = [
-            name for name in self.networks if name == "critic" or name in self._hordes
+            name for name in self.networks if name == self._valuing or name in self._hordes
         ]
         carry = jax.eval_shape(self._initial_carry)
         self._sequence_length = rollout_sequence_length(config, carry)
@@ -278,11 +292,13 @@ class PPO(Algorithm):
     @partial(jax.jit, static_argnames=("self",))
     def init(self, key: Array) -> PPOState:
         """Return the state before the first step."""
-        env_key, actor_key, critic_key = jax.random.split(key, 3)
+        env_key, *network_keys = jax.random.split(key, 1 + len(self.networks))
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
         params = {
-            "actor": init_network(self.networks["actor"], actor_key, timestep),
-            "critic": init_network(self.networks["critic"], critic_key, timestep),
+            name: init_network(network, network_key, timestep)
+            for (name, network), network_key in zip(
+                self.networks.items(), network_keys, strict=True
+            )
         }
         return PPOState(
             num_updates=jnp.int32(0),
@@ -302,10 +318,10 @@ class PPO(Algorithm):
         """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):
-            distribution = heads.main_output(output)
+            distribution = heads.policy_output(output)
             return distribution.mode() if deterministic else distribution.sample(seed=key)
 
-        return self.networks["actor"], state.params["actor"], choose
+        return self.networks[self._acting], state.params[self._acting], choose
 
     def _initial_carry(self):
         return {
@@ -337,7 +353,7 @@ class PPO(Algorithm):
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
         carry, outputs = self._read(state, state.timestep, self.networks)
-        distribution = heads.main_output(outputs["actor"])
+        distribution = heads.policy_output(outputs[self._acting])
         action, log_prob = distribution.sample_and_log_prob(seed=action_key)
         action = action[:, 0]
         observation, env_state, reward, terminated, truncated, info = self._envs.step(
@@ -393,7 +409,7 @@ class PPO(Algorithm):
 
     def _expectations(self, outputs: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
         """Return the critic's value, and what each horde's demons predict, ``(envs,)`` each."""
-        value = heads.expected_value(heads.main_output(outputs["critic"]))
+        value = heads.expected_value(heads.value_output(outputs[self._valuing]))
         predictions = {name: heads.predictions(outputs[name]) for name in self._hordes}
         return jax.tree.map(lambda leaf: leaf[:, 0], (value, predictions))
 
@@ -473,10 +489,12 @@ class PPO(Algorithm):
     def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
         config = self.config
-        actor_output, actor_sown = self._replay("actor", params, sequences)
-        critic_output, critic_sown = self._replay("critic", params, sequences)
-        distribution = heads.main_output(actor_output)
-        value = heads.main_output(critic_output)
+        outputs, sown = {}, jnp.float32(0)
+        for name in self.networks:
+            outputs[name], sown_by_network = self._replay(name, params, sequences)
+            sown += sown_by_network
+        distribution = heads.policy_output(outputs[self._acting])
+        value = heads.value_output(outputs[self._valuing])
         learned = jax.tree.map(
             lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
         )
@@ -492,7 +510,6 @@ class PPO(Algorithm):
         )
         value_loss = self._value_loss(value, learned).mean()
         entropy = distribution.entropy().mean()
-        outputs = {"actor": actor_output, "critic": critic_output}
         demon_losses = [
             horde.loss(outputs[name], learned.demon_targets[name]).mean()
             for name, horde in self._hordes.items()
@@ -503,7 +520,7 @@ class PPO(Algorithm):
             + config.value_coefficient * value_loss
             - config.entropy_coefficient * entropy
             + config.auxiliary_coefficient * auxiliary_loss
-            + config.sown_loss_coefficient * (actor_sown + critic_sown)
+            + config.sown_loss_coefficient * sown
         )
         auxiliary = {"auxiliary_loss": auxiliary_loss} if self._hordes else {}
         return loss, auxiliary | {
@@ -526,7 +543,7 @@ class PPO(Algorithm):
         )
 
     def _value_loss(self, value, learned):
-        loss = heads.main_head(self.networks["critic"].head).loss
+        loss = self._value_head.loss
         unclipped = loss(value, learned.target)
         if self.config.value_clip_coefficient is None:
             return unclipped

@@ -13,7 +13,7 @@ from memorax.validation import check_positive
 
 
 class FeatureExtractor(nn.Module):
-    """Extract features from each part of a transition and concatenate them.
+    """Extract features from each part of a transition, concatenate them, and encode them jointly.
 
     The previous action and reward count as zero where an episode starts, whatever is passed
     there: they belong to the episode before, which is forgotten. A one-hot action is all zero
@@ -27,6 +27,11 @@ class FeatureExtractor(nn.Module):
             is given, else as ``(batch, time, 1)`` float if discrete, else as it is.
         reward_extractor: Maps the previous reward, as ``(batch, time, 1)`` float.
         done_extractor: Maps ``done``, as ``(batch, time, 1)`` float.
+        joint_extractor: Maps the concatenation, ``(batch, time, features)``, to
+            ``(batch, time, features_out)``, such as a Dense and a ReLU; ``None``: the concatenation
+            is returned as it is. Only a nonlinearity over all parts can represent "this card, at
+            an episode's start": without one, what the parts say is only added up, and a linear
+            recurrence cannot single out the first step.
         action_dim: How many discrete actions there are.
         across_episodes: Whether the action and reward before an episode's first observation are
             shown as well, which belong to the episode before. For ``RL2Wrapper``, whose trials
@@ -45,13 +50,15 @@ class FeatureExtractor(nn.Module):
     action_extractor: nn.Module | Callable[..., Any] | None = None
     reward_extractor: nn.Module | Callable[..., Any] | None = None
     done_extractor: nn.Module | Callable[..., Any] | None = None
+    joint_extractor: nn.Module | Callable[..., Any] | None = None
     action_dim: int | None = None
     across_episodes: bool = False
 
     def __post_init__(self):
         """Check the fields."""
         check_callable("FeatureExtractor.observation_extractor", self.observation_extractor)
-        for field in ("action_extractor", "reward_extractor", "done_extractor"):
+        optional = ("action_extractor", "reward_extractor", "done_extractor", "joint_extractor")
+        for field in optional:
             if getattr(self, field) is not None:
                 check_callable(f"FeatureExtractor.{field}", getattr(self, field))
         if self.action_dim is not None:
@@ -85,12 +92,13 @@ class FeatureExtractor(nn.Module):
         if self.done_extractor is not None:
             features.append(("done_extractor", self.done_extractor(_feature_axis(done))))
         for field, part in features:
-            if part.ndim != 3 or part.shape[:2] != shape:
-                raise ValueError(
-                    f"FeatureExtractor.{field} must return (batch, time, features) with "
-                    f"(batch, time) = {shape}, got {part.shape}"
-                )
-        return jnp.concatenate([part for _, part in features], axis=-1)
+            _check_features(field, part, shape)
+        joined = jnp.concatenate([part for _, part in features], axis=-1)
+        if self.joint_extractor is None:
+            return joined
+        joint = self.joint_extractor(joined)
+        _check_features("joint_extractor", joint, shape)
+        return joint
 
     def _action_features(self, action, done):
         if action is None:
@@ -137,6 +145,14 @@ def leading_shape(observation: PyTree) -> tuple[int, int]:
             f"every array of an observation must lead with the same (batch, time), got {shapes}"
         )
     return shape
+
+
+def _check_features(field, features, shape):
+    if features.ndim != 3 or features.shape[:2] != shape:
+        raise ValueError(
+            f"FeatureExtractor.{field} must return (batch, time, features) with "
+            f"(batch, time) = {shape}, got {features.shape}"
+        )
 
 
 def _feature_axis(values):

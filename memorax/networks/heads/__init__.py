@@ -6,6 +6,14 @@ from memorax.networks.heads.action_value import (
     DiscreteQNetwork,
     TwinContinuousQNetwork,
 )
+from memorax.networks.heads.actor_critic import (
+    ActorCritic,
+    ActorCriticOutput,
+    policy_head,
+    policy_output,
+    value_head,
+    value_output,
+)
 from memorax.networks.heads.policy import Categorical, Gaussian, SquashedGaussian, Temperature
 from memorax.networks.heads.prediction import (
     GVF,
@@ -26,6 +34,8 @@ from memorax.networks.heads.value_distribution import (
 
 __all__ = [
     "GVF",
+    "ActorCritic",
+    "ActorCriticOutput",
     "C51QNetwork",
     "Categorical",
     "ContinuousQNetwork",
@@ -44,6 +54,10 @@ __all__ = [
     "expected_value",
     "main_head",
     "main_output",
+    "policy_head",
+    "policy_output",
     "predictions",
     "select_action",
+    "value_head",
+    "value_output",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float
 
-from memorax.networks.heads.base import linear_output
+from memorax.networks.heads.base import check_hidden_dims, hidden_layers, linear_output
 from memorax.networks.heads.squashed_normal import SquashedNormal
 from memorax.validation import check_between, check_positive
 
@@ -25,6 +25,8 @@ class Categorical(nn.Module):
         kernel_init: Orthogonal with scale 0.01 by default, so that the first policy is nearly
             uniform (Andrychowicz et al. 2020, arXiv 2006.05990, section 3.2).
         bias_init: Initializer of the bias.
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
         dtype: Of the product; ``None``: of inputs and parameters.
         param_dtype: Of parameters, and at least of logits.
 
@@ -36,12 +38,15 @@ class Categorical(nn.Module):
     action_dim: int
     kernel_init: Initializer = nn.initializers.orthogonal(0.01)
     bias_init: Initializer = nn.initializers.zeros_init()
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("Categorical.action_dim", self.action_dim)
+        check_hidden_dims("Categorical.hidden_dims", self.hidden_dims)
         super().__post_init__()
 
     @nn.compact
@@ -58,6 +63,7 @@ class Categorical(nn.Module):
                 probability zero and a finite log-probability. Where none is allowed, the
                 distribution is uniform over all actions, as there is nothing to choose by.
         """
+        features = hidden_layers(self, features, "policy")
         logits = linear_output(self, features, self.action_dim, "logits")
         if action_mask is not None:
             if action_mask.shape != logits.shape or action_mask.dtype != bool:
@@ -85,6 +91,8 @@ class Gaussian(nn.Module):
             (Schulman et al. 2017, arXiv 1707.06347, section 6.1).
         log_scale_bounds: Where the logarithm of a state-dependent standard deviation is clipped, as
             in ``SquashedGaussian``.
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
         dtype: Of the products; ``None``: of inputs and parameters.
         param_dtype: Of parameters, and at least of mean and scale.
 
@@ -98,18 +106,22 @@ class Gaussian(nn.Module):
     log_scale_init: Initializer = nn.initializers.zeros_init()
     state_dependent_scale: bool = False
     log_scale_bounds: tuple[float, float] = LOG_SCALE_BOUNDS
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("Gaussian.action_dim", self.action_dim)
+        check_hidden_dims("Gaussian.hidden_dims", self.hidden_dims)
         _check_bounds("Gaussian.log_scale_bounds", self.log_scale_bounds)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch time features"]) -> distrax.Independent:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
+        features = hidden_layers(self, features, "policy")
         mean = linear_output(self, features, self.action_dim, "mean")
         if self.state_dependent_scale:
             scale = _state_dependent_scale(self, features)
@@ -136,6 +148,8 @@ class SquashedGaussian(nn.Module):
             default, a standard deviation of 1 before squashing.
         log_scale_bounds: Where the logarithm of the standard deviation is clipped; -20 and 2 as in
             the code of the authors of SAC (Haarnoja et al. 2018, arXiv 1801.01290).
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
         dtype: Of the products; ``None``: of inputs and parameters.
         param_dtype: Of parameters, and at least of mean and scale.
 
@@ -150,12 +164,15 @@ class SquashedGaussian(nn.Module):
     bias_init: Initializer = nn.initializers.zeros_init()
     log_scale_init: Initializer = nn.initializers.zeros_init()
     log_scale_bounds: tuple[float, float] = LOG_SCALE_BOUNDS
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("SquashedGaussian.action_dim", self.action_dim)
+        check_hidden_dims("SquashedGaussian.hidden_dims", self.hidden_dims)
         _check_bounds("SquashedGaussian.log_scale_bounds", self.log_scale_bounds)
         for field in ("low", "high"):
             bound = getattr(self, field)
@@ -175,6 +192,7 @@ class SquashedGaussian(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "batch time features"]) -> SquashedNormal:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
+        features = hidden_layers(self, features, "policy")
         mean = linear_output(self, features, self.action_dim, "mean")
         scale = _state_dependent_scale(self, features)
         low, high = (

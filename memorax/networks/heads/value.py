@@ -5,11 +5,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import rlax
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-from memorax.networks.heads.base import linear_output
+from memorax.networks.heads.base import check_hidden_dims, hidden_layers, linear_output
 from memorax.networks.heads.value_distribution import (
     ValueDistribution,
     check_support,
@@ -26,18 +27,31 @@ class VNetwork(nn.Module):
     Attributes:
         kernel_init: Orthogonal with scale 1 by default, the published choice for PPO's critic.
         bias_init: Initializer of the bias.
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
         dtype: Of the product; ``None``: of inputs and parameters.
         param_dtype: Of parameters, and at least of values.
+
+    Raises:
+        ValueError: At construction, if a size is not positive.
     """
 
     kernel_init: Initializer = nn.initializers.orthogonal(1.0)
     bias_init: Initializer = nn.initializers.zeros_init()
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_hidden_dims("VNetwork.hidden_dims", self.hidden_dims)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch time features"]) -> Float[Array, "batch time"]:
         """Return the value at every step."""
+        features = hidden_layers(self, features, "value")
         return linear_output(self, features, 1, "value")[..., 0]
 
     @nn.nowrap
@@ -74,6 +88,8 @@ class HLGaussVNetwork(nn.Module):
         kernel_init: Orthogonal with scale 0.01 by default, so that the first distribution is nearly
             uniform and its mean in the middle of the support.
         bias_init: Initializer of the bias.
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
         dtype: Of the product; ``None``: of inputs and parameters.
         param_dtype: Of parameters, and at least of logits.
 
@@ -92,12 +108,15 @@ class HLGaussVNetwork(nn.Module):
     bounds: Literal["centres", "edges"] = "centres"
     kernel_init: Initializer = nn.initializers.orthogonal(0.01)
     bias_init: Initializer = nn.initializers.zeros_init()
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
         """Check the fields."""
         check_support("HLGaussVNetwork", "num_bins", self.num_bins, self.v_min, self.v_max)
+        check_hidden_dims("HLGaussVNetwork.hidden_dims", self.hidden_dims)
         if self.smoothing is not None:
             # Much narrower ones are two-hot's business, and would divide by zero.
             check_between("HLGaussVNetwork.smoothing", self.smoothing, 1e-3, float(self.num_bins))
@@ -110,6 +129,7 @@ class HLGaussVNetwork(nn.Module):
     @nn.compact
     def __call__(self, features: Float[Array, "batch time features"]) -> ValueDistribution:
         """Return the distribution at every step, its logits of shape ``(batch, time, atoms)``."""
+        features = hidden_layers(self, features, "value")
         logits = linear_output(self, features, self.num_bins, "logits")
         return ValueDistribution(logits, *self._outer_centres)
 
