@@ -15,6 +15,8 @@ from memorax.networks import (
     GLU,
     RNN,
     ALiBi,
+    ChronoGRUCell,
+    ChronoLSTMCell,
     FFMCell,
     FFMConfig,
     LearnablePositionalEmbedding,
@@ -209,9 +211,13 @@ ARCHITECTURES = (
     ),
     Entry("gpt2", architecture(architectures.gpt2, num_heads=2, context_length=4)),
     Entry("xlstm", architecture(architectures.xlstm, num_heads=2)),
-    Entry("mamba2_stack", architecture(architectures.mamba2)),
-    Entry("s5_stack", architecture(architectures.s5)),
-    Entry("min_gru_stack", architecture(architectures.min_gru)),
+    Entry("slstm_layer", architecture(architectures.slstm, num_heads=2)),
+    Entry("mamba2_layer", architecture(architectures.mamba2)),
+    Entry("lru_layer", architecture(architectures.lru)),
+    Entry("s5_layer", architecture(architectures.s5)),
+    Entry("min_gru_layer", architecture(architectures.min_gru)),
+    Entry("attention_layer", architecture(architectures.attention, num_heads=2, context_length=4)),
+    Entry("linear_attention_layer", architecture(architectures.linear_attention, num_heads=2)),
 )
 """Compositions of what stands below on its own."""
 
@@ -219,7 +225,11 @@ REGISTRY = (
     Entry(
         "gru",
         rnn(nn.GRUCell),
-        {"general_scan": rnn(GRUCellInGeneralScan), "unroll_4": rnn(nn.GRUCell, unroll=4)},
+        {
+            "general_scan": rnn(GRUCellInGeneralScan),
+            "unroll_4": rnn(nn.GRUCell, unroll=4),
+            "chrono": rnn(ChronoGRUCell),
+        },
     ),
     Entry(
         "lstm",
@@ -228,6 +238,7 @@ REGISTRY = (
             "general_scan": rnn(LSTMCellInGeneralScan),
             "unroll_4": rnn(nn.LSTMCell, unroll=4),
             "optimized": rnn(nn.OptimizedLSTMCell),
+            "chrono": rnn(ChronoLSTMCell),
             "optimized_in_general_scan": rnn(OptimizedLSTMCellInGeneralScan),
         },
     ),

@@ -3,7 +3,9 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import optax
+from jaxtyping import Array, PyTree
 
 from memorax import environments
 from memorax.algorithms import (
@@ -20,11 +22,22 @@ from memorax.algorithms import (
 from memorax.environments import ClipAction, Discrete, FlattenObservation
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
-from memorax.experiments.torsos import TORSOS
-from memorax.networks import FeatureExtractor, Network
+from memorax.experiments.torsos import make_torso
+from memorax.networks import FeatureExtractor, Network, heads
 
 PREVIOUS_FEATURES = 16
-"""Width of what is made of the previous action, reward and end of an episode, each."""
+"""Width of what is made of the previous action and reward, each."""
+
+CRITIC_HIDDEN_DIMS = (256, 256)
+"""Of SAC's critics, as in its paper."""
+
+RECURRENCE_PARAMETERS = (
+    *("nu_log", "theta_log", "gamma_log"),  # LRU, RTU
+    *("Lambda_real", "Lambda_imag", "log_step"),  # S5
+    *("A_log", "dt_bias"),  # Mamba-2
+    *("a", "b"),  # FFM
+)
+"""Names of the cells' parameters that decide how long and in what rhythm a state lasts."""
 
 
 def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
@@ -38,19 +51,25 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     task = env, env_params
     space = env.action_space(env_params)
     optimizer = _optimizer(config)
+    hidden_dims = _hidden_dims(config)
 
     def network(head: nn.Module) -> Network:
         return _network(config, torso, head, space)
 
-    def value_head(default: str) -> nn.Module:
-        return VALUE_HEADS[config.value_head or default](space, config.value_range)
+    def policy_head(default: str) -> nn.Module:
+        return POLICY_HEADS[config.policy_head or default](space, hidden_dims)
+
+    def value_head(default: str, hidden_dims: tuple[int, ...] = hidden_dims) -> nn.Module:
+        return VALUE_HEADS[config.value_head or default](space, config.value_range, hidden_dims)
 
     algorithm = config.algorithm
     match algorithm:
         case PPOConfig():
-            default = "categorical" if isinstance(space, Discrete) else "gaussian"
-            actor = POLICY_HEADS[config.policy_head or default](space)
+            actor = policy_head("categorical" if isinstance(space, Discrete) else "gaussian")
             critic = value_head("v_network")
+            if config.shared_memory is not False:
+                shared = network(heads.ActorCritic(actor, critic))
+                return PPO(algorithm, *task, shared, None, optimizer)
             return PPO(algorithm, *task, network(actor), network(critic), optimizer)
         case DQNConfig():
             _check_discrete(config, space)
@@ -60,27 +79,42 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
             return PQN(algorithm, *task, network(value_head("discrete_q_network")), optimizer)
         case SACConfig():
             _check_continuous(config, space)
-            actor = POLICY_HEADS[config.policy_head or "squashed_gaussian"](space)
-            critic = value_head("twin_continuous_q_network")
+            wide = CRITIC_HIDDEN_DIMS if config.head_features is None else hidden_dims * 2
+            critic = value_head("twin_continuous_q_network", wide)
+            actor = policy_head("squashed_gaussian")
             return SAC(algorithm, *task, network(actor), network(critic), optimizer)
     raise ValueError(f"algorithm must be one of {TrainConfig.__name__}'s, got {algorithm!r}")
 
 
 def _network(config: TrainConfig[Any], torso: str, head: nn.Module, space: Any) -> Network:
-    previous: dict[str, Any] = {}
+    """Return the wiring of all networks by name: a joint encoder, the torso, and the head."""
+    inputs: dict[str, Any] = {}
     if config.previous_inputs:
-        previous = {
+        inputs = {
             f"{name}_extractor": nn.Sequential((nn.Dense(PREVIOUS_FEATURES), nn.relu))
-            for name in ("action", "reward", "done")
+            for name in ("action", "reward")
         }
-        previous["action_dim"] = space.n if isinstance(space, Discrete) else None
+        inputs["action_dim"] = space.n if isinstance(space, Discrete) else None
+    if config.show_episode_start:
+        inputs["done_extractor"] = _as_it_is
     return Network(
         feature_extractor=FeatureExtractor(
-            observation_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)), **previous
+            observation_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)),
+            joint_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)),
+            **inputs,
         ),
-        torso=TORSOS[torso](config.features),
+        torso=make_torso(torso, config.features, config.num_layers, config.memory_horizon),
         head=head,
     )
+
+
+def _as_it_is(values: Array) -> Array:
+    return values
+
+
+def _hidden_dims(config: TrainConfig[Any]) -> tuple[int, ...]:
+    width = config.features if config.head_features is None else config.head_features
+    return (width,) if width else ()
 
 
 def _check_discrete(config: TrainConfig[Any], space: Any) -> None:
@@ -115,7 +149,18 @@ def _optimizer(config: TrainConfig[Any]) -> optax.GradientTransformation:
         learning_rate = optax.linear_schedule(
             config.learning_rate, 0.0, num_updates(config) * config.algorithm.optimizer_steps
         )
-    return optax.chain(
+    steps = [
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adam(learning_rate, eps=1e-5),
+    ]
+    if config.recurrence_learning_rate_scale != 1:
+        scale = optax.scale(config.recurrence_learning_rate_scale)
+        steps.append(optax.masked(scale, _of_the_recurrence))
+    return optax.chain(*steps)
+
+
+def _of_the_recurrence(params: PyTree) -> PyTree:
+    """Return a tree of bools: which parameters are the recurrence's own."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: getattr(path[-1], "key", None) in RECURRENCE_PARAMETERS, params
     )

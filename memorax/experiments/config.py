@@ -11,7 +11,8 @@ from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACC
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.loggers.registry import check_names
-from memorax.experiments.torsos import TORSOS
+from memorax.experiments.options import OptionalFlag
+from memorax.experiments.torsos import RENAMED, TORSOS, check_torso_options
 from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
 from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
@@ -19,6 +20,8 @@ from memorax.validation import LARGEST, check_between, check_range, check_whole,
 MOST_STEPS = 2**32 - 1
 # More than any machine has room for, so that a slip is told as one.
 MOST_FEATURES = 2**16
+MOST_LAYERS = 2**10
+LONGEST_MEMORY = 10**6
 MOST_SEEDS = 2**16
 MOST_EPISODES = 2**20
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
@@ -60,6 +63,20 @@ class Settings:
 
     features: int = 64
     """Width of the feature extractor and the torso."""
+    num_layers: int | None = None
+    """Layers of the torso; None: as many as the torso's published form needed to learn, one or
+    two."""
+    memory_horizon: float | None = None
+    """Steps that the longest memory lasts before any training: sets the first biases of gates, and
+    the first decays of lru, s5, mamba2, ffm and rtu; None: each torso's own."""
+    head_features: int | None = None
+    """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, and two of
+    256 in sac's critics."""
+    shared_memory: OptionalFlag = None
+    """Let ppo's actor and critic share one encoder and torso; False: each has its own; None: ppo
+    shares."""
+    show_episode_start: bool = True
+    """Show the networks a flag at the first step of an episode."""
     policy_head: str | None = None
     """How to act: categorical, gaussian or squashed_gaussian; None: what the algorithm and the
     actions call for."""
@@ -71,9 +88,12 @@ class Settings:
     """The least and the greatest value that heads of a distribution (hl_gauss_v_network,
     c51_q_network) can tell."""
     previous_inputs: bool = False
-    """Also show the networks the previous action, reward and end of an episode, as in RL²."""
+    """Also show the networks the previous action and reward, as in RL²."""
     learning_rate: float = 2e-3
     """Adam's step size, at the beginning if it is annealed."""
+    recurrence_learning_rate_scale: float = 1.0
+    """Factor on the learning rate of the recurrence's own parameters (decays, phases and step sizes
+    of lru, s5, mamba2, ffm and rtu), which S5's and the LRU's authors train more slowly."""
     anneal_learning_rate: bool = True
     """Bring the learning rate to zero, linearly, over the run."""
     max_gradient_norm: float = 0.5
@@ -104,13 +124,20 @@ class Settings:
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
         for name, most in {
             "features": MOST_FEATURES,
+            "num_layers": MOST_LAYERS,
             "total_steps": MOST_STEPS,
             "num_seeds": MOST_SEEDS,
             "evaluation_episodes": MOST_EPISODES,
             "checkpoint_every": MOST_STEPS,
             "keep_checkpoints": LARGEST,
         }.items():
-            check_whole(name, getattr(self, name), 1, most)
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1, most)
+        if self.head_features is not None:
+            check_whole("head_features", self.head_features, 0, MOST_FEATURES)
+        if self.memory_horizon is not None:
+            check_between("memory_horizon", self.memory_horizon, 2.0, LONGEST_MEMORY)
+        check_between("recurrence_learning_rate_scale", self.recurrence_learning_rate_scale, 0.0)
         for name in ("learning_rate", "max_gradient_norm"):
             check_between(name, getattr(self, name), 0.0)
         if not self.max_gradient_norm:
@@ -152,8 +179,16 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
                 f"num_envs * num_steps must be {LARGEST} at most, got "
                 f"num_envs={algorithm.num_envs}, num_steps={algorithm.num_steps}"
             )
+        if self.torso in RENAMED:
+            raise ValueError(f"torso {self.torso!r} is now called {RENAMED[self.torso]!r}")
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        check_torso_options(self.torso, self.num_layers, self.memory_horizon)
+        if self.shared_memory is not None and not isinstance(algorithm, PPOConfig):
+            raise ValueError(
+                f"shared_memory is an option of ppo, whose actor and critic can share a memory; "
+                f"{self.algorithm_name} cannot, got {self.shared_memory}"
+            )
         given = set()
         for assignment in self.environment_parameters or ():
             name, equals, value = assignment.partition("=")

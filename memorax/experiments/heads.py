@@ -9,6 +9,7 @@ from memorax.environments import Box, Discrete, Space
 from memorax.networks import heads
 
 Values = tuple[float, float]
+HiddenDims = tuple[int, ...]
 
 
 def _num_actions(head: str, space: Space) -> int:
@@ -21,13 +22,13 @@ def _action_dim(head: str, space: Space) -> int:
     return _vectors(head, space).shape[0]
 
 
-def _squashed_gaussian(space: Space) -> nn.Module:
+def _squashed_gaussian(space: Space, hidden_dims: HiddenDims) -> nn.Module:
     space = _vectors("squashed_gaussian", space)
     low, high = (
         tuple(np.broadcast_to(np.asarray(bound, float), space.shape).tolist())
         for bound in (space.low, space.high)
     )
-    return heads.SquashedGaussian(action_dim=space.shape[0], low=low, high=high)
+    return heads.SquashedGaussian(space.shape[0], low=low, high=high, hidden_dims=hidden_dims)
 
 
 def _vectors(head: str, space: Space) -> Box:
@@ -36,27 +37,40 @@ def _vectors(head: str, space: Space) -> Box:
     return space
 
 
-POLICY_HEADS: dict[str, Callable[[Space], nn.Module]] = {
-    "categorical": lambda space: heads.Categorical(_num_actions("categorical", space)),
-    "gaussian": lambda space: heads.Gaussian(_action_dim("gaussian", space)),
+POLICY_HEADS: dict[str, Callable[[Space, HiddenDims], nn.Module]] = {
+    "categorical": lambda space, hidden_dims: heads.Categorical(
+        _num_actions("categorical", space), hidden_dims=hidden_dims
+    ),
+    "gaussian": lambda space, hidden_dims: heads.Gaussian(
+        _action_dim("gaussian", space), hidden_dims=hidden_dims
+    ),
     "squashed_gaussian": _squashed_gaussian,
 }
-"""What each name of a head that acts builds, given the space of actions."""
+"""What each name of a head that acts builds, given the action space and the hidden layers."""
 
-VALUE_HEADS: dict[str, Callable[[Space, Values], nn.Module]] = {
-    "v_network": lambda _, values: heads.VNetwork(),
-    "hl_gauss_v_network": lambda _, values: heads.HLGaussVNetwork(v_min=values[0], v_max=values[1]),
-    "discrete_q_network": lambda space, values: heads.DiscreteQNetwork(
-        _num_actions("discrete_q_network", space)
+VALUE_HEADS: dict[str, Callable[[Space, Values, HiddenDims], nn.Module]] = {
+    "v_network": lambda _, values, hidden_dims: heads.VNetwork(hidden_dims=hidden_dims),
+    "hl_gauss_v_network": lambda _, values, hidden_dims: heads.HLGaussVNetwork(
+        v_min=values[0], v_max=values[1], hidden_dims=hidden_dims
     ),
-    "dueling_q_network": lambda space, values: heads.DiscreteQNetwork(
-        _num_actions("dueling_q_network", space), dueling=True
+    "discrete_q_network": lambda space, values, hidden_dims: heads.DiscreteQNetwork(
+        _num_actions("discrete_q_network", space), hidden_dims=hidden_dims
     ),
-    "c51_q_network": lambda space, values: heads.C51QNetwork(
-        _num_actions("c51_q_network", space), v_min=values[0], v_max=values[1]
+    "dueling_q_network": lambda space, values, hidden_dims: heads.DiscreteQNetwork(
+        _num_actions("dueling_q_network", space), dueling=True, hidden_dims=hidden_dims
     ),
-    "continuous_q_network": lambda _, values: heads.ContinuousQNetwork(),
-    "twin_continuous_q_network": lambda _, values: heads.TwinContinuousQNetwork(),
+    "c51_q_network": lambda space, values, hidden_dims: heads.C51QNetwork(
+        _num_actions("c51_q_network", space),
+        v_min=values[0],
+        v_max=values[1],
+        hidden_dims=hidden_dims,
+    ),
+    "continuous_q_network": lambda _, values, hidden_dims: heads.ContinuousQNetwork(
+        hidden_dims=hidden_dims
+    ),
+    "twin_continuous_q_network": lambda _, values, hidden_dims: heads.TwinContinuousQNetwork(
+        hidden_dims=hidden_dims
+    ),
 }
-"""What each name of a head that values builds, given the space of actions and the least and the
-greatest value, which only distributions over values need."""
+"""What each name of a head that values builds, given the action space, the least and the greatest
+value, which only distributions over values need, and the hidden layers."""

@@ -1,75 +1,110 @@
-"""Torsos by name."""
+"""Torsos by name: what each builds, and how many layers it has by default."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 
-from memorax.networks import (
-    RNN,
-    FFMCell,
-    FFMConfig,
-    LinearAttentionCell,
-    LinearAttentionConfig,
-    LRUCell,
-    LRUConfig,
-    Mamba2Cell,
-    Mamba2Config,
-    Memoroid,
-    MinGRUCell,
-    MinGRUConfig,
-    RoPE,
-    RTUCell,
-    RTUConfig,
-    S5Cell,
-    S5Config,
-    SelfAttention,
-    SelfAttentionConfig,
-    SHMCell,
-    SHMConfig,
-    architectures,
-    mLSTMCell,
-    mLSTMConfig,
-    sLSTMCell,
-    sLSTMConfig,
-)
-
-HEADS = 4
-"""Of the models that have some, each a quarter of the features wide."""
-
-CONTEXT_LENGTH = 128
-"""How many steps attention sees, the latest included."""
+from memorax.networks import architectures
 
 STEPS_PER_TRIAL = 128
 """How long RL²'s memory lasts."""
 
-TORSOS: dict[str, Callable[[int], Any]] = {
-    "gru": lambda features: RNN(cell=nn.GRUCell(features=features)),
-    "lstm": lambda features: RNN(cell=nn.OptimizedLSTMCell(features=features)),
-    "simple": lambda features: RNN(cell=nn.SimpleCell(features=features)),
-    "slstm": lambda features: RNN(cell=sLSTMCell(sLSTMConfig(features, features, HEADS))),
-    "shm": lambda features: RNN(cell=SHMCell(SHMConfig(16, output_features=features))),
-    "rtu": lambda features: RNN(cell=RTUCell(RTUConfig(features, features))),
-    "lru": lambda features: Memoroid(LRUCell(LRUConfig(features, features))),
-    "s5": lambda features: Memoroid(S5Cell(S5Config(features, features))),
-    "min_gru": lambda features: Memoroid(MinGRUCell(MinGRUConfig(features))),
-    "mamba2": lambda features: Memoroid(Mamba2Cell(Mamba2Config(features))),
-    "mlstm": lambda features: Memoroid(mLSTMCell(mLSTMConfig(features, features, HEADS))),
-    "ffm": lambda features: Memoroid(FFMCell(FFMConfig(features))),
-    "linear_attention": lambda features: Memoroid(
-        LinearAttentionCell(LinearAttentionConfig(features, HEADS, max(features // HEADS, 1)))
+
+@dataclass(frozen=True)
+class Torso:
+    """What a name builds.
+
+    Attributes:
+        build: From ``features``, and from ``num_layers`` and ``memory_horizon`` where the fields
+            below say so, to a sequence model or plain module.
+        num_layers: Layers by default; ``None``: ``build`` has no ``num_layers``.
+        has_memory_horizon: Whether ``build`` has a ``memory_horizon``.
+        wiring: What a layer consists of, for help and docs.
+    """
+
+    build: Callable[..., Any]
+    num_layers: int | None = None
+    has_memory_horizon: bool = False
+    wiring: str = ""
+
+
+def _mlp(features: int, num_layers: int) -> nn.Sequential:
+    # A tuple, which can be hashed, of one instance a layer, which Flax would share otherwise.
+    layers = [(nn.Dense(features), nn.relu) for _ in range(num_layers)]
+    return nn.Sequential(tuple(itertools.chain.from_iterable(layers)))
+
+
+def _rl2_gru(features: int) -> Any:
+    return architectures.rl2_gru(features, STEPS_PER_TRIAL)
+
+
+TORSOS: dict[str, Torso] = {
+    "gru": Torso(architectures.gru, 1, True, "GRU"),
+    "lstm": Torso(architectures.lstm, 1, True, "LSTM"),
+    "simple": Torso(architectures.simple, 1, False, "simple recurrent network"),
+    "slstm": Torso(architectures.slstm, 1, True, "pre-norm residual sLSTM, then GEGLU"),
+    "shm": Torso(architectures.shm, 1, False, "stable Hadamard memory"),
+    "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units"),
+    "lru": Torso(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU"),
+    "s5": Torso(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
+    "min_gru": Torso(architectures.min_gru, 2, True, "pre-norm residual minGRU, GELU, GLU"),
+    "mamba2": Torso(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
+    "mlstm": Torso(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
+    "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory"),
+    "linear_attention": Torso(
+        architectures.linear_attention, 2, False, "pre-norm residual linear attention, then FFN"
     ),
-    "attention": lambda features: SelfAttention(
-        SelfAttentionConfig(features, HEADS, CONTEXT_LENGTH, positional_embedding=RoPE())
+    "attention": Torso(
+        architectures.attention, 2, False, "pre-norm residual attention with RoPE, then SwiGLU"
     ),
-    "gtrxl": architectures.gtrxl,
-    "transformer_xl": architectures.transformer_xl,
-    "gpt2": architectures.gpt2,
-    "xlstm": architectures.xlstm,
-    "mamba2_stack": architectures.mamba2,
-    "s5_stack": architectures.s5,
-    "min_gru_stack": architectures.min_gru,
-    "rl2_gru": lambda features: architectures.rl2_gru(features, STEPS_PER_TRIAL),
-    "mlp": lambda features: nn.Sequential((nn.Dense(features), nn.relu)),
+    "gtrxl": Torso(
+        architectures.gtrxl, 2, False, "pre-norm attention with memory, then FFN, with GRU gates"
+    ),
+    "transformer_xl": Torso(
+        architectures.transformer_xl, 2, False, "post-norm residual attention with memory, then FFN"
+    ),
+    "gpt2": Torso(architectures.gpt2, 2, False, "pre-norm residual attention, then FFN"),
+    "xlstm": Torso(architectures.xlstm, 2, True, "mLSTM and sLSTM layers by turns"),
+    "rl2_gru": Torso(_rl2_gru, wiring="GRU that remembers across the episodes of a trial"),
+    "mlp": Torso(_mlp, 1, False, "Dense and ReLU, no memory"),
 }
-"""What each name builds, given the number of features."""
+"""What each name builds, between an encoder over all inputs and a head with a hidden layer."""
+
+RENAMED = {"mamba2_stack": "mamba2", "s5_stack": "s5", "min_gru_stack": "min_gru"}
+"""Names of torsos that are now the published layers of another name."""
+
+
+def make_torso(
+    name: str, features: int, num_layers: int | None = None, memory_horizon: float | None = None
+) -> Any:
+    """Return the sequence model or plain module that a name builds.
+
+    Args:
+        name: One of ``TORSOS``.
+        features: Its width.
+        num_layers: How many layers; ``None``: as the table has it.
+        memory_horizon: Steps that its longest memory lasts before any training; ``None``: its own
+            default. ``mlp`` ignores it.
+    """
+    torso = TORSOS[name]
+    options: dict[str, Any] = {}
+    if torso.num_layers is not None:
+        options["num_layers"] = num_layers or torso.num_layers
+    if torso.has_memory_horizon and memory_horizon is not None:
+        options["memory_horizon"] = memory_horizon
+    return torso.build(features, **options)
+
+
+def check_torso_options(name: str, num_layers: int | None, memory_horizon: float | None) -> None:
+    """Raise ``ValueError`` if a torso has no such option; ``mlp`` accepts all, as a twin does."""
+    torso = TORSOS[name]
+    if num_layers is not None and torso.num_layers is None:
+        raise ValueError(f"torso {name} has no num_layers, got {num_layers}")
+    if memory_horizon is not None and not torso.has_memory_horizon and name != "mlp":
+        names = ", ".join(name for name, other in TORSOS.items() if other.has_memory_horizon)
+        raise ValueError(
+            f"torso {name} has no memory_horizon, got {memory_horizon}; these have: {names}"
+        )

@@ -15,6 +15,8 @@ from memorax.networks.blocks import (
     TopKRouter,
 )
 from memorax.networks.cells import (
+    ChronoGRUCell,
+    ChronoLSTMCell,
     FFMCell,
     FFMConfig,
     LinearAttentionCell,
@@ -64,6 +66,8 @@ __all__ = [
     "GLU",
     "RNN",
     "ALiBi",
+    "ChronoGRUCell",
+    "ChronoLSTMCell",
     "FFMCell",
     "FFMConfig",
     "FeatureExtractor",

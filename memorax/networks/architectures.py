@@ -1,10 +1,13 @@
-"""Known architectures, composed of blocks.
+"""Memories as published: layers of cells, norms, residuals and gates, composed of blocks.
 
 Each function returns a torso of ``num_layers`` layers that are ``features`` wide, whatever the
-width of its inputs. ``dtype`` is what to compute in (``None``: that of inputs and parameters),
-``param_dtype`` that of the parameters. Read one to write another.
+width of its inputs. ``memory_horizon`` is how many steps the longest memory lasts before any
+training (``None``: as the cell's configuration has it). ``dtype`` is what to compute in (``None``:
+that of inputs and parameters), ``param_dtype`` that of the parameters. Read one to write another.
 """
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -22,20 +25,34 @@ from memorax.networks.blocks import (
     Stack,
 )
 from memorax.networks.cells import (
+    ChronoGRUCell,
+    ChronoLSTMCell,
+    FFMCell,
+    FFMConfig,
+    LinearAttentionCell,
+    LinearAttentionConfig,
+    LRUCell,
+    LRUConfig,
     Mamba2Cell,
     Mamba2Config,
     MinGRUCell,
     MinGRUConfig,
+    RTUCell,
+    RTUConfig,
     S5Cell,
     S5Config,
+    SHMCell,
+    SHMConfig,
     mLSTMCell,
     mLSTMConfig,
     sLSTMCell,
     sLSTMConfig,
 )
+from memorax.networks.initializers import ring_of
 from memorax.networks.positional_embeddings import (
     LearnablePositionalEmbedding,
     RelativePositionalEmbedding,
+    RoPE,
 )
 from memorax.networks.sequence_models import (
     RNN,
@@ -45,6 +62,109 @@ from memorax.networks.sequence_models import (
     SelfAttentionConfig,
 )
 from memorax.validation import check_positive
+
+LONG_MEMORY_PHASE = math.pi / 10
+"""Largest phase of a diagonal state that has to last; the LRU's authors' for their longest task."""
+
+
+def gru(
+    features: int,
+    num_layers: int = 1,
+    memory_horizon: int | float | None = 100,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return GRU layers, one above the other.
+
+    Source: Cho et al. 2014, arXiv 1406.1078; layers as in Graves 2013, arXiv 1308.0850.
+    """
+    check_positive("gru.num_layers", num_layers)
+    fields = {"features": features, "dtype": dtype, "param_dtype": param_dtype}
+    cell = nn.GRUCell(**fields)
+    if memory_horizon is not None:
+        cell = ChronoGRUCell(**fields, memory_horizon=memory_horizon)
+    return Stack((RNN(cell),) * num_layers)
+
+
+def lstm(
+    features: int,
+    num_layers: int = 1,
+    memory_horizon: int | float | None = 100,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return LSTM layers, one above the other.
+
+    Source: Hochreiter and Schmidhuber 1997, "Long short-term memory"; layers as in Graves 2013,
+    arXiv 1308.0850.
+    """
+    check_positive("lstm.num_layers", num_layers)
+    fields = {"features": features, "dtype": dtype, "param_dtype": param_dtype}
+    cell = nn.OptimizedLSTMCell(**fields)
+    if memory_horizon is not None:
+        cell = ChronoLSTMCell(**fields, memory_horizon=memory_horizon)
+    return Stack((RNN(cell),) * num_layers)
+
+
+def simple(
+    features: int, num_layers: int = 1, dtype: Any = None, param_dtype: Any = jnp.float32
+) -> Stack:
+    """Return layers of the simple recurrent network, one above the other.
+
+    Source: Elman 1990, "Finding structure in time".
+    """
+    check_positive("simple.num_layers", num_layers)
+    cell = nn.SimpleCell(features, dtype=dtype, param_dtype=param_dtype)
+    return Stack((RNN(cell),) * num_layers)
+
+
+def shm(
+    features: int, num_layers: int = 1, dtype: Any = None, param_dtype: Any = jnp.float32
+) -> Stack:
+    """Return layers of the stable Hadamard memory, one above the other, 16 x 16 each.
+
+    Source: Le et al. 2024, arXiv 2410.10132.
+    """
+    check_positive("shm.num_layers", num_layers)
+    cell = SHMCell(SHMConfig(16, output_features=features), dtype=dtype, param_dtype=param_dtype)
+    return Stack((RNN(cell),) * num_layers)
+
+
+def rtu(
+    features: int,
+    num_layers: int = 1,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return layers of recurrent trace units, one above the other.
+
+    Source: Elelimy et al. 2024, arXiv 2409.01449.
+    """
+    check_positive("rtu.num_layers", num_layers)
+    config = RTUConfig(features, features)
+    if memory_horizon is not None:
+        r_min, r_max = ring_of(memory_horizon)
+        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LONG_MEMORY_PHASE)
+    return Stack((RNN(RTUCell(config, dtype=dtype, param_dtype=param_dtype)),) * num_layers)
+
+
+def ffm(
+    features: int,
+    num_layers: int = 1,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return layers of fast and forgetful memory, whose norm, gates and skip are inside the cell.
+
+    Source: Morad et al. 2023, arXiv 2310.04128, section 4.
+    """
+    check_positive("ffm.num_layers", num_layers)
+    config = FFMConfig(features)
+    if memory_horizon is not None:
+        config = replace(config, max_period=float(memory_horizon))
+    return Stack((Memoroid(FFMCell(config, dtype=dtype, param_dtype=param_dtype)),) * num_layers)
 
 
 def gtrxl(
@@ -110,17 +230,55 @@ def gpt2(
         positional_embedding=LearnablePositionalEmbedding(param_dtype),
         use_bias=True,
     )
-    layer = tuple(
-        Residual(PreNorm(module, **dtypes))
-        for module in (SelfAttention(config, **dtypes), FFN(features, **dtypes))
-    )
-    return Stack((Projection(features, **dtypes), *layer * num_layers, nn.LayerNorm(**dtypes)))
+    layer = (SelfAttention(config, **dtypes), FFN(features, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
+
+
+def attention(
+    features: int,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    context_length: int = 128,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a transformer over the latest steps, with rotary positions, as language models have.
+
+    Source: Touvron et al. 2023, LLaMA, arXiv 2302.13971, section 2.2: norms on the way in, rotary
+    positions, gated feed-forward networks.
+    """
+    check_positive("attention.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = SelfAttentionConfig(features, num_heads, context_length, RoPE())
+    layer = (SelfAttention(config, **dtypes), GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def linear_attention(
+    features: int,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a transformer whose attention is linear, each layer with its feed-forward network.
+
+    Source: Katharopoulos et al. 2020, arXiv 2006.16236, equation 1 and section 3.4; norms on the
+    way in.
+    """
+    check_positive("linear_attention.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = LinearAttentionConfig(features, num_heads, max(features // num_heads, 1))
+    memory = Memoroid(LinearAttentionCell(config, **dtypes))
+    layer = (memory, FFN(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
 
 def xlstm(
     features: int,
     num_layers: int = 2,
     num_heads: int = 4,
+    memory_horizon: int | float | None = None,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
@@ -131,18 +289,54 @@ def xlstm(
     """
     check_positive("xlstm.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
-    mlstm = mLSTMConfig(features, 2 * features, num_heads)
-    slstm = sLSTMConfig(features, features, num_heads, conv_dim=4)
-    mlstm_layer = (Memoroid(mLSTMCell(mlstm, **dtypes)),)
-    slstm_layer = (RNN(sLSTMCell(slstm, **dtypes)), GLU(features, 4 / 3, nn.gelu, **dtypes))
-    layers = [slstm_layer if number % 2 else mlstm_layer for number in range(num_layers)]
-    blocks = [Residual(PreNorm(module, **dtypes)) for layer in layers for module in layer]
-    return Stack((Projection(features, **dtypes), *blocks, nn.LayerNorm(**dtypes)))
+    sizes = features, num_heads, memory_horizon, dtypes
+    layers = [
+        _slstm_layer(*sizes) if number % 2 else _mlstm_layer(*sizes) for number in range(num_layers)
+    ]
+    blocks = tuple(module for layer in layers for module in layer)
+    return _residual_stack(features, blocks, 1, nn.LayerNorm, dtypes)
+
+
+def mlstm(
+    features: int,
+    num_layers: int = 1,
+    num_heads: int = 4,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of mLSTM blocks.
+
+    Source: Beck et al. 2024, arXiv 2405.04517, figure 10.
+    """
+    check_positive("mlstm.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    layer = _mlstm_layer(features, num_heads, memory_horizon, dtypes)
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
+
+
+def slstm(
+    features: int,
+    num_layers: int = 1,
+    num_heads: int = 4,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of sLSTM blocks, each followed by a gated feed-forward network.
+
+    Source: Beck et al. 2024, arXiv 2405.04517, figure 9.
+    """
+    check_positive("slstm.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    layer = _slstm_layer(features, num_heads, memory_horizon, dtypes)
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
 
 def mamba2(
     features: int,
-    num_layers: int = 2,
+    num_layers: int = 1,
+    memory_horizon: int | float | None = None,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
@@ -152,14 +346,19 @@ def mamba2(
     """
     check_positive("mamba2.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
-    memory = Memoroid(Mamba2Cell(Mamba2Config(features), **dtypes))
-    layer = Residual(PreNorm(memory, nn.RMSNorm, **dtypes))
-    return Stack((Projection(features, **dtypes), *(layer,) * num_layers, nn.RMSNorm(**dtypes)))
+    config = Mamba2Config(features)
+    if memory_horizon is not None:
+        # A state lasts 1 / (decay * step) steps.
+        longest = config.min_decay * memory_horizon
+        config = replace(config, min_step=1 / longest, max_step=100 / longest)
+    layer = (Memoroid(Mamba2Cell(config, **dtypes)),)
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
 
 
 def s5(
     features: int,
     num_layers: int = 2,
+    memory_horizon: int | float | None = None,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
@@ -170,30 +369,56 @@ def s5(
     """
     check_positive("s5.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
-    memory = Memoroid(S5Cell(S5Config(features, 2 * features), **dtypes))
-    gated = Stack((memory, nn.gelu, GLU(features, 1, nn.sigmoid, **dtypes)))
-    layer = Residual(PreNorm(gated, **dtypes))
-    return Stack((Projection(features, **dtypes), *(layer,) * num_layers, nn.LayerNorm(**dtypes)))
+    config = S5Config(features, 2 * features)
+    if memory_horizon is not None:
+        # The real parts of the eigenvalues begin at -1/2: a state lasts 2 / step steps.
+        config = replace(config, min_step=2 / memory_horizon, max_step=200 / memory_horizon)
+    layer = _gated_layer(Memoroid(S5Cell(config, **dtypes)), features, dtypes)
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
+
+
+def lru(
+    features: int,
+    num_layers: int = 2,
+    memory_horizon: int | float | None = 1000,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of LRU layers: the states, GELU, and a gated linear unit.
+
+    The states' moduli begin on a ring of memories from a hundredth of ``memory_horizon`` steps to
+    all of it, and their phases within pi / 10, as the paper has it for its longest task. ``None``:
+    the ring of ``LRUConfig``, which reaches a hundred steps and all phases.
+
+    Source: Orvieto et al. 2023, arXiv 2303.06349, figure 1 and table 10.
+    """
+    check_positive("lru.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = LRUConfig(features, features)
+    if memory_horizon is not None:
+        r_min, r_max = ring_of(memory_horizon)
+        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LONG_MEMORY_PHASE)
+    layer = _gated_layer(Memoroid(LRUCell(config, **dtypes)), features, dtypes)
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
 
 def min_gru(
     features: int,
     num_layers: int = 2,
+    memory_horizon: int | float | None = 100,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
-    """Return a stack of minGRU layers, each followed by a feed-forward network.
+    """Return a stack of minGRU layers: the cell, GELU, and a gated linear unit.
 
-    Source: Feng et al. 2024, arXiv 2410.01201.
+    Source: Feng et al. 2024, arXiv 2410.01201; the unit in place of a feed-forward network,
+    since it costs a third and learned as well.
     """
     check_positive("min_gru.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
-    memory = Memoroid(MinGRUCell(MinGRUConfig(features), **dtypes))
-    layer = tuple(
-        Residual(PreNorm(module, nn.RMSNorm, **dtypes))
-        for module in (memory, FFN(features, **dtypes))
-    )
-    return Stack((Projection(features, **dtypes), *layer * num_layers, nn.RMSNorm(**dtypes)))
+    config = MinGRUConfig(features, memory_horizon=memory_horizon)
+    layer = _gated_layer(Memoroid(MinGRUCell(config, **dtypes)), features, dtypes)
+    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
 
 def rl2_gru(
@@ -216,3 +441,24 @@ def _attention_with_memory(features, num_heads, context_length, memory_length, d
     embedding = RelativePositionalEmbedding(features, dtypes["param_dtype"])
     config = SelfAttentionConfig(features, num_heads, context_length, embedding)
     return SegmentRecurrence(SelfAttention(config, **dtypes), memory_length, features)
+
+
+def _mlstm_layer(features, num_heads, memory_horizon, dtypes):
+    config = mLSTMConfig(features, 2 * features, num_heads, memory_horizon=memory_horizon)
+    return (Memoroid(mLSTMCell(config, **dtypes)),)
+
+
+def _slstm_layer(features, num_heads, memory_horizon, dtypes):
+    config = sLSTMConfig(features, features, num_heads, conv_dim=4, memory_horizon=memory_horizon)
+    return RNN(sLSTMCell(config, **dtypes)), GLU(features, 4 / 3, nn.gelu, **dtypes)
+
+
+def _gated_layer(memory, features, dtypes):
+    """Return the layer of state space models: one residual around memory, GELU and GLU."""
+    return (Stack((memory, nn.gelu, GLU(features, 1, nn.sigmoid, **dtypes))),)
+
+
+def _residual_stack(features, layer, num_layers, norm, dtypes):
+    """Return layers with a norm before and a residual around each module, and a norm at the end."""
+    layer = tuple(Residual(PreNorm(module, norm, **dtypes)) for module in layer)
+    return Stack((Projection(features, **dtypes), *layer * num_layers, norm(**dtypes)))

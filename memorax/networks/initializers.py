@@ -52,6 +52,41 @@ def log_uniform(low: float, high: float) -> Initializer:
     return draw
 
 
+def chrono_bias(memory_horizon: int | float, sign: int = 1) -> Initializer:
+    """Return biases of a gate: log(u), with u spread evenly from 1 to ``memory_horizon - 1``.
+
+    A gate of sigmoid(log(u)) that keeps the state keeps it for about u steps, so that a layer
+    begins with memories of every length up to the horizon.
+
+    Args:
+        memory_horizon: Steps that the longest memory lasts.
+        sign: 1 for a gate that keeps the state, -1 for one that writes to it.
+
+    Source: Tallec and Ollivier 2018, arXiv 1804.11188, section 2, equation 16, which draws u.
+    """
+
+    def spread(key, shape, dtype=jnp.float32):
+        del key
+        lengths = jnp.linspace(1.0, memory_horizon - 1.0, shape[-1], dtype=dtype)
+        return sign * jnp.broadcast_to(jnp.log(lengths), shape)
+
+    return spread
+
+
+def check_memory_horizon(config: str, memory_horizon: int | float | None) -> None:
+    """Raise ``ValueError`` if the longest memory at first is not at least 2 steps, or ``None``."""
+    if memory_horizon is not None:
+        check_between(f"{config}.memory_horizon", memory_horizon, 2.0)
+
+
+def ring_of(memory_horizon: int | float) -> tuple[float, float]:
+    """Return the moduli r whose memories last a hundredth of the horizon, and all of it.
+
+    A state of modulus r keeps 1 / e of its value for -1 / log(r) steps.
+    """
+    return math.exp(-100 / memory_horizon), math.exp(-1 / memory_horizon)
+
+
 def check_ring(config: str, r_min: float, r_max: float, max_phase: float) -> None:
     """Raise ``ValueError`` if the fields do not describe a ring inside the unit circle."""
     check_between(f"{config}.r_min", r_min, 0.0, 1.0)

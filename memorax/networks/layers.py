@@ -28,6 +28,7 @@ def linear(
     name: str,
     use_bias: bool = False,
     kernel_init: Initializer = nn.linear.default_kernel_init,
+    bias_init: Initializer = nn.initializers.zeros,
 ) -> nn.Dense:
     """Return a linear map inside a cell, in the cell's dtype and with parameters in its own."""
     return nn.Dense(
@@ -36,6 +37,7 @@ def linear(
         dtype=cell.dtype,
         param_dtype=cell.param_dtype,
         kernel_init=kernel_init,
+        bias_init=bias_init,
         name=name,
     )
 

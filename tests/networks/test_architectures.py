@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from memorax.experiments.torsos import TORSOS
+from memorax.experiments.torsos import TORSOS, make_torso
 from memorax.networks import FeatureExtractor, Network, architectures, heads
 from tests import laws
 from tests.networks.samples import draw_params
@@ -32,6 +32,17 @@ DEEP = [
     architectures.mamba2,
     architectures.s5,
     architectures.min_gru,
+    architectures.gru,
+    architectures.lstm,
+    architectures.simple,
+    architectures.shm,
+    architectures.rtu,
+    architectures.ffm,
+    architectures.lru,
+    architectures.mlstm,
+    architectures.slstm,
+    architectures.attention,
+    architectures.linear_attention,
 ]
 
 
@@ -91,23 +102,11 @@ def test_no_layer_is_no_architecture(architecture):
         architecture(16, 0)
 
 
-ARCHITECTURES = [
-    "gtrxl",
-    "transformer_xl",
-    "gpt2",
-    "xlstm",
-    "mamba2_stack",
-    "s5_stack",
-    "min_gru_stack",
-    "rl2_gru",
-]
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TORSOS)
 def test_an_agent_can_be_made_of_each_by_name(name):
     network = Network(
         feature_extractor=FeatureExtractor(observation_extractor=lambda observation: observation),
-        torso=TORSOS[name](16),
+        torso=make_torso(name, 16),
         head=heads.VNetwork(),
     )
     observation = jnp.ones((2, 3, 5))

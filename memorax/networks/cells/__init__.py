@@ -1,5 +1,6 @@
 """Cells: what a memory computes at each step, one file a cell."""
 
+from memorax.networks.cells.chrono import ChronoGRUCell, ChronoLSTMCell
 from memorax.networks.cells.ffm import FFMCell, FFMConfig
 from memorax.networks.cells.linear_attention import LinearAttentionCell, LinearAttentionConfig
 from memorax.networks.cells.lru import LRUCell, LRUConfig
@@ -12,6 +13,8 @@ from memorax.networks.cells.shm import SHMCell, SHMConfig
 from memorax.networks.cells.slstm import sLSTMCell, sLSTMConfig
 
 __all__ = [
+    "ChronoGRUCell",
+    "ChronoLSTMCell",
     "FFMCell",
     "FFMConfig",
     "LRUCell",

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.initializers import check_memory_horizon, chrono_bias
 from memorax.networks.layers import linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
@@ -36,17 +37,28 @@ class MinGRUConfig:
     Attributes:
         features: Width of the state, which is the output.
         use_bias: Whether the two linear maps have a bias, as in the paper.
+        memory_horizon: Steps that the longest memory lasts at first: the gates' biases are spread
+            by chrono initialisation (Tallec and Ollivier 2018, arXiv 1804.11188). ``None``: they
+            are 0, and every memory lasts about two steps.
 
     Raises:
-        ValueError: If ``features`` is not positive.
+        ValueError: If ``features`` is not positive, or ``memory_horizon`` is below 2 or given
+            without biases.
     """
 
     features: int
     use_bias: bool = True
+    memory_horizon: int | float | None = None
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("MinGRUConfig.features", self.features)
+        check_memory_horizon("MinGRUConfig", self.memory_horizon)
+        if self.memory_horizon is not None and not self.use_bias:
+            raise ValueError(
+                "MinGRUConfig.memory_horizon sets biases and needs use_bias=True, got "
+                f"memory_horizon={self.memory_horizon}, use_bias=False"
+            )
 
 
 class MinGRUCell(MemoroidCell):
@@ -74,7 +86,10 @@ class MinGRUCell(MemoroidCell):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``MemoroidCell``."""
         features, use_bias = self.config.features, self.config.use_bias
-        gate = linear(self, features, "gate", use_bias)(inputs).astype(carry.dtype)
+        horizon = self.config.memory_horizon
+        gate_bias = nn.initializers.zeros_init() if horizon is None else chrono_bias(horizon, -1)
+        gate = linear(self, features, "gate", use_bias, bias_init=gate_bias)(inputs)
+        gate = gate.astype(carry.dtype)
         candidate = linear(self, features, "candidate", use_bias)(inputs).astype(carry.dtype)
         g = jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))
         return ops.linear_recurrence(

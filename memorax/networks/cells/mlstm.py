@@ -14,6 +14,7 @@ Source: Beck et al. 2024, "xLSTM: Extended Long Short-Term Memory", arXiv 2405.0
 and figure 10; the gate silu(z) in place of the equations' output gate, as in figure and code.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.initializers import check_memory_horizon
 from memorax.networks.layers import BlockDiagonal, CausalConvolution, head_wise_norm, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
@@ -31,6 +33,9 @@ from memorax.validation import check_positive
 
 EPSILON = 1e-6
 """Added to the normaliser after scaling, as in the authors' code."""
+
+FORGET_BIASES = (3.0, 6.0)
+"""Of the first head and the last, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ class mLSTMConfig:
         conv_dim: Steps that the convolution sees, the authors' 4.
         block_size: Width of the blocks of W_q, W_k and W_v, the authors' 4; divides
             ``hidden_dim``.
+        memory_horizon: Steps that the longest memory lasts at first: the forget gates' biases are
+            spread over the heads from the logarithm of a hundredth of it to its own. ``None``:
+            the authors' biases from 3 to 6, about 20 to 400 steps.
 
     Raises:
         ValueError: If a size is not positive or does not divide.
@@ -54,11 +62,13 @@ class mLSTMConfig:
     num_heads: int
     conv_dim: int = 4
     block_size: int = 4
+    memory_horizon: int | float | None = None
 
     def __post_init__(self):
         """Check the fields."""
         for name in ("features", "hidden_dim", "num_heads", "conv_dim", "block_size"):
             check_positive(f"mLSTMConfig.{name}", getattr(self, name))
+        check_memory_horizon("mLSTMConfig", self.memory_horizon)
         for name in ("num_heads", "block_size"):
             if self.hidden_dim % getattr(self, name):
                 raise ValueError(
@@ -152,10 +162,15 @@ class mLSTMCell(MemoroidCell):
         return (state, m, window), down(y)
 
     def _draw_gate_bias(self, key, shape, dtype):
-        """Draw input gates about 0, and let forget gates begin nearly open, from 3 to 6."""
-        heads = self.config.num_heads
+        """Draw input gates about 0, and let forget gates begin nearly open."""
+        heads, horizon = self.config.num_heads, self.config.memory_horizon
+        least, most = (
+            FORGET_BIASES
+            if horizon is None
+            else (math.log(max(horizon / 100, 1.0)), math.log(horizon))
+        )
         input_gates = 0.1 * jax.random.normal(key, (heads,), dtype)
-        return jnp.concatenate([input_gates, jnp.linspace(3.0, 6.0, heads, dtype=dtype)])
+        return jnp.concatenate([input_gates, jnp.linspace(least, most, heads, dtype=dtype)])
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:

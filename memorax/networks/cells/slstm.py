@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from memorax.networks.initializers import check_memory_horizon, chrono_bias
 from memorax.validation import check_positive
 
 NORM_EPSILON = 1e-5
@@ -44,6 +45,9 @@ class sLSTMConfig:
         conv_dim: How many steps, the present one included, the convolution before the input and
             forget gates spans. 0 is no convolution: the recurrence remembers by itself, and a
             step then costs less. The layer of the paper's language models has 4.
+        memory_horizon: Steps that the longest memory lasts at first: the forget gates' biases are
+            spread over each head by chrono initialisation (Tallec and Ollivier 2018, arXiv
+            1804.11188). ``None``: the authors' biases, from 5 (about 150 steps) down to -7.
 
     Raises:
         ValueError: If a number is out of range or ``hidden_dim`` does not divide into heads.
@@ -53,12 +57,14 @@ class sLSTMConfig:
     hidden_dim: int
     num_heads: int = 4
     conv_dim: int = 0
+    memory_horizon: int | float | None = None
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("sLSTMConfig.features", self.features)
         check_positive("sLSTMConfig.hidden_dim", self.hidden_dim)
         check_positive("sLSTMConfig.num_heads", self.num_heads)
+        check_memory_horizon("sLSTMConfig", self.memory_horizon)
         sizes = f"hidden_dim={self.hidden_dim}, num_heads={self.num_heads}"
         if self.hidden_dim % self.num_heads:
             raise ValueError(f"sLSTMConfig.hidden_dim must be divisible by num_heads, got {sizes}")
@@ -153,7 +159,8 @@ class sLSTMCell(nn.RNNCellBase):
         recurrent_kernel = self.param(
             "recurrent_kernel", nn.initializers.zeros_init(), shape, self.param_dtype
         )
-        bias = self.param("bias", _gate_bias, (4, heads, head_dim), self.param_dtype)
+        bias_init = _gate_bias(self.config.memory_horizon)
+        bias = self.param("bias", bias_init, (4, heads, head_dim), self.param_dtype)
 
         def by_head(inputs, kernel):
             inputs, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
@@ -209,12 +216,18 @@ def _uniform(width):
     return initialize
 
 
-def _gate_bias(key, shape, dtype):
+def _gate_bias(memory_horizon):
     """Return zeros, but for the forget gate from 5 (remember) down to -7 over each head.
 
     The power of 0.3 is that of the authors' first block; in deeper blocks theirs rises to 1.6,
     which a cell that does not know its place leaves out.
     """
-    del key
-    channel = jnp.linspace(0, 1, shape[-1], dtype=dtype)
-    return jnp.zeros(shape, dtype).at[1].set(5 - 12 * channel**0.3)
+
+    def initialize(key, shape, dtype):
+        channel = jnp.linspace(0, 1, shape[-1], dtype=dtype)
+        forget = 5 - 12 * channel**0.3
+        if memory_horizon is not None:
+            forget = chrono_bias(memory_horizon)(key, shape[1:], dtype)
+        return jnp.zeros(shape, dtype).at[1].set(forget)
+
+    return initialize

@@ -112,11 +112,17 @@ def _align(done, leaf):
 
 def _has_own_backward_pass(cell):
     return (
-        type(cell) in (nn.GRUCell, nn.LSTMCell, nn.OptimizedLSTMCell)
+        _equations(cell) in (nn.GRUCell, nn.LSTMCell, nn.OptimizedLSTMCell)
         and cell.gate_fn is nn.sigmoid
         and cell.activation_fn is nn.tanh
         and cell.carry_init is nn.initializers.zeros_init()
     )
+
+
+def _equations(cell):
+    """Return the class whose equations a cell has: its own, or one that it only initialises."""
+    # Not getattr: a subclass of such a class may have equations of its own.
+    return vars(type(cell)).get("same_equations_as", type(cell))
 
 
 def _run_with_own_backward_pass(cell, inputs, done, carry, unroll):
@@ -127,7 +133,7 @@ def _run_with_own_backward_pass(cell, inputs, done, carry, unroll):
     def side_by_side(names, leaf="kernel"):
         return jnp.concatenate([params[name][leaf] for name in names], axis=-1)
 
-    if type(cell) is nn.GRUCell:
+    if _equations(cell) is nn.GRUCell:
         weights = (
             side_by_side(("ir", "iz", "in")),
             side_by_side(("ir", "iz", "in"), "bias"),
