@@ -81,6 +81,64 @@ def test_the_importance_ratio_is_1_for_continuous_actions_too(config):
     assert ratio_error(agent) < 1e-5
 
 
+def shared_agent(horde=False, **config):
+    """Return PPO whose actor and critic share a torso."""
+    head = heads.ActorCritic(
+        heads.Categorical(2, kernel_init=nn.initializers.orthogonal(1.0)), heads.VNetwork()
+    )
+    if horde:
+        demon = heads.GVF(heads.VNetwork(), lambda transition: transition.reward, 0.5)
+        head = heads.Horde(head=head, demons={"reward": demon})
+    env, env_params = environments.make("gymnax::MemoryChain-bsuite", memory_length=4)
+    network = make_networks(gru_torso(), Discrete(2))[0].clone(head=head)
+    config = PPOConfig(**{"num_envs": 4, "num_steps": 16, "num_minibatches": 2} | config)
+    return PPO(config, env, env_params, network, None, optax.adam(1e-3))
+
+
+@drawn_parameters
+def test_the_importance_ratio_is_1_with_a_shared_memory():
+    assert ratio_error(shared_agent()) < 1e-5
+
+
+def test_a_shared_memory_learns_what_the_separate_losses_ask_for():
+    state, _, _, sequences = roll_out(shared_agent())
+    params = perturbed(state.params)
+
+    def gradient(value_coefficient):
+        agent = shared_agent(entropy_coefficient=0.0, value_coefficient=value_coefficient)
+        gradients = jax.jit(jax.grad(lambda params: agent._loss(params, sequences)[0]))(params)
+        return jax.tree.leaves(gradients["actor_critic"]["params"]["torso"])
+
+    # The loss is linear in the coefficient, and both losses reach the torso.
+    for none, half, whole in zip(*map(gradient, (0.0, 0.5, 1.0)), strict=True):
+        assert jnp.abs(none).max() > 0
+        assert jnp.abs(whole - none).max() > 0
+        np.testing.assert_allclose(half - none, (whole - none) / 2, rtol=1e-3, atol=1e-6)
+
+
+def test_a_horde_stands_around_a_shared_memory():
+    agent = shared_agent(horde=True)
+    _, metrics = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 64)
+    assert np.isfinite(metrics["auxiliary_loss"]).all()
+
+
+def test_a_shared_agent_evaluates_with_its_policy():
+    agent = shared_agent()
+    report = agent.evaluate(jax.random.key(1), agent.init(jax.random.key(0)), 3)
+    assert report.completed.all()
+
+
+def test_a_critic_beside_a_shared_memory_is_refused(as_a_user):
+    shared = heads.ActorCritic(heads.Categorical(2), heads.VNetwork())
+    with pytest.raises(ValueError, match=r"PPO\.critic must be None if .* got Network beside"):
+        make_ppo("gymnax::CartPole-v1", shared)
+    with pytest.raises(ValueError, match=r"PPO\.critic must be None if .* head is Categorical"):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), critic=False)
+    squashed = heads.ActorCritic(heads.SquashedGaussian(1), heads.VNetwork())
+    with pytest.raises(ValueError, match="must be a distribution whose entropy is known"):
+        make_ppo("gymnax::Pendulum-v1", squashed, critic=False)
+
+
 class RestartingCounter(SequenceModel):
     """A torso that breaks the cut law: it counts the steps of each call, not of the episode."""
 
@@ -347,15 +405,16 @@ def test_a_configuration_out_of_range_is_refused(config, words, as_a_user):
         PPOConfig(**config)
 
 
-def make_ppo(env_name, actor_head, critic_head=None, torso=None, **config):
+def make_ppo(env_name, actor_head, critic_head=None, torso=None, critic=True, **config):
     env, env_params = environments.make(env_name)
     torso = torso or gru_torso()
     extractor = make_networks(torso, Discrete(2))[0].feature_extractor
-    actor, critic = (
+    actor, other = (
         Network(feature_extractor=extractor, torso=torso, head=head)
         for head in (actor_head, critic_head or heads.VNetwork())
     )
-    return PPO(PPOConfig(**config), env, env_params, actor, critic, optax.adam(1e-3))
+    parts = env, env_params, actor, other if critic else None
+    return PPO(PPOConfig(**config), *parts, optax.adam(1e-3))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
+import math
+from dataclasses import replace
+
+import jax
 import pytest
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.agents import make_agent
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
+from memorax.experiments.torsos import TORSOS, make_torso
 from memorax.networks import heads
 
 PENDULUM = "gymnax::Pendulum-v1"
@@ -12,7 +17,10 @@ DEMO = "gymnax::MemoryChain-bsuite"
 
 def network_heads(agent):
     networks = agent.networks.values() if hasattr(agent, "networks") else [agent.network]
-    return [type(network.head).__name__ for network in networks]
+    parts = [[network.head] for network in networks]
+    if "actor_critic" in getattr(agent, "networks", {}):
+        parts = [[network.head.actor, network.head.critic] for network in networks]
+    return [type(head).__name__ for heads_of_network in parts for head in heads_of_network]
 
 
 @pytest.mark.parametrize(
@@ -45,17 +53,100 @@ def test_heads_can_be_chosen(algorithm, environment, head, expected):
         environment=environment, algorithm=algorithm, value_head=head, value_range=(-3.0, 4.0)
     )
     agent = make_agent(config, "mlp")
-    head = (agent.networks["critic"] if hasattr(agent, "networks") else agent.network).head
+    networks = getattr(agent, "networks", {"critic": getattr(agent, "network", None)})
+    head = heads.value_head(list(networks.values())[-1].head)
     assert isinstance(head, expected)
     if hasattr(head, "v_min"):
         assert (head.v_min, head.v_max) == (-3, 4)
 
 
 def test_every_head_that_acts_or_values_has_a_name():
-    others = {"GVF", "Horde", "Temperature"}
+    others = {"ActorCritic", "GVF", "Horde", "Temperature"}
     modules = {
         name
         for name in heads.__all__
         if isinstance(getattr(heads, name), type) and hasattr(getattr(heads, name), "init")
     }
     assert len(modules - others) + 1 == len(POLICY_HEADS) + len(VALUE_HEADS)  # dueling has its own
+
+
+def parameters(config, torso=None):
+    """Return the shapes of a network's parameters, by their path, without making any."""
+    agent = make_agent(config, torso or config.torso)
+    params = jax.eval_shape(agent.init, jax.random.key(0)).params
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves
+    }
+
+
+def size(*arguments):
+    return sum(math.prod(shape) for shape in parameters(*arguments).values())
+
+
+def test_ppos_actor_and_critic_share_a_memory_unless_told_otherwise():
+    shared, separate = TrainConfig(), TrainConfig(shared_memory=False)
+    assert list(make_agent(shared, "gru").networks) == ["actor_critic"]
+    assert list(make_agent(separate, "gru").networks) == ["actor", "critic"]
+    assert size(shared) < 0.6 * size(separate)
+
+
+def test_an_episodes_start_is_shown_and_previous_action_and_reward_on_request():
+    def width(**fields):
+        path = "actor_critic/params/feature_extractor/joint_extractor/layers_0/kernel"
+        return parameters(TrainConfig(environment="gymnax::CartPole-v1", **fields))[path][0]
+
+    assert width() == 64 + 1
+    assert width(show_episode_start=False) == 64
+    assert width(previous_inputs=True) == 64 + 1 + 16 + 16
+
+
+def test_layers_add_up():
+    one, two, three = (size(TrainConfig(torso="lru", num_layers=layers)) for layers in (1, 2, 3))
+    assert three - two == two - one > 0
+    assert size(TrainConfig(torso="lru")) == two
+
+
+def test_heads_have_a_hidden_layer_of_their_own():
+    head = "actor_critic/params/head/{}/{}_hidden_0/kernel".format
+    shapes = parameters(TrainConfig(features=8))
+    assert shapes[head("actor", "policy")] == shapes[head("critic", "value")] == (8, 8)
+    assert parameters(TrainConfig(features=8, head_features=5))[head("actor", "policy")] == (8, 5)
+    assert head("actor", "policy") not in parameters(TrainConfig(head_features=0))
+
+
+def test_sacs_critics_are_as_wide_as_published_unless_told_otherwise():
+    config = TrainConfig(environment=PENDULUM, algorithm=SACConfig())
+    critic = make_agent(config, "gru").networks["critic"].head
+    assert critic.hidden_dims == (256, 256)
+    critic = make_agent(replace(config, head_features=32), "gru").networks["critic"].head
+    assert critic.hidden_dims == (32, 32)
+
+
+def test_the_recurrences_learning_rate_is_scaled_apart_from_the_rest():
+    algorithm = PPOConfig(num_envs=4, num_steps=8, num_minibatches=1, update_epochs=1)
+    config = TrainConfig(
+        torso="lru",
+        num_layers=1,
+        features=8,
+        algorithm=algorithm,
+        recurrence_learning_rate_scale=0.0,
+    )
+    agent = make_agent(config, "lru")
+    state = agent.init(jax.random.key(0))
+    trained, _ = agent.train(jax.random.key(1), state, 32)
+    before, after = (jax.tree_util.tree_leaves_with_path(s.params) for s in (state, trained))
+    same = {
+        path[-1].key
+        for (path, old), (_, new) in zip(before, after, strict=True)
+        if (old == new).all()
+    }
+    assert same == {"nu_log", "theta_log", "gamma_log"}
+
+
+def test_names_build_their_default_layers_and_take_a_horizon_where_they_have_one():
+    for name, torso in TORSOS.items():
+        # Modules compare by their fields, through all layers; an MLP's activations are functions.
+        if torso.has_memory_horizon:
+            assert make_torso(name, 8, 2, 50.0) != make_torso(name, 8, 2, 60.0)
+            assert make_torso(name, 8) == make_torso(name, 8, torso.num_layers)

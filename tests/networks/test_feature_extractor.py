@@ -265,3 +265,37 @@ def test_an_extractor_that_returns_no_features_of_each_step_is_refused(extractor
     message = r"observation_extractor must return \(batch, time, features\) with .*" + words
     with pytest.raises(ValueError, match=message):
         FeatureExtractor(observation_extractor=extractor).apply({}, OBSERVATION)
+
+
+def test_a_joint_extractor_reads_all_parts_side_by_side():
+    parts = all_extractors(action_dim=ACTIONS)
+    joint = all_extractors(action_dim=ACTIONS, joint_extractor=lambda values: 2 * values[..., ::-1])
+    inputs = ({}, OBSERVATION, DONE, DISCRETE_ACTION, REWARD)
+    np.testing.assert_array_equal(joint.apply(*inputs), 2 * parts.apply(*inputs)[..., ::-1])
+
+
+def test_only_a_joint_extractor_can_single_out_an_observation_at_an_episodes_start():
+    # "One at the start" minus "one later" would have to be what "zero at the start" minus "zero
+    # later" is, if the parts were only added up by the next linear map.
+    observation = jnp.array([0.0, 1.0, 0.0, 1.0])[:, None, None]
+    done = jnp.array([False, False, True, True])[:, None]
+
+    def interaction(joint_extractor):
+        extractor = FeatureExtractor(
+            observation_extractor=nn.Sequential((nn.Dense(8), nn.relu)),
+            done_extractor=identity,
+            joint_extractor=joint_extractor,
+        )
+        features = extractor.init_with_output(jax.random.key(0), observation, done)[0][:, 0]
+        return jnp.abs(features[3] - features[2] - features[1] + features[0]).max()
+
+    assert interaction(None) < 1e-6
+    assert interaction(nn.Sequential((nn.Dense(8), nn.relu))) > 0.01
+
+
+def test_a_joint_extractor_that_loses_an_axis_is_refused(as_a_user):
+    extractor = all_extractors(joint_extractor=lambda values: values[..., 0])
+    with pytest.raises(ValueError, match=r"FeatureExtractor.joint_extractor must return \(batch"):
+        extractor.apply({}, OBSERVATION, DONE, DISCRETE_ACTION, REWARD)
+    with pytest.raises(ValueError, match=r"FeatureExtractor\.joint_extractor must be"):
+        all_extractors(joint_extractor=3)
