@@ -264,7 +264,8 @@ class PPO(Algorithm):
                 "memorax.environments.ClipAction, got SquashedGaussian"
             )
         valuing = self.networks[self._valuing]
-        check_state_values(f"PPO.{self._valuing}", valuing, self._envs, env_params)
+        field = "PPO.actor" if critic is None else "PPO.critic"
+        check_state_values(field, valuing, self._envs, env_params)
         self._value_head = heads.value_head(valuing.head)
         clipped = config.value_clip_coefficient is not None
         if clipped and isinstance(self._value_head, heads.HLGaussVNetwork):

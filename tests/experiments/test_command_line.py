@@ -142,8 +142,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(finished, tmp_path, ca
         first, *entries = capsys.readouterr().err.splitlines()
         assert first.endswith("checkpoints/gru/192 does not fit the configuration:")
         assert (
-            "params/critic/params/torso/cell/hn/bias: checkpoint has float32 (2, 8), the "
-            "configuration makes float32 (2, 4)"
+            "params/actor_critic/params/torso/layers_0/cell/hn/bias: checkpoint has float32 (2, 8), "
+            "the configuration makes float32 (2, 4)"
         ) in entries
 
 
@@ -198,6 +198,25 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
             "train --torso x",
             "unknown torso 'x'; choose from: attention, ffm, gpt2, gru, gtrxl, linear_attention",
         ),
+        ("train --torso s5_stack", "torso 's5_stack' is now called 's5'"),
+        ("train --num-layers 0", "num_layers must be a whole number from 1 to 1024, got 0"),
+        ("train --torso rl2_gru --num-layers 2", "torso rl2_gru has no num_layers, got 2"),
+        ("train --memory-horizon 1", "memory_horizon must be a number from 2 to 1e+06, got 1.0"),
+        (
+            "train --torso gtrxl --memory-horizon 50",
+            "torso gtrxl has no memory_horizon, got 50.0; these have: gru, lstm, slstm",
+        ),
+        ("train --head-features -1", "head_features must be a whole number from 0 to 65536, got"),
+        (
+            "train --algorithm dqn --shared-memory",
+            "shared_memory is an option of ppo, whose actor and critic can share a memory; dqn",
+        ),
+        ("train --shared-memory maybe", "--shared-memory: must be True or False, got 'maybe'"),
+        ("train --recurrence-learning-rate-scale -1", "recurrence_learning_rate_scale must be a"),
+        (
+            "train --num-steps 8 --burn-in-length 8",
+            "burn_in_length must be a whole number from 0 to 7, got 8",
+        ),
         ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
         ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
         ("train --environment-parameters lenght=3", "the closest are: memory_length"),
@@ -231,7 +250,7 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
         ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo or sac"),
         ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
         ("train --value-head c51", "unknown value_head 'c51'"),
-        ("train --value-head c51_q_network", "PPO.critic.head must return values"),
+        ("train --value-head c51_q_network", "PPO.actor.head must return values"),
         ("train --policy-head gaussian", "head gaussian needs actions that are vectors"),
         ("train --algorithm dqn --policy-head categorical", "dqn acts by its values"),
         ("evaluate nowhere", "nowhere is not a run folder"),
