@@ -5,14 +5,16 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+import tyro
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.options import OptionalFlag
-from memorax.experiments.torsos import RENAMED, TORSOS, check_torso_options
+from memorax.experiments.torsos import RENAMED, TORSOS, check_torso_options, torsos_help
 from memorax.experiments.trust import check_import
 from memorax.experiments.write_errors import OnWriteError
 from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
@@ -49,8 +51,7 @@ class Subject:
     environment_parameters: tuple[str, ...] | None = None
     """The task's own parameters, as name=value name=value ...; None: memory_length=24 for the
     demo's task, nothing for others."""
-    torso: str = "gru"
-    """The memory, such as gru, mamba2 or gtrxl; mlp has none."""
+    torso: Annotated[str, tyro.conf.arg(help=torsos_help())] = "gru"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class Settings:
     features: int = 64
     """Width of the feature extractor and the torso."""
     num_layers: int | None = None
-    """Layers of the torso; None: as many as the torso's published form needed to learn, one or
-    two."""
+    """Layers of the torso; None: one or two, as --torso lists."""
     memory_horizon: float | None = None
     """Steps that the longest memory lasts before any training: sets the first biases of gates, and
     the first decays of lru, s5, mamba2, ffm and rtu; None: each torso's own."""

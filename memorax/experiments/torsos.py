@@ -108,3 +108,25 @@ def check_torso_options(name: str, num_layers: int | None, memory_horizon: float
         raise ValueError(
             f"torso {name} has no memory_horizon, got {memory_horizon}; these have: {names}"
         )
+
+
+def torsos_help() -> str:
+    """Return one sentence with every name and its layers."""
+    layers: dict[int | None, list[str]] = {}
+    for name, torso in TORSOS.items():
+        layers.setdefault(torso.num_layers, []).append(name)
+    counted = "; ".join(
+        f"of {number} layer{'s' if number > 1 else ''}: {', '.join(names)}"
+        for number, names in layers.items()
+        if number is not None
+    )
+    return f"The memory; mlp has none. By default {counted}; also {', '.join(layers[None])}."
+
+
+def torsos_table() -> str:
+    """Return what each name builds as a table in Markdown, for the docs."""
+    rows = ["| name | layers | a layer | `--memory-horizon` |", "|---|---|---|---|"]
+    for name, torso in TORSOS.items():
+        horizon = "yes" if torso.has_memory_horizon else ""
+        rows.append(f"| `{name}` | {torso.num_layers or ''} | {torso.wiring} | {horizon} |")
+    return "\n".join(rows)

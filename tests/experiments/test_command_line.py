@@ -142,8 +142,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(finished, tmp_path, ca
         first, *entries = capsys.readouterr().err.splitlines()
         assert first.endswith("checkpoints/gru/192 does not fit the configuration:")
         assert (
-            "params/actor_critic/params/torso/layers_0/cell/hn/bias: checkpoint has float32 (2, 8), "
-            "the configuration makes float32 (2, 4)"
+            "params/actor_critic/params/torso/layers_0/cell/hn/bias: checkpoint has float32 "
+            "(2, 8), the configuration makes float32 (2, 4)"
         ) in entries
 
 
