@@ -6,14 +6,21 @@ nothing learned. Time divides into acting, environment and update by leaving par
 
 Then every algorithm as ``memorax train`` runs it, with a GRU and one seed: on CartPole, SAC on
 Pendulum.
+
+Then every torso by name, as ``memorax train --torso NAME`` builds it, trained by PPO on CartPole:
+its steps per second beside those of the GRU, which takes turns with it; the same for separate
+memories of actor and critic. What a layer costs is the time of a forward and backward pass through
+the torso, divided by its layers, as a multiple of its bare cell's.
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import optax
+import tyro
 from timing import medians
 
 from memorax import environments
@@ -21,9 +28,43 @@ from memorax.algorithms import PPO, PPOConfig
 from memorax.environments import RecordEpisodeStatistics, Vectorize
 from memorax.experiments.agents import make_agent as make_configured_agent
 from memorax.experiments.config import ALGORITHMS, TrainConfig
-from memorax.networks import RNN, FeatureExtractor, Network, heads
+from memorax.experiments.torsos import TORSOS, make_torso
+from memorax.networks import (
+    RNN,
+    FeatureExtractor,
+    FFMCell,
+    FFMConfig,
+    LinearAttentionCell,
+    LinearAttentionConfig,
+    LRUCell,
+    LRUConfig,
+    Mamba2Cell,
+    Mamba2Config,
+    Memoroid,
+    MinGRUCell,
+    MinGRUConfig,
+    Network,
+    RoPE,
+    RTUCell,
+    RTUConfig,
+    S5Cell,
+    S5Config,
+    SelfAttention,
+    SelfAttentionConfig,
+    SHMCell,
+    SHMConfig,
+    heads,
+    mLSTMCell,
+    mLSTMConfig,
+    sLSTMCell,
+    sLSTMConfig,
+)
 
 ALGORITHM_UPDATES = 20
+TORSO_UPDATES = 4
+TORSO_REPEATS = 5
+SEQUENCES = (16, 128)
+"""Batch and time of the passes that a layer's cost is measured with."""
 NUM_UPDATES = 10
 REPEATS = 7
 
@@ -98,7 +139,100 @@ def measure_algorithm(name: str) -> str:
     )
 
 
+BARE_CELLS = {
+    "gru": lambda: RNN(nn.GRUCell(64)),
+    "lstm": lambda: RNN(nn.OptimizedLSTMCell(64)),
+    "simple": lambda: RNN(nn.SimpleCell(64)),
+    "slstm": lambda: RNN(sLSTMCell(sLSTMConfig(64, 64, conv_dim=4))),
+    "shm": lambda: RNN(SHMCell(SHMConfig(16, output_features=64))),
+    "rtu": lambda: RNN(RTUCell(RTUConfig(64, 64))),
+    "lru": lambda: Memoroid(LRUCell(LRUConfig(64, 64))),
+    "s5": lambda: Memoroid(S5Cell(S5Config(64, 128))),
+    "min_gru": lambda: Memoroid(MinGRUCell(MinGRUConfig(64))),
+    "mamba2": lambda: Memoroid(Mamba2Cell(Mamba2Config(64))),
+    "mlstm": lambda: Memoroid(mLSTMCell(mLSTMConfig(64, 128, 4))),
+    "ffm": lambda: Memoroid(FFMCell(FFMConfig(64))),
+    "linear_attention": lambda: Memoroid(LinearAttentionCell(LinearAttentionConfig(64, 4, 16))),
+    "attention": lambda: SelfAttention(
+        SelfAttentionConfig(64, 4, 128, positional_embedding=RoPE())
+    ),
+}
+"""The cell inside each torso of equal layers, alone, of the same sizes."""
+
+
+def training_of(config: TrainConfig):
+    """Return a function that trains for a few updates, compiled, and the seconds that took."""
+    agent = make_configured_agent(config, config.torso)
+    key, num_steps = jax.random.key(0), TORSO_UPDATES * agent.steps_per_update
+    state = jax.block_until_ready(jax.jit(agent.init)(key))
+    started = time.perf_counter()
+    train = jax.jit(agent.train, static_argnums=2).lower(key, state, num_steps).compile()
+    return lambda: train(key, state), time.perf_counter() - started, num_steps
+
+
+def pass_through(torso):
+    """Return a function that reads sequences and computes the gradient of all parameters."""
+    inputs = jax.random.normal(jax.random.key(0), (*SEQUENCES, 64))
+    params = torso.init(jax.random.key(1), inputs)
+    gradient = jax.jit(jax.grad(lambda params: (torso.apply(params, inputs)[1] ** 2).sum()))
+    return lambda: gradient(params)
+
+
+def measure_torsos(names: tuple[str, ...]) -> list[str]:
+    """Return the table of torsos by name, row by row."""
+    rows = [
+        "| torso | layers | steps/s | of the GRU's | layer / bare cell | compile s |",
+        "|---|---|---|---|---|---|",
+    ]
+    environment = "gymnax::CartPole-v1"
+    gru, _, num_steps = training_of(TrainConfig(environment, torso="gru"))
+    for name in names:
+        shared = name != "gru, separate memories"
+        torso = name if shared else "gru"
+        config = TrainConfig(environment, torso=torso, shared_memory=shared)
+        train, compile_seconds, _ = training_of(config)
+        seconds = medians({"gru": gru, "this": train}, TORSO_REPEATS)
+        layers, cost = TORSOS[torso].num_layers, "-"
+        if shared and torso in BARE_CELLS:
+            named, bare = make_torso(torso, 64), BARE_CELLS[torso]()
+            passes = {"named": pass_through(named), "bare": pass_through(bare)}
+            times = medians(passes, TORSO_REPEATS)
+            cost = f"{times['named'] / layers / times['bare']:.2f}"
+        rows.append(
+            f"| {name} | {layers or '-'} | {num_steps / seconds['this']:,.0f} "
+            f"| {seconds['gru'] / seconds['this']:.2f} | {cost} | {compile_seconds:.1f} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+@dataclass
+class Options:
+    """Measure training: PPO and its floor, every algorithm, every torso by name."""
+
+    torsos: tuple[str, ...] = (*TORSOS, "gru, separate memories")
+    """Which torsos by name to measure."""
+    only_torsos: bool = False
+    """Measure nothing else."""
+    output: Path | None = None
+    """A folder for training.md, the table of torsos; None: only print it."""
+
+
 def main() -> None:
+    options = tyro.cli(Options)
+    if not options.only_torsos:
+        measure_ppo()
+        print("| algorithm | task | environment steps/s | gradient steps/s | compile s | MiB |")
+        print("|---|---|---|---|---|---|")
+        for name in ALGORITHMS:
+            print(measure_algorithm(name), flush=True)
+        print()
+    rows = measure_torsos(options.torsos)
+    if options.output is not None:
+        (options.output / "training.md").write_text("\n".join(rows) + "\n")
+
+
+def measure_ppo() -> None:
     agent = make_agent()
     key = jax.random.key(0)
     state = jax.block_until_ready(agent.init(key))
@@ -132,10 +266,6 @@ def main() -> None:
         print(f"| {label} | {speed:,.0f} | {ratio:.4f} |")
     print("shares of PPO's time: " + ", ".join(f"{k} {v:.1%}" for k, v in shares.items()))
     print()
-    print("| algorithm | task | environment steps/s | gradient steps/s | compile s | MiB |")
-    print("|---|---|---|---|---|---|")
-    for name in ALGORITHMS:
-        print(measure_algorithm(name), flush=True)
 
 
 if __name__ == "__main__":

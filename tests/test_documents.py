@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memorax.experiments import command_line
-from memorax.experiments.torsos import TORSOS
+from memorax.experiments.torsos import TORSOS, torsos_table
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -169,3 +169,7 @@ def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkey
     table = (tmp_path / "comparisons" / "decay" / "table.csv").read_text()
     assert "decay" in table
     assert (tmp_path / "comparisons" / "decay" / "report.html").is_file()
+
+
+def test_the_page_of_sequence_models_lists_every_torso_by_name_as_the_code_builds_it():
+    assert torsos_table() in (ROOT / "docs" / "sequence_models.md").read_text()
