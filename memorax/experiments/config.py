@@ -89,8 +89,9 @@ class Settings:
     c51_q_network) can tell."""
     previous_inputs: bool = False
     """Also show the networks the previous action and reward, as in RL²."""
-    learning_rate: float = 2e-3
-    """Adam's step size, at the beginning if it is annealed."""
+    learning_rate: float = 5e-4
+    """Adam's step size, at the beginning if it is annealed. Layers with residuals forget what they
+    have learned at 2e-3, where a single update moved the policy by a KL of up to 0.6."""
     recurrence_learning_rate_scale: float = 1.0
     """Factor on the learning rate of the recurrence's own parameters (decays, phases and step sizes
     of lru, s5, mamba2, ffm and rtu), which S5's and the LRU's authors train more slowly."""
