@@ -225,11 +225,7 @@ REGISTRY = (
     Entry(
         "gru",
         rnn(nn.GRUCell),
-        {
-            "general_scan": rnn(GRUCellInGeneralScan),
-            "unroll_4": rnn(nn.GRUCell, unroll=4),
-            "chrono": rnn(ChronoGRUCell),
-        },
+        {"general_scan": rnn(GRUCellInGeneralScan), "unroll_4": rnn(nn.GRUCell, unroll=4)},
     ),
     Entry(
         "lstm",
@@ -238,10 +234,11 @@ REGISTRY = (
             "general_scan": rnn(LSTMCellInGeneralScan),
             "unroll_4": rnn(nn.LSTMCell, unroll=4),
             "optimized": rnn(nn.OptimizedLSTMCell),
-            "chrono": rnn(ChronoLSTMCell),
             "optimized_in_general_scan": rnn(OptimizedLSTMCellInGeneralScan),
         },
     ),
+    Entry("chrono_gru", rnn(ChronoGRUCell)),
+    Entry("chrono_lstm", rnn(ChronoLSTMCell)),
     Entry("simple", rnn(nn.SimpleCell), {"unroll_4": rnn(nn.SimpleCell, unroll=4)}),
     Entry("mgu", rnn(nn.MGUCell)),
     Entry("slstm", rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2))),
