@@ -25,6 +25,7 @@ from memorax.algorithms import (
 )
 from memorax.environments import MaskObservation, ScaleReward
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.devices import one_device
 from memorax.experiments.plotting import plot_learning_curves
 from memorax.experiments.run_folder import RunFolder, read_curves
 from memorax.experiments.statistics import fill_gaps
@@ -48,7 +49,7 @@ ALGORITHMS: dict[str, TrainConfig] = {
         value_head="hl_gauss_v_network",
         value_range=(-2.0, 2.0),
     ),
-    "PPO, Horde of a GVF": TrainConfig(),
+    "PPO, Horde of a GVF": TrainConfig(shared_memory=False),
     "DQN, DiscreteQNetwork": TrainConfig(
         **CHAIN, **REPLAYED, algorithm=DQNConfig(), total_steps=100_000
     ),
@@ -73,6 +74,7 @@ ALGORITHMS: dict[str, TrainConfig] = {
     "PPO, Gaussian": TrainConfig(
         environment=PENDULUM,
         algorithm=PPOConfig(gamma=0.95, entropy_coefficient=0.0),
+        shared_memory=False,
         total_steps=1_000_000,
     ),
     "SAC, SquashedGaussian, TwinContinuousQNetwork": TrainConfig(
@@ -96,9 +98,9 @@ ARCHITECTURES: dict[str, TrainConfig] = {
         "transformer_xl",
         "gpt2",
         "xlstm",
-        "mamba2_stack",
-        "s5_stack",
-        "min_gru_stack",
+        "mamba2",
+        "s5",
+        "min_gru",
         "rl2_gru",
     )
 }
@@ -145,7 +147,7 @@ def without_velocity(config: TrainConfig, agent: Any) -> Algorithm:
 
 def measure(name: str, config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
     started = time.perf_counter()
-    evaluations = run(config, agents_of(name, config), folder, Console())
+    evaluations = run(config, agents_of(name, config), one_device(), folder, Console())
     if evaluations is None:
         raise KeyboardInterrupt
     return {

@@ -50,7 +50,7 @@ TORSOS: dict[str, Torso] = {
     "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units"),
     "lru": Torso(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU"),
     "s5": Torso(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
-    "min_gru": Torso(architectures.min_gru, 2, True, "pre-norm residual minGRU, GELU, GLU"),
+    "min_gru": Torso(architectures.min_gru, 2, True, "pre-norm residual minGRU and FFN"),
     "mamba2": Torso(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
     "mlstm": Torso(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
     "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory"),

@@ -409,16 +409,17 @@ def min_gru(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
-    """Return a stack of minGRU layers: the cell, GELU, and a gated linear unit.
+    """Return a stack of minGRU layers: the cell, then a feed-forward network as wide as it is.
 
-    Source: Feng et al. 2024, arXiv 2410.01201; the unit in place of a feed-forward network,
-    since it costs a third and learned as well.
+    Source: Feng et al. 2024, arXiv 2410.01201; one residual around both, and a network that costs
+    no more than the cell.
     """
     check_positive("min_gru.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
     config = MinGRUConfig(features, memory_horizon=memory_horizon)
-    layer = _gated_layer(Memoroid(MinGRUCell(config, **dtypes)), features, dtypes)
-    return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
+    memory = Memoroid(MinGRUCell(config, **dtypes))
+    layer = (Stack((memory, FFN(features, 1, **dtypes))),)
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
 
 
 def rl2_gru(
