@@ -89,7 +89,7 @@ class Settings:
     c51_q_network) can tell."""
     previous_inputs: bool = False
     """Also show the networks the previous action and reward, as in RL²."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     """Adam's step size, at the beginning if it is annealed. Layers with residuals forget what they
     have learned at 2e-3, where a single update moved the policy by a KL of up to 0.6."""
     recurrence_learning_rate_scale: float = 1.0
