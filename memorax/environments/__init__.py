@@ -18,7 +18,7 @@ from memorax.environments.observation_wrappers import (
 )
 from memorax.environments.processes import in_processes, process_failure, release
 from memorax.environments.registration import SUITES, adapt, make, names
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
 from memorax.environments.wrappers import (
     ClipAction,
     RecordEpisodeStatistics,
@@ -38,6 +38,7 @@ __all__ = [
     "FlattenObservation",
     "FlickerObservation",
     "MaskObservation",
+    "MultiDiscrete",
     "NoisyObservation",
     "NormalizeObservation",
     "NormalizeReward",

@@ -80,8 +80,8 @@ class Environment:
         """
         return None
 
-    def observation_space(self, params: Any) -> Space:
-        """Return the space of observations."""
+    def observation_space(self, params: Any) -> PyTree:
+        """Return the space of observations; of several parts, a dictionary or tuple of spaces."""
         raise NotImplementedError(f"{type(self).__name__} must implement observation_space")
 
     def action_space(self, params: Any) -> Space:

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
+from jaxtyping import PyTree
 
 from memorax.environments.choices import joint_choice
 from memorax.environments.environment import Environment
 from memorax.environments.parameters import check_parameters, signature_defaults
 from memorax.environments.process_pool import ProcessTask
 from memorax.environments.processes import ProcessEnvironment
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space, structure
 from memorax.validation import check_positive, unknown_name
 
 
@@ -29,8 +30,7 @@ def names() -> list[str]:
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Gymnasium's environment in processes, and its parameters, which are none.
 
-    An observation that is a choice of several is one array of whole numbers; a tuple or a
-    dictionary is flattened by ``gymnasium.spaces.flatten`` (choices one-hot), unless one of the
+    An observation that is a dictionary or tuple stays one, of arrays, unless one of the
     dictionary's keys is chosen. Several choices of action at once are one, the last one running
     fastest; a continuous action is a vector.
 
@@ -64,6 +64,7 @@ def make_registered(
     params: dict[str, Any],
     choices: Sequence[str],
     options: Mapping[str, Any] = MappingProxyType({}),
+    declare: Callable[[PyTree], PyTree] = lambda space: space,
 ) -> tuple[Environment, Any]:
     """Return an environment that is registered with Gymnasium, for one of the suites.
 
@@ -74,6 +75,8 @@ def make_registered(
         params: As for ``make``.
         choices: The suite's names, the closest of which are told if there is no such one.
         options: What the suite's constructors take without naming it, with the defaults.
+        declare: From the space of observations that the environment has declared to the one that
+            the suite knows it to be, of the same arrays.
     """
     module, _, registered_name = gymnasium_name.rpartition(":")
     if module:
@@ -98,6 +101,7 @@ def make_registered(
     what = f"{task}: the observation"
     check = partial(_check_observation, what, env.observation_space, observation_key)
     observation_space, encode = _observations(task, env.observation_space, observation_key)
+    observation_space = declare(observation_space)
     action_space, decode = _actions(task, env.action_space)
     draws = "rgb_array" in (env.metadata.get("render_modes") or ())
     env.close()
@@ -116,13 +120,16 @@ def _check(task: str, spec: Any, params: dict[str, Any], options: Mapping[str, A
         check_positive(f"{task}: max_episode_steps", params["max_episode_steps"])
 
 
-def _shape_and_dtype(space: Space) -> tuple[tuple[int, ...], Any]:
-    return ((), np.int32) if isinstance(space, Discrete) else (space.shape, space.dtype)
+def _shape_and_dtype(space: PyTree) -> tuple[tuple[int, ...], Any]:
+    """Return those of an observation as one array: of several parts, a record of them."""
+    arrays = jax.tree.leaves(structure(space))
+    if isinstance(space, Discrete | Box):
+        return arrays[0].shape, arrays[0].dtype
+    fields = [(f"part_{index}", array.dtype, array.shape) for index, array in enumerate(arrays)]
+    return (), np.dtype(fields)
 
 
-def _observations(
-    task: str, space: Any, key: str | None
-) -> tuple[Space, Callable[[Any], np.ndarray]]:
+def _observations(task: str, space: Any, key: str | None) -> tuple[PyTree, Callable[[Any], Any]]:
     """Return our space of observations, and how one of Gymnasium's becomes one of ours."""
     if key is not None:
         keys = list(space.spaces) if isinstance(space, spaces.Dict) else []
@@ -137,20 +144,36 @@ def _observations(
         case spaces.Discrete():
             return Discrete(int(space.n)), lambda number: np.asarray(number - space.start)
         case spaces.MultiDiscrete():
-            return _box(space.start, space.start + space.nvec - 1, *own), np.asarray
+            box = _box(space.start, space.start + space.nvec - 1, *own)
+            return MultiDiscrete(box.low, box.high, box.shape, box.dtype), np.asarray
         case spaces.MultiBinary():
             return _box(np.zeros(space.shape), np.ones(space.shape), *own), np.asarray
         case spaces.Box():
             return _box(space.low, space.high, *own), np.asarray
-        case spaces.Dict() | spaces.Tuple() if _is_numeric(space):
-            flat: Any = spaces.flatten_space(space)
-            return _box(flat.low, flat.high, flat.shape, flat.dtype), partial(_flatten, space)
+        case spaces.Dict() | spaces.Tuple() if _is_numeric(space) and len(space):
+            return _parts(task, space)
         case spaces.Dict():
             raise ValueError(
                 f"{task} shows more than numbers: choose one of {list(space.spaces)} by "
                 "observation_key"
             )
     raise ValueError(f"{task}: observations in {space} cannot be read by a network")
+
+
+def _parts(task: str, space: Any) -> tuple[PyTree, Callable[[Any], tuple]]:
+    """Return the space of a dictionary or tuple, and how an element becomes a tuple of arrays."""
+    is_dictionary = isinstance(space, spaces.Dict)
+    keys: Any = sorted(space.spaces) if is_dictionary else range(len(space))
+    ours, encoders = zip(*(_observations(task, space[key], None) for key in keys), strict=True)
+
+    def encode(observation):
+        arrays = []
+        for key, encode_part in zip(keys, encoders, strict=True):
+            part = encode_part(observation[key])
+            arrays += part if isinstance(part, tuple) else [part]
+        return tuple(arrays)
+
+    return dict(zip(keys, ours, strict=True)) if is_dictionary else ours, encode
 
 
 def _check_observation(
@@ -243,10 +266,6 @@ def _kind(observation: Any) -> str:
             return f"a tuple of {len(observation)}"
     array = np.asarray(observation)
     return f"{array.dtype} of shape {array.shape}"
-
-
-def _flatten(space: Any, observation: Any) -> np.ndarray:
-    return np.asarray(spaces.flatten(space, observation))
 
 
 def _is_numeric(space: Any) -> bool:

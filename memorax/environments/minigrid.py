@@ -3,11 +3,15 @@
 from typing import Any
 
 import minigrid  # noqa: F401  # Registers its environments.
+import numpy as np
+from jaxtyping import PyTree
+from minigrid.core.constants import COLOR_TO_IDX, DIR_TO_VEC, OBJECT_TO_IDX
 from minigrid.minigrid_env import MiniGridEnv
 
 from memorax.environments import gymnasium
 from memorax.environments.environment import Environment
 from memorax.environments.parameters import signature_defaults
+from memorax.environments.spaces import Box, MultiDiscrete
 from memorax.validation import check_positive, check_whole
 
 # What every task hands on to MiniGrid's own constructor.
@@ -15,6 +19,11 @@ _OPTIONS = {
     option: signature_defaults(MiniGridEnv)[option]
     for option in ("agent_view_size", "max_steps", "see_through_walls")
 }
+
+# Of each cell: the state is that of a door, or the direction of an agent.
+_LARGEST = np.array(
+    [max(OBJECT_TO_IDX.values()), max(COLOR_TO_IDX.values()), len(DIR_TO_VEC) - 1], np.uint8
+)
 
 
 def names() -> list[str]:
@@ -46,4 +55,12 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
                 f"minigrid::{name}: agent_view_size must be odd, got {params['agent_view_size']}"
             )
     params = {"observation_key": "image"} | params
-    return gymnasium.make_registered("minigrid", name, name, params, names(), _OPTIONS)
+    return gymnasium.make_registered(
+        "minigrid", name, name, params, names(), _OPTIONS, _with_categories
+    )
+
+
+def _with_categories(space: PyTree) -> PyTree:
+    if isinstance(space, Box) and space.dtype == np.uint8 and space.shape[2:] == _LARGEST.shape:
+        return MultiDiscrete(np.uint8(0), _LARGEST, space.shape, space.dtype)
+    return space

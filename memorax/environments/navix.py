@@ -2,16 +2,17 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import navix
 import numpy as np
 from jaxtyping import Array, PyTree
+from navix.entities import Directions, EntityIds
 from navix.environments.registry import registry
+from navix.rendering.registry import PALETTE
 
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
 from memorax.validation import check_positive, unknown_name
 
 _OBSERVATIONS = {
@@ -25,6 +26,7 @@ _OBSERVATIONS = {
         "symbolic_first_person",
     )
 }
+_PIXELS = navix.observations.rgb, navix.observations.rgb_first_person
 _PARAMETERS = {"max_steps": 100, "observation": "symbolic"}
 
 
@@ -59,9 +61,15 @@ class NavixEnvironment(EpisodicEnvironment):
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations."""
         space = self._env.observation_space
-        # The upper bounds that NAVIX gives are lower than some of its tags, and walls are -1.
-        low, high = (0, 255) if space.dtype == jnp.uint8 else (-1, 255)
-        return Box(low, high, tuple(space.shape), space.dtype)
+        shape, dtype = tuple(space.shape), space.dtype
+        if self._env.observation_fn in _PIXELS:
+            return Box(np.uint8(0), np.uint8(255), shape, dtype)
+        # The upper bounds that NAVIX declares are lower than some of its tags.
+        if len(shape) == 2:
+            # Walls are -1.
+            return MultiDiscrete(np.int32(-1), np.int32(EntityIds.PLAYER), shape, dtype)
+        largest = (EntityIds.PLAYER, len(PALETTE.as_array()) - 1, Directions.NORTH)
+        return MultiDiscrete(np.uint8(0), np.array(largest, np.uint8), shape, dtype)
 
     def action_space(self, params: Any) -> Space:
         """Return the space of actions."""

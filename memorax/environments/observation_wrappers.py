@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, flat_space, flatten
 from memorax.environments.wrappers import LARGEST_FLOAT, Wrapper
 from memorax.validation import check_between, check_positive, check_whole
 
@@ -48,25 +48,15 @@ class ObservationWrapper(Wrapper):
 
 
 class FlattenObservation(ObservationWrapper):
-    """Show every observation as a vector: arrays flattened in their dtype, choices one-hot."""
+    """Show every observation as a vector: arrays flattened, a category one-hot, parts joined."""
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the vector."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return jax.nn.one_hot(observation, space.n)
-        return jnp.reshape(observation, -1)
+        return flatten(self.env.observation_space(params), observation)
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> Box:
         """Return the space of flat observations."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return Box(0.0, 1.0, (space.n,))
-        low, high = (
-            jnp.broadcast_to(jnp.asarray(bound), space.shape).reshape(-1)
-            for bound in (space.low, space.high)
-        )
-        return Box(low, high, (math.prod(space.shape),), space.dtype)
+        return flat_space(self.env.observation_space(params))
 
 
 class MaskObservation(ObservationWrapper):
@@ -95,7 +85,7 @@ class MaskObservation(ObservationWrapper):
 
     def _shown(self, params: Any) -> tuple[Any, Any]:
         space: Any = self.env.observation_space(params)
-        shape = () if isinstance(space, Discrete) else space.shape
+        shape = getattr(space, "shape", ())
         if len(shape) != 1 or not max(self._hidden) < shape[0] > len(self._hidden):
             raise ValueError(
                 f"MaskObservation.hidden must be indices of a vector that leave some of it, got "
@@ -107,14 +97,14 @@ class MaskObservation(ObservationWrapper):
         """Return the elements that are not hidden."""
         return observation[self._shown(params)[1]]
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> Box:
         """Return the space of what is left."""
         space, shown = self._shown(params)
         low, high = (
             np.broadcast_to(np.asarray(bound), space.shape)[shown]
             for bound in (space.low, space.high)
         )
-        return Box(low, high, (len(shown),), space.dtype)
+        return type(space)(low, high, (len(shown),), space.dtype)
 
 
 class FlickerObservation(ObservationWrapper):
@@ -140,12 +130,16 @@ class FlickerObservation(ObservationWrapper):
         nothing = jax.random.bernoulli(key, self._probability)
         return _where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> PyTree:
         """Return the space of observations, with zero in it."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return space
-        return Box(np.minimum(space.low, 0), np.maximum(space.high, 0), space.shape, space.dtype)
+
+        def with_zero(space):
+            if isinstance(space, Discrete):
+                return space
+            low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
+            return type(space)(low, high, space.shape, space.dtype)
+
+        return jax.tree.map(with_zero, self.env.observation_space(params))
 
 
 class NoisyObservation(ObservationWrapper):
@@ -173,7 +167,7 @@ class NoisyObservation(ObservationWrapper):
         noise = jax.random.normal(key, observation.shape, observation.dtype)
         return observation + self._scale * noise
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> Box:
         """Return the space of observations, without bounds."""
         space = array_space("NoisyObservation", self.env.observation_space(params))
         return Box(-np.inf, np.inf, space.shape, _floating(space))
@@ -269,13 +263,16 @@ class StackObservations(_RecentObservationsWrapper):
     def _show(self, recent):
         return recent
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> PyTree:
         """Return the space of stacked observations."""
-        space = self.env.observation_space(params)
-        if isinstance(space, Discrete):
-            return Box(0, space.n - 1, (self._length,), jnp.int32)
-        low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
-        return Box(low, high, (self._length, *space.shape), space.dtype)
+
+        def stacked(space):
+            if isinstance(space, Discrete):
+                return MultiDiscrete(0, space.n - 1, (self._length,))
+            low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
+            return type(space)(low, high, (self._length, *space.shape), space.dtype)
+
+        return jax.tree.map(stacked, self.env.observation_space(params))
 
 
 class ShowPreviousInputs(Wrapper):
@@ -294,10 +291,10 @@ class ShowPreviousInputs(Wrapper):
 
     def _vector(self, params: Any) -> Box:
         space = self.env.observation_space(params)
-        if isinstance(space, Discrete) or len(space.shape) != 1:
+        if len(getattr(space, "shape", ())) != 1:
             raise ValueError(
                 f"ShowPreviousInputs needs observations that are vectors, got {space}; "
-                "FlattenObservation makes one of a choice or an array"
+                "FlattenObservation makes one of any observation"
             )
         return space
 
@@ -331,7 +328,7 @@ class ShowPreviousInputs(Wrapper):
         info = {**info, "final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> Box:
         """Return the space of longer vectors; nothing bounds a reward."""
         space = self._vector(params)
         actions = self.env.action_space(params)
@@ -352,16 +349,16 @@ class ShowPreviousInputs(Wrapper):
         )
 
 
-def array_space(wrapper: str, space: Space) -> Box:
+def array_space(wrapper: str, space: PyTree) -> Box:
     """Return the space of observations that a wrapper takes for arrays.
 
     Raises:
-        ValueError: If they are choices.
+        ValueError: If they are categories or have several parts.
     """
-    if isinstance(space, Discrete):
+    if not isinstance(space, Box):
         raise ValueError(
             f"{wrapper} needs observations that are arrays, got {space}; FlattenObservation makes "
-            "one of a choice"
+            "one of any observation"
         )
     return space
 

@@ -33,7 +33,8 @@ class ProcessTask:
         params: What the environment's constructor is told.
         check: Raises a ValueError if what is said to be Gymnasium's observation is none; told
             whether its dtype has to be the declared one, or only one whose numbers fit in that.
-        encode: From Gymnasium's observation to an array.
+        encode: From Gymnasium's observation to an array, or to a tuple of arrays, a record, if it
+            has several parts.
         decode: From an action, an array, to Gymnasium's; raises if it is out of range.
         shape: The shape of an encoded observation.
         dtype: Its dtype.
@@ -44,7 +45,7 @@ class ProcessTask:
     spec: Any
     params: dict[str, Any]
     check: Callable[[Any, bool], None]
-    encode: Callable[[Any], np.ndarray]
+    encode: Callable[[Any], np.ndarray | tuple]
     decode: Callable[[np.ndarray], Any]
     shape: tuple[int, ...]
     dtype: Any

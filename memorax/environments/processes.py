@@ -18,7 +18,7 @@ from memorax.environments import process_pool
 from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
-from memorax.environments.spaces import Space
+from memorax.environments.spaces import Space, structure
 
 
 def _say_once() -> None:
@@ -69,16 +69,32 @@ class ProcessEnvironment(Environment):
         action_space: The space of its actions.
     """
 
-    def __init__(self, task: ProcessTask, observation_space: Space, action_space: Space):
+    def __init__(self, task: ProcessTask, observation_space: PyTree, action_space: Space):
         self._task = task
         self._observation_space = observation_space
         self._action_space = action_space
-        observation, flag, count = (task.shape, task.dtype), ((), bool), ((), jnp.int32)
-        self._reset = _mappable(partial(process_pool.reset, task), [count, observation])
+        observation, flag, count = structure(observation_space), ((), bool), ((), jnp.int32)
+        self._reset = _mappable(self._reset_processes, [count, *_leaves(observation)])
         self._step = _mappable(
-            partial(process_pool.step, task),
-            [count, count, observation, observation, ((), jnp.float32), flag, flag, flag],
+            self._step_processes,
+            [
+                *(count, count, *_leaves(observation), *_leaves(observation)),
+                *(((), jnp.float32), flag, flag, flag),
+            ],
         )
+
+    def _reset_processes(self, seeds: np.ndarray) -> list[np.ndarray]:
+        number, observation = process_pool.reset(self._task, seeds)
+        return [number, *_arrays(observation)]
+
+    def _step_processes(self, *arguments: np.ndarray) -> list[np.ndarray]:
+        number, time, observation, final_observation, *rest = process_pool.step(
+            self._task, *arguments
+        )
+        return [number, time, *_arrays(observation), *_arrays(final_observation), *rest]
+
+    def _joined(self, arrays: Sequence[Any]) -> PyTree:
+        return jax.tree.unflatten(jax.tree.structure(self._observation_space), arrays)
 
     @property
     def name(self) -> str:
@@ -87,7 +103,8 @@ class ProcessEnvironment(Environment):
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Begin an episode in a new environment."""
-        number, observation = self._reset(_seed(key))
+        number, *arrays = self._reset(_seed(key))
+        observation = self._joined(arrays)
         return observation, ProcessState(number, jnp.int32(0), jnp.bool_(False), observation)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
@@ -98,15 +115,20 @@ class ProcessEnvironment(Environment):
                 JAX's own error, whose message holds this one.
         """
         check_action(self.name, self._action_space, action)
-        number, time, observation, final_observation, reward, terminated, truncated, renewed = (
-            self._step(state.number, state.time, state.held, action, _seed(key))
+        number, time, *arrays, reward, terminated, truncated, renewed = self._step(
+            state.number, state.time, state.held, action, _seed(key)
         )
-        final_observation = jnp.where(renewed, state.observation, final_observation)
+        observation = self._joined(arrays[: len(arrays) // 2])
+        final_observation = jax.tree.map(
+            partial(jnp.where, renewed),
+            state.observation,
+            self._joined(arrays[len(arrays) // 2 :]),
+        )
         state = ProcessState(number, time, jnp.bool_(False), observation)
         info = {"final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
 
-    def encode(self, observation: Any) -> np.ndarray:
+    def encode(self, observation: Any) -> PyTree:
         """Return what this environment shows where Gymnasium's own shows ``observation``.
 
         Raises:
@@ -114,7 +136,7 @@ class ProcessEnvironment(Environment):
                 that there is.
         """
         self._task.check(observation, True)
-        return np.asarray(self._task.encode(observation), self._task.dtype)
+        return self._joined(_arrays(np.asarray(self._task.encode(observation), self._task.dtype)))
 
     def decode(self, action: np.ndarray) -> Any:
         """Return what Gymnasium's own environment takes for an action of this one.
@@ -149,7 +171,7 @@ class ProcessEnvironment(Environment):
             )
         return frame
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> PyTree:
         """Return the space of observations."""
         return self._observation_space
 
@@ -206,6 +228,17 @@ def process_failure(error: BaseException) -> str | None:
     """
     _, found, told = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
     return told.strip() if found else None
+
+
+def _leaves(observation: PyTree) -> list[tuple[tuple[int, ...], Any]]:
+    """Return the shape and dtype of each array of an observation."""
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(observation)]
+
+
+def _arrays(observation: np.ndarray) -> list[np.ndarray]:
+    """Return the arrays of observations; those of several parts are records of NumPy's."""
+    names = observation.dtype.names
+    return [observation] if names is None else [observation[name] for name in names]
 
 
 def _seed(key: Array) -> Array:

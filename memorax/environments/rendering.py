@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from memorax.environments.spaces import Discrete, Space
 
@@ -14,15 +16,26 @@ FAR = 1e6
 """Bounds beyond it tell nothing of the values that are met."""
 
 
-def observation_text(observation: Any, space: Space) -> str:
+def observation_text(observation: PyTree, space: PyTree) -> str:
     """Return an observation as text.
 
-    A choice is a mark in a row, few numbers are bars, and many are shades.
+    A choice is a mark in a row, few numbers are bars, and many are shades. Several parts stand one
+    below the other, each under its name.
 
     Args:
         observation: The observation.
         space: The space that it lies in; its bounds, where they are near, are the ends of bars.
     """
+    parts = jax.tree.leaves_with_path(space)
+    texts = []
+    for (path, part), values in zip(parts, jax.tree.leaves(observation), strict=True):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        texts += [f"{name}:"] if path else []
+        texts.append(_array_text(values, part))
+    return "\n".join(texts)
+
+
+def _array_text(observation: Any, space: Space) -> str:
     values = np.asarray(observation)
     if isinstance(space, Discrete):
         row = "".join("█" if index == values else "·" for index in range(space.n))

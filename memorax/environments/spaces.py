@@ -1,10 +1,13 @@
-"""What an action or an observation can be."""
+"""Spaces of actions and observations."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+import numpy as np
+from jaxtyping import Array, Bool, PyTree
 
 
 @dataclass(frozen=True)
@@ -45,4 +48,74 @@ class Box:
         return jnp.all((value >= self.low) & (value <= self.high))
 
 
+@dataclass(frozen=True, eq=False)
+class MultiDiscrete(Box):
+    """Arrays of categories, each an integer between its bounds.
+
+    A ``Box`` of integers holds quantities. Here 3 is not more than 2, only another category.
+    """
+
+    dtype: Any = jnp.int32
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many categories each element has, an integer array of shape ``shape``."""
+        low, high = (np.asarray(bound, int) for bound in (self.low, self.high))
+        return np.broadcast_to(high - low + 1, self.shape)
+
+
 Space = Discrete | Box
+"""An action is in one of these, an observation in one of them or, if it has several parts, in a
+dictionary or tuple of spaces with an array for each, as in dm_env."""
+
+
+def structure(space: PyTree) -> PyTree:
+    """Return the shape and dtype of each array of an observation, without allocating any.
+
+    Args:
+        space: A space, or dictionaries and tuples of spaces.
+    """
+
+    def array(part: Space) -> jax.ShapeDtypeStruct:
+        if isinstance(part, Discrete):
+            return jax.ShapeDtypeStruct((), jnp.int32)
+        return jax.ShapeDtypeStruct(part.shape, part.dtype)
+
+    return jax.tree.map(array, space)
+
+
+def flatten(space: PyTree, observation: PyTree) -> Array:
+    """Return an observation as one vector: a category one-hot, arrays flattened, all joined.
+
+    Args:
+        space: A space, or dictionaries and tuples of spaces.
+        observation: An element of it, without a batch.
+    """
+    parts = jax.tree.leaves(space), jax.tree.leaves(observation)
+    return jnp.concatenate([_flatten(part, value) for part, value in zip(*parts, strict=True)])
+
+
+def _flatten(space: Space, value: Any) -> Array:
+    if isinstance(space, Discrete):
+        return jax.nn.one_hot(value, space.n)
+    return jnp.reshape(value, -1)
+
+
+def flat_space(space: PyTree) -> Box:
+    """Return the space of what ``flatten`` returns."""
+    parts = [_flat_space(part) for part in jax.tree.leaves(space)]
+    low, high = (
+        np.concatenate([np.broadcast_to(getattr(part, bound), part.shape) for part in parts])
+        for bound in ("low", "high")
+    )
+    return Box(low, high, low.shape, jnp.result_type(*(part.dtype for part in parts)))
+
+
+def _flat_space(space: Space) -> Box:
+    if isinstance(space, Discrete):
+        return Box(0.0, 1.0, (space.n,))
+    low, high = (
+        np.broadcast_to(np.asarray(bound), space.shape).reshape(-1)
+        for bound in (space.low, space.high)
+    )
+    return Box(low, high, (math.prod(space.shape),), space.dtype)

@@ -81,7 +81,7 @@ class Wrapper(Environment):
         """Return a state as the wrapped environment draws it."""
         return self.env.render_frame(self.inner_state(state), params)
 
-    def observation_space(self, params: Any) -> Space:
+    def observation_space(self, params: Any) -> PyTree:
         """Return the space of observations."""
         return self.env.observation_space(params)
 

@@ -3,16 +3,16 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from xminigrid import registration
+from xminigrid.core.constants import NUM_COLORS, NUM_TILES
 from xminigrid.rendering import rgb_render
 
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Discrete, MultiDiscrete, Space
 from memorax.validation import check_positive, check_whole, unknown_name
 
 
@@ -46,7 +46,9 @@ class XMiniGridEnvironment(EpisodicEnvironment):
 
     def observation_space(self, params: Any) -> Space:
         """Return the space of observations: tile and colour of each cell in view."""
-        return Box(0, 255, tuple(self._env.observation_shape(params)), jnp.uint8)
+        largest = np.array([NUM_TILES - 1, NUM_COLORS - 1], np.uint8)
+        shape = tuple(self._env.observation_shape(params))
+        return MultiDiscrete(np.uint8(0), largest, shape, np.uint8)
 
     def action_space(self, params: Any) -> Space:
         """Return the space of actions."""

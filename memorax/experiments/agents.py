@@ -19,8 +19,9 @@ from memorax.algorithms import (
     PQNConfig,
     SACConfig,
 )
-from memorax.environments import ClipAction, Discrete, FlattenObservation
+from memorax.environments import ClipAction, Discrete
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.encoders import make_encoder
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.torsos import make_torso
 from memorax.networks import FeatureExtractor, Network, heads
@@ -47,14 +48,15 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
         ValueError: If the environment is unknown or the parts do not fit each other.
     """
     env, env_params = environments.make(config.environment, **config.parsed_environment_parameters)
-    env = ClipAction(FlattenObservation(env))
+    env = ClipAction(env)
     task = env, env_params
     space = env.action_space(env_params)
+    encoder = make_encoder(config.encoder, env.observation_space(env_params), config.features)
     optimizer = _optimizer(config)
     hidden_dims = _hidden_dims(config)
 
     def network(head: nn.Module) -> Network:
-        return _network(config, torso, head, space)
+        return _network(config, torso, encoder, head, space)
 
     def policy_head(default: str) -> nn.Module:
         return POLICY_HEADS[config.policy_head or default](space, hidden_dims)
@@ -86,7 +88,9 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     raise ValueError(f"algorithm must be one of {TrainConfig.__name__}'s, got {algorithm!r}")
 
 
-def _network(config: TrainConfig[Any], torso: str, head: nn.Module, space: Any) -> Network:
+def _network(
+    config: TrainConfig[Any], torso: str, encoder: nn.Module, head: nn.Module, space: Any
+) -> Network:
     """Return the wiring of all networks by name: a joint encoder, the torso, and the head."""
     inputs: dict[str, Any] = {}
     if config.previous_inputs:
@@ -99,7 +103,7 @@ def _network(config: TrainConfig[Any], torso: str, head: nn.Module, space: Any) 
         inputs["done_extractor"] = _as_it_is
     return Network(
         feature_extractor=FeatureExtractor(
-            observation_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)),
+            observation_extractor=encoder,
             joint_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)),
             **inputs,
         ),

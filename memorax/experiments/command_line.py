@@ -22,6 +22,7 @@ from memorax.experiments.comparison import ComparisonFolder, check_cells, compar
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.devices import Devices, make_mesh, one_device
+from memorax.experiments.encoders import report as report_encoder
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
 from memorax.experiments.fields import UnreadableError
@@ -273,6 +274,10 @@ def _train(arguments: list[str]) -> int:
         f"torso {' and twin '.join(options.config.models)}, "
         f"{mesh.size} of {jax.device_count()} device(s)"
     )
+    agent = next(iter(agents.values()))
+    space = agent.env.observation_space(agent.env_params)
+    reader = report_encoder(options.config.encoder, space, options.config.features)
+    console.print(reader, markup=False, highlight=False, soft_wrap=True)
 
     def begin():
         with failing_at_once(expected=(DivergedError, EnvironmentFailedError, TerminatedError)):

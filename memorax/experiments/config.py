@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 import tyro
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.experiments.encoders import ENCODERS
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.loggers.registry import check_names
@@ -64,6 +65,9 @@ class Settings:
 
     features: int = 64
     """Width of the feature extractor and the torso."""
+    encoder: str = "auto"
+    """What reads the observation: auto chooses by its shape, mlp flattens it; minatar, nature and
+    impala (CNNs) and vit read pictures."""
     num_layers: int | None = None
     """Layers of the torso; None: one or two, as --torso lists."""
     memory_horizon: float | None = None
@@ -123,6 +127,8 @@ class Settings:
         for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
+        if self.encoder not in ENCODERS:
+            raise ValueError(unknown_name("encoder", self.encoder, ENCODERS))
         for name, most in {
             "features": MOST_FEATURES,
             "num_layers": MOST_LAYERS,

@@ -25,7 +25,7 @@ class Signature:
     """What an exported step takes and returns, by name.
 
     Attributes:
-        inputs: Observation, the carry's arrays, done and, if it is read, reward.
+        inputs: The observation's arrays, the carry's arrays, done and, if it is read, reward.
         outputs: Action and the carry's arrays.
     """
 
@@ -37,7 +37,8 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     """Write an agent's step, its signature and its initial carry into a new folder.
 
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
-    ``(observation, *carry, done[, reward]) -> (action, *carry)`` with the parameters inside,
+    ``(observation, *carry, done[, reward]) -> (action, *carry)`` with the parameters inside, and an
+    argument for each array of an observation of several parts,
     ``signature.json`` tells names, shapes and dtypes in that order, and ``initial_carry.npz`` has
     the carry to begin with. On a task in processes, observation and action are the arrays that
     ``environments.make`` has for Gymnasium's.
@@ -85,8 +86,13 @@ def _flat(step: PolicyStep) -> Callable[..., tuple[Any, ...]]:
     """Return the step as a function of arrays alone."""
     num_carries = len(step.initial_carry)
 
-    def flat(observation, *rest):
-        carry, (done, *reward) = rest[:num_carries], rest[num_carries:]
+    num_arrays = len(jax.tree.leaves(step.observation))
+    structure = jax.tree.structure(step.observation)
+
+    def flat(*arrays):
+        observation = jax.tree.unflatten(structure, arrays[:num_arrays])
+        carry = arrays[num_arrays : num_arrays + num_carries]
+        done, *reward = arrays[num_arrays + num_carries :]
         action, carry = step(observation, carry, done, *reward)
         return action, *carry
 
@@ -98,7 +104,7 @@ def _signature(step: PolicyStep) -> Signature:
         name: jax.ShapeDtypeStruct(array.shape, array.dtype)
         for name, array in zip(_carry_names(step), step.initial_carry, strict=True)
     }
-    inputs = {"observation": step.observation, **carry, "done": jax.ShapeDtypeStruct((), bool)}
+    inputs = {**_observations(step), **carry, "done": jax.ShapeDtypeStruct((), bool)}
     if step.reads_reward:
         inputs["reward"] = jax.ShapeDtypeStruct((), jnp.float32)
     action, *_ = jax.eval_shape(_flat(step), *inputs.values())
@@ -107,6 +113,12 @@ def _signature(step: PolicyStep) -> Signature:
         **{f"next_{name}": array for name, array in carry.items()},
     }
     return Signature(inputs, outputs)
+
+
+def _observations(step: PolicyStep) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return an observation's arrays by name, such as ``observation/image`` of several parts."""
+    arrays = jax.tree.leaves_with_path({"observation": step.observation})
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): array for path, array in arrays}
 
 
 def _to_json(signature: Signature) -> str:

@@ -82,7 +82,8 @@ class Player:
         while not ended and len(moments) < max_steps:
             text, frame = self._look(observation, state)
             earned = jnp.float32(reward) if self._step.reads_reward else None
-            action, carry = self._act(jnp.asarray(observation), carry, jnp.bool_(done), earned)
+            observation = jax.tree.map(jnp.asarray, observation)
+            action, carry = self._act(observation, carry, jnp.bool_(done), earned)
             memory.append(_units(self._step.memory(carry)))
             observation, state, reward, terminated, truncated, _ = self._advance(
                 jax.random.fold_in(key, len(moments)), state, action

@@ -15,6 +15,7 @@ from memorax.algorithms import Algorithm
 from memorax.algorithms.acting import Timestep, apply_step
 from memorax.environments import Box, Discrete, Environment
 from memorax.environments.processes import ProcessEnvironment
+from memorax.environments.spaces import structure
 from memorax.experiments.checkpoints import Choice
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.training import make_agents, restore
@@ -61,9 +62,9 @@ class PolicyStep:
 
     @property
     def task(self) -> Environment:
-        """The task itself, without what clips actions and flattens observations around it."""
+        """The task itself, without what clips actions around it."""
         wrapped: Any = self.agent.env
-        return wrapped.env.env
+        return wrapped.env
 
     def memory(self, carry: Carry) -> PyTree:
         """Return what a carry has of the network's memory, which is all but the last action."""
@@ -71,15 +72,12 @@ class PolicyStep:
         return memory
 
     @property
-    def observation(self) -> jax.ShapeDtypeStruct:
-        """The shape and dtype of the task's own observations, without a batch."""
-        space = self.task.observation_space(self.agent.env_params)
-        if isinstance(space, Box):
-            return jax.ShapeDtypeStruct(space.shape, space.dtype)
-        return jax.ShapeDtypeStruct((), jnp.int32)
+    def observation(self) -> PyTree:
+        """The shape and dtype of each array of the task's observations, without a batch."""
+        return structure(self.task.observation_space(self.agent.env_params))
 
     def __call__(
-        self, observation: Array, carry: Carry, done: Array, reward: Array | None = None
+        self, observation: PyTree, carry: Carry, done: Array, reward: Array | None = None
     ) -> tuple[Array, Carry]:
         """Act once.
 
@@ -94,14 +92,12 @@ class PolicyStep:
         """
         network, params, choose = self._policy
         memory, action = jax.tree.unflatten(self._structure, carry)
-        clipping: Any = self.agent.env
-        env_params = self.agent.env_params
-        observation = clipping.env.observe(jax.random.key(0), observation, env_params)
         earned = jnp.float32(0) if reward is None else reward
-        timestep = Timestep(observation[None], done[None], action, earned[None])
+        observation = jax.tree.map(lambda array: array[None], observation)
+        timestep = Timestep(observation, done[None], action, earned[None])
         memory, output = apply_step(network, params, timestep, memory)
         action = choose(jax.random.key(0), output)[:, 0].astype(action.dtype)
-        space = clipping.action_space(env_params)
+        space = self.agent.env.action_space(self.agent.env_params)
         taken = jnp.clip(action, space.low, space.high) if isinstance(space, Box) else action
         return taken[0], tuple(jax.tree.leaves((memory, action)))
 

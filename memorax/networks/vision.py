@@ -13,11 +13,12 @@ from memorax.networks.sequence_models.base import check_callable
 from memorax.validation import check_between, check_positive, unknown_name
 
 Pooling = Literal["class_token", "mean"]
-Variant = Literal["nature", "impala"]
+Variant = Literal["nature", "impala", "minatar"]
 
 NATURE_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel size and stride."""
 IMPALA_CHANNELS = (16, 32, 32)
+MINATAR_LAYERS = ((16, 3, 1),)
 EXACT_GELU = functools.partial(nn.gelu, approximate=False)
 
 
@@ -33,12 +34,15 @@ class CNN(nn.Module):
     that halves height and width, and two residual blocks of two convolutions. Deeper, and any
     image is large enough for it.
 
-    Both end with a layer of ``features`` and relu.
+    ``"minatar"``: one convolution of 16 channels over 3 x 3 without padding, followed by relu. For
+    pictures of few pixels, such as grids, each of which counts.
+
+    All end with a layer of ``features`` and relu.
 
     Attributes:
         features: How many features come out; 512 in the paper of ``"nature"``, 256 in that of
-            ``"impala"``.
-        variant: ``"nature"`` or ``"impala"``.
+            ``"impala"``, 128 in that of ``"minatar"``.
+        variant: ``"nature"``, ``"impala"`` or ``"minatar"``.
         dtype: What to compute in; ``None`` is that of images and parameters.
         param_dtype: The parameters' dtype.
 
@@ -47,7 +51,8 @@ class CNN(nn.Module):
             one or too small.
 
     Source: Mnih et al. 2015, Human-level control through deep reinforcement learning, methods;
-    Espeholt et al. 2018, IMPALA, arXiv 1802.01561, figure 3 (the deep network).
+    Espeholt et al. 2018, IMPALA, arXiv 1802.01561, figure 3 (the deep network); Young and Tian
+    2019, MinAtar, arXiv 1903.03176, section 3.
     """
 
     features: int
@@ -78,22 +83,26 @@ class CNN(nn.Module):
             )
         values = _scaled(self, image)
         values = values.reshape(-1, *image.shape[2:])
-        values = self._nature(values) if self.variant == "nature" else self._impala(values)
+        if self.variant == "impala":
+            values = self._impala(values)
+        else:
+            layers = NATURE_LAYERS if self.variant == "nature" else MINATAR_LAYERS
+            values = self._convolutions(values, layers)
         values = values.reshape(*image.shape[:2], -1)
         dense = nn.Dense(self.features, dtype=self.dtype, param_dtype=self.param_dtype)
         return nn.relu(dense(values))
 
-    def _nature(self, values):
+    def _convolutions(self, values, layers):
         smallest = 1
-        for _, size, stride in reversed(NATURE_LAYERS):
+        for _, size, stride in reversed(layers):
             smallest = (smallest - 1) * stride + size
         height, width = values.shape[1:3]
         if min(height, width) < smallest:
             raise ValueError(
-                f"CNN: the strides of variant 'nature' need an image of at least {smallest} x "
-                f"{smallest}, got {height} x {width}"
+                f"CNN: the strides of variant {self.variant!r} need an image of at least "
+                f"{smallest} x {smallest}, got {height} x {width}"
             )
-        for channels, size, stride in NATURE_LAYERS:
+        for channels, size, stride in layers:
             values = nn.relu(self._convolve(values, channels, size, stride, "VALID"))
         return values
 

@@ -44,4 +44,35 @@ class Counting(gymnasium.Env):
         return self._observation(), reward, False, self._count == 5, {}
 
 
+class Several(gymnasium.Env):
+    """Shows the steps of the episode so far in several parts; five are its time limit."""
+
+    observation_space = gymnasium.spaces.Dict(
+        picture=gymnasium.spaces.Box(0, 255, (6, 5, 3), np.uint8),
+        choice=gymnasium.spaces.Discrete(7, start=1),
+        numbers=gymnasium.spaces.Tuple(
+            (gymnasium.spaces.Box(-9, 9, (2,)), gymnasium.spaces.MultiDiscrete([8, 9]))
+        ),
+    )
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def _observation(self):
+        count = self._count
+        return {
+            "picture": np.full((6, 5, 3), 50 * count, np.uint8),
+            "choice": count + 1,
+            "numbers": (np.float32([count, -count]), np.array([count, count + 1])),
+        }
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._count = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self._count += 1
+        return self._observation(), float(action), False, self._count == 5, {}
+
+
 gymnasium.register("Counting-v0", entry_point="tests.environments.counting:Counting")
+gymnasium.register("Several-v0", entry_point="tests.environments.counting:Several")

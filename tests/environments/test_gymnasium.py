@@ -1,11 +1,13 @@
 import re
 
+import jax
 import numpy as np
 import pytest
 
 from memorax import environments
 from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.environments.processes import ProcessEnvironment
+from memorax.environments.spaces import structure
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces = gymnasium.spaces
@@ -69,14 +71,17 @@ def shown(space, **params) -> ProcessEnvironment:
         (
             NESTED,
             {"b": np.array([1, 0]), "a": (np.int64(1), np.array([0.5, 0]))},
-            np.float32([0, 0, 1, 0.5, 0, 0, 1, 1, 0]),
+            {"a": (np.int32(2), np.float32([0.5, 0])), "b": np.int32([1, 0])},
         ),
     ],
 )
 def test_gymnasium_s_observations_become_the_arrays_that_agents_read(space, observation, expected):
-    encoded = shown(space).encode(observation)
-    assert encoded.dtype == expected.dtype
-    np.testing.assert_array_equal(encoded, expected)
+    env = shown(space)
+    encoded = env.encode(observation)
+    assert jax.tree.map(lambda array: array.dtype, encoded) == jax.tree.map(
+        lambda array: array.dtype, structure(env.observation_space(None))
+    )
+    jax.tree.map(np.testing.assert_array_equal, encoded, expected)
 
 
 def test_only_the_key_that_is_read_has_to_be_there():
@@ -129,7 +134,11 @@ def test_what_is_none_of_gymnasium_s_observations_is_refused(space, observation,
         (WIDE, np.array([2**31 - 1]), np.int32([2**31 - 1])),
         (spaces.Discrete(3, start=2**40), 2**40 + 2, np.int32(2)),
         (spaces.MultiDiscrete([2, 3]), [1, 2], np.int32([1, 2])),
-        (spaces.Tuple([spaces.Discrete(2)] * 2), np.uint8([0, 1]), np.int32([1, 0, 0, 1])),
+        (
+            spaces.Tuple([spaces.Discrete(2)] * 2),
+            np.uint8([0, 1]),
+            np.array((0, 1), [("part_0", np.int32), ("part_1", np.int32)]),
+        ),
     ],
 )
 def test_what_an_environment_shows_may_be_of_another_dtype_that_fits(space, observation, expected):

@@ -49,7 +49,7 @@ def read_log(run, seed, num_steps=STEPS):
     """Return observations, whether they begin episodes, rewards and actions of a policy's play."""
     step = load_step(run, None, seed)
     policy = memorax.Policy.load(run, seed=seed)
-    task, params = step.agent.env.env.env, step.agent.env_params
+    task, params = step.task, step.agent.env_params
     observation, state = task.reset(jax.random.key(0), params)
     advance = jax.jit(lambda key, state, action: task.step(key, state, action, params))
     log, done, reward = [], True, 0.0
@@ -71,7 +71,7 @@ def test_a_policy_acts_as_an_evaluation_does(runs, name, seed):
     key = jax.random.key(3)
     expected = agent.evaluate(key, step.state, num_episodes=1)
     # The same episode, by the evaluation's own keys.
-    task = environments.Vectorize(agent.env.env.env, 1)
+    task = environments.Vectorize(step.task, 1)
     reset_key, key = jax.random.split(key)
     observation, state = task.reset(reset_key, agent.env_params)
     advance = jax.jit(lambda key, state, action: task.step(key, state, action, agent.env_params))

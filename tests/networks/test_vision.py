@@ -29,6 +29,7 @@ EXTRACTORS = {
     "vit_mean": (vit(pooling="mean"), SMALL),
     "nature": (CNN(features=5), IMAGE),
     "impala": (CNN(features=5, variant="impala"), SMALL),
+    "minatar": (CNN(features=5, variant="minatar"), SMALL),
 }
 each_extractor = pytest.mark.parametrize(
     ("model", "image"), EXTRACTORS.values(), ids=EXTRACTORS.keys()
@@ -114,6 +115,16 @@ def test_impala_is_its_equations():
     values = relu(values).reshape(-1)
     expected = relu(values @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"])
     close(jax.jit(model.apply)(params, image)[1, 2], expected)
+
+
+def test_minatar_is_its_equations():
+    model = CNN(features=5, variant="minatar")
+    params, p = numpy_params(model, SMALL)
+    layer = p["Conv_0"]
+    values = relu(convolved(PIXELS[1, 2, :6, :4] / 255, layer["kernel"], layer["bias"], 1, low=0))
+    assert values.shape == (4, 2, 16)
+    expected = relu(values.reshape(-1) @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"])
+    close(jax.jit(model.apply)(params, SMALL)[1, 2], expected)
 
 
 def test_patches_are_cut_row_by_row():

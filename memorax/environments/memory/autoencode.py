@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -15,7 +16,7 @@ from memorax.environments.memory.cards import (
     full_decks,
 )
 from memorax.environments.memory.task import Advance, Task
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Discrete, MultiDiscrete, Space
 
 PLAY, WATCH = range(2)
 
@@ -87,7 +88,7 @@ class Autoencode(Task):
 
     def observation_space(self, params: Any) -> Space:
         """Return whether cards are shown, and the suits."""
-        return Box(jnp.int32(0), jnp.array([WATCH, SUITS - 1]), (2,), jnp.int32)
+        return MultiDiscrete(0, np.array([WATCH, SUITS - 1]), (2,))
 
     def action_space(self, params: Any) -> Space:
         """Return the suits."""

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.memory.cards import CARDS_PER_DECK, KINDS, check_decks, check_kind
 from memorax.environments.memory.task import Advance, Task
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Discrete, MultiDiscrete, Space
 
 NONE = -1
 
@@ -117,7 +117,7 @@ class Concentration(Task):
 
     def observation_space(self, params: Any) -> Space:
         """Return the kinds, and one more for face down, at each place."""
-        return Box(jnp.int32(0), jnp.int32(KINDS[self.kinds]), (self._num_cards,), jnp.int32)
+        return MultiDiscrete(0, KINDS[self.kinds], (self._num_cards,))
 
     def action_space(self, params: Any) -> Space:
         """Return the places."""

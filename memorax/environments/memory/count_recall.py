@@ -17,7 +17,7 @@ from memorax.environments.memory.cards import (
     pick_card,
 )
 from memorax.environments.memory.task import Advance, Task
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Discrete, MultiDiscrete, Space
 
 
 @struct.dataclass
@@ -82,7 +82,7 @@ class CountRecall(Task):
 
     def observation_space(self, params: Any) -> Space:
         """Return the kinds, twice."""
-        return Box(jnp.int32(0), jnp.int32(KINDS[self.kinds] - 1), (2,), jnp.int32)
+        return MultiDiscrete(0, KINDS[self.kinds] - 1, (2,))
 
     def action_space(self, params: Any) -> Space:
         """Return the counts, none among them."""

@@ -23,7 +23,7 @@ from memorax.environments.memory.maze import (
     view,
 )
 from memorax.environments.memory.task import Advance, Task
-from memorax.environments.spaces import Box, Discrete, Space
+from memorax.environments.spaces import Discrete, MultiDiscrete, Space
 from memorax.validation import check_whole
 
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
@@ -157,7 +157,7 @@ class LabyrinthEscape(Task):
 
     def observation_space(self, params: Any) -> Space:
         """Return the squares in sight, and the last action."""
-        return Box(jnp.int32(0), jnp.array([GOAL] * 9 + [NO_MOVE]), (10,), jnp.int32)
+        return MultiDiscrete(0, np.array([GOAL] * 9 + [NO_MOVE]), (10,))
 
     def action_space(self, params: Any) -> Space:
         """Return left, right, up and down."""
