@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from memorax import environments
-from memorax.environments import SUITES, Box, Discrete, Vectorize
+from memorax.environments import SUITES, Box, Discrete, MultiDiscrete, Vectorize
 from memorax.environments.episodic import EpisodicEnvironment
+from memorax.environments.spaces import structure
 
 STEPS = 14
 # Their programs take longest to compile.
@@ -263,7 +264,7 @@ PROCESSES = {
 
 
 def theirs(suite):
-    """Return Gymnasium's own environment and what makes an array of an observation of it."""
+    """Return Gymnasium's own environment and what makes arrays of an observation of it."""
     import gymnasium
 
     name, params = PROCESSES[suite]
@@ -271,9 +272,13 @@ def theirs(suite):
         return gymnasium.make(f"ALE/{name}", **params), np.asarray
     if suite == "popgym":
         env = gymnasium.make(f"popgym-{name}-v0", disable_env_checker=True)
-        return env, partial(gymnasium.spaces.flatten, env.observation_space)
+        return env, lambda seen: tuple(map(np.asarray, seen))
     env = gymnasium.make(name, **params)
     return env, np.asarray if suite == "gymnasium" else lambda seen: seen["image"]
+
+
+def assert_close(shown, expected):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), shown, expected)
 
 
 @pytest.mark.parametrize(
@@ -288,8 +293,9 @@ def test_processes_show_what_gymnasium_shows(suite):
     key = jax.random.key(5)
     seen, _ = oracle.reset(seed=int(jax.random.bits(key, (), jnp.uint32) >> 1))
     observation, state = env.reset(key, None)
-    assert observation.dtype == space.dtype
-    np.testing.assert_allclose(observation, as_array(seen), rtol=1e-6)
+    for array, expected in zip(*map(jax.tree.leaves, (observation, structure(space))), strict=True):
+        assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
+    assert_close(observation, as_array(seen))
     ends = 0
     for action in actions:
         seen, reward, terminated, truncated, _ = oracle.step(action)
@@ -298,12 +304,47 @@ def test_processes_show_what_gymnasium_shows(suite):
             ends += 1
             seen, _ = oracle.reset()
         observation, state, *rest, info = env.step(key, state, jnp.asarray(action), None)
-        np.testing.assert_allclose(info["final_observation"], final, rtol=1e-6)
-        np.testing.assert_allclose(observation, as_array(seen), rtol=1e-6)
-        assert space.contains(np.asarray(observation))
+        assert_close(info["final_observation"], final)
+        assert_close(observation, as_array(seen))
+        contained = jax.tree.map(lambda part, array: part.contains(array), space, observation)
+        assert all(jax.tree.leaves(contained))
         assert rest == [pytest.approx(reward), terminated, truncated]
     assert ends == 1 or suite == "popgym"
     environments.release(state)
+
+
+CATEGORIES = {
+    "minigrid::MiniGrid-Empty-5x5-v0": [11, 6, 4],
+    "navix::Navix-Empty-5x5-v0": [11, 6, 4],
+    "xminigrid::MiniGrid-Empty-5x5": [13, 12],
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.extra(name.split("::")[0])) for name in CATEGORIES],
+)
+def test_the_cells_of_a_grid_hold_categories(name):
+    env, params = environments.make(name)
+    space = env.observation_space(params)
+    assert isinstance(space, MultiDiscrete)
+    assert (space.sizes == CATEGORIES[name]).all()
+    assert space.dtype == jnp.uint8
+
+
+@pytest.mark.extra("navix")
+@pytest.mark.parametrize(
+    ("observation", "kind", "low"),
+    [("categorical", MultiDiscrete, -1), ("rgb", Box, 0), ("rgb_first_person", Box, 0)],
+)
+def test_navix_shows_categories_or_pixels(observation, kind, low):
+    env, params = environments.make("navix::Navix-Empty-5x5-v0", observation=observation)
+    space = env.observation_space(params)
+    assert type(space) is kind
+    assert space.low == low
+    first, _ = env.reset(jax.random.key(0), params)
+    assert (first.shape, first.dtype) == (space.shape, space.dtype)
+    assert space.contains(first)
 
 
 @pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "memory"])

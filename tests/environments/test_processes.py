@@ -1,4 +1,5 @@
 import os
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,35 @@ def play(env, actions):
         steps.append((reward, truncated, info["final_observation"]))
     release(state)
     return jax.tree.map(np.asarray, (shown, steps))
+
+
+def test_an_observation_of_several_parts_stays_one():
+    env, _ = environments.make("gymnasium::tests.environments.counting:Several-v0")
+    envs = ShowFinalObservation(env)
+    space = env.observation_space(None)
+    assert list(space) == ["choice", "numbers", "picture"]
+
+    def parts(count):
+        numbers = np.float32([count, -count]), np.int32([count, count + 1])
+        picture = np.full((6, 5, 3), 50 * count, np.uint8)
+        return {"choice": np.int32(count), "numbers": numbers, "picture": picture}
+
+    def check(observation, count):
+        jax.tree.map(
+            partial(np.testing.assert_array_equal, strict=True),
+            jax.tree.map(np.asarray, observation),
+            jax.tree.map(np.asarray, parts(count)),
+        )
+
+    observation, state = jax.vmap(envs.reset, (0, None))(jax.random.split(KEY, 2), None)
+    step = jax.jit(jax.vmap(envs.step, (None, 0, 0, None)))
+    check(jax.tree.map(lambda leaf: leaf[1], observation), 0)
+    for count in (1, 2, 3, 4, 5, 0):
+        observation, state, _, _, truncated, info = step(KEY, state, jnp.zeros(2, int), None)
+        check(jax.tree.map(lambda leaf: leaf[1], observation), count)
+        check(jax.tree.map(lambda leaf: leaf[0], info["final_observation"]), count or 5)
+    assert truncated.all()
+    release(state)
 
 
 def test_episodes_follow_each_other_and_the_last_observation_is_kept():
