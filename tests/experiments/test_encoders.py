@@ -379,8 +379,9 @@ def test_an_observation_of_several_parts_trains_acts_and_is_exported(tmp_path, c
 def test_an_agent_learns_catch_from_pictures(tmp_path):
     folder = tmp_path / "run"
     command = ["train", "--environment", "gymnax::Catch-bsuite", "--torso", "mlp"]
-    command += ["--num-seeds", "1", "--total-steps", "30000", "--loggers", "csv"]
-    assert main([*command, "--evaluation-episodes", "64", "--run-folder", str(folder)]) == 0
+    command += ["--num-seeds", "1", "--total-steps", "30000", "--learning-rate", "0.002"]
+    command += ["--loggers", "csv", "--evaluation-episodes", "64"]
+    assert main([*command, "--run-folder", str(folder)]) == 0
     (evaluation,) = json.loads((folder / "evaluation.json").read_text())
     # An episode is worth 1 or -1, and about -0.6 to who acts at random.
     assert evaluation["mean_return"] > 0.8
