@@ -13,12 +13,24 @@ def medians(alternatives: dict[str, Callable[[], Any]], repeats: int) -> dict[st
 
     The alternatives take turns, so that a machine that slows down slows all of them.
     """
+    return {
+        name: statistics.median(times) for name, times in seconds(alternatives, repeats).items()
+    }
+
+
+def minima(alternatives: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Return each alternative's least seconds: where calls are short, other work only adds."""
+    return {name: min(times) for name, times in seconds(alternatives, repeats).items()}
+
+
+def seconds(alternatives: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of every call of alternatives that take turns, after one call each."""
     for call in alternatives.values():
         jax.block_until_ready(call())
-    seconds = {name: [] for name in alternatives}
+    measured = {name: [] for name in alternatives}
     for _ in range(repeats):
         for name, call in alternatives.items():
             started = time.perf_counter()
             jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+            measured[name].append(time.perf_counter() - started)
+    return measured

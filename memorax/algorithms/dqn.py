@@ -27,7 +27,7 @@ from memorax.algorithms.replay_algorithm import (
     learned_from,
 )
 from memorax.algorithms.replaying import Sequences, masked_mean, n_step_returns
-from memorax.buffers import ReplaySample
+from memorax.buffers import ReplaySample, importance_weights
 from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -193,8 +193,7 @@ class DQN(ReplayAlgorithm):
         config = self.config
         weights = jnp.ones(config.batch_size)
         if sample.probabilities is not None:
-            weights = sample.probabilities**-config.importance_exponent
-            weights /= weights.max()
+            weights = importance_weights(sample.probabilities, config.importance_exponent)
         (_, (priorities, metrics)), gradients = jax.value_and_grad(self._loss, has_aux=True)(
             learner.params, learner.target_params, sample.sequences, weights
         )

@@ -204,7 +204,6 @@ class ReplayAlgorithm(Algorithm):
         """Return the state before the first step."""
         env_key, learner_key = jax.random.split(key)
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
-        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._sequence)
         return ReplayState(
             num_updates=jnp.int32(0),
             learner=self._init_learner(learner_key, timestep),
@@ -212,7 +211,7 @@ class ReplayAlgorithm(Algorithm):
             timestep=timestep,
             carry=self._initial_carry(),
             window=self._empty_window(timestep),
-            replay=self._replay.init(empty),
+            replay=self._replay.init(self._sequence),
         )
 
     def _empty_window(self, timestep: Timestep):

@@ -1,5 +1,19 @@
 """Replay for recurrent agents."""
 
-from memorax.buffers.sequence_replay import ReplaySample, SequenceReplay, tree_bytes
+from memorax.buffers.sequence_replay import (
+    Priorities,
+    ReplayBuffer,
+    ReplaySample,
+    SequenceReplay,
+    importance_weights,
+    tree_bytes,
+)
 
-__all__ = ["ReplaySample", "SequenceReplay", "tree_bytes"]
+__all__ = [
+    "Priorities",
+    "ReplayBuffer",
+    "ReplaySample",
+    "SequenceReplay",
+    "importance_weights",
+    "tree_bytes",
+]

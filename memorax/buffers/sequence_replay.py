@@ -2,15 +2,54 @@
 
 import math
 import os
-from typing import Any
+from dataclasses import replace
 
-import flashbax
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from memorax.buffers.sum_tree import (
+    LEAST_WEIGHT,
+    draw_leaves,
+    get_weights,
+    init_tree,
+    set_weights,
+    total_weight,
+    tree_size,
+)
 from memorax.validation import check_between, check_positive
+
+
+@struct.dataclass
+class Priorities:
+    """How likely each sequence is to be drawn.
+
+    Attributes:
+        tree: The sum tree of priorities to the power of ``priority_exponent``, 0 where no sequence
+            is. Its leaves are sequences, those of an environment side by side.
+        largest: The largest of these that ``update_priorities`` was given, 0 before the first.
+    """
+
+    tree: PyTree
+    largest: PyTree
+
+
+@struct.dataclass
+class ReplayBuffer:
+    """The sequences of a replay: for each environment a ring, written at the same place in all.
+
+    Attributes:
+        sequences: ``(num_envs, capacity / num_envs, ...)``.
+        next_row: Where the next sequences are written, on the second axis.
+        num_rows: How much of the second axis has been written.
+        priorities: ``Priorities``, or ``()`` if sequences are drawn uniformly.
+    """
+
+    sequences: PyTree
+    next_row: PyTree
+    num_rows: PyTree
+    priorities: PyTree
 
 
 @struct.dataclass
@@ -32,22 +71,27 @@ class SequenceReplay:
     """The latest sequences of each environment, drawn uniformly or by priority.
 
     A sequence is any pytree of arrays, kept in their own dtypes; what counts as one, and how it
-    starts, is the algorithm's business. Pure functions on flashbax's trajectory buffers, where a
-    sequence takes the place of a step.
+    starts, is the algorithm's business. All methods are pure functions of a ``ReplayBuffer``: where
+    it is donated, adding writes in place, in a time that does not grow with the capacity.
+
+    Drawing by priority is stratified: each sequence of a batch comes from its own equal part of the
+    total priority. What was never written, and what has priority 0, is never drawn.
 
     Args:
         num_envs: Sequences added at a time.
         capacity: Sequences kept, a multiple of ``num_envs``; the oldest make room.
         batch_size: Sequences drawn at a time.
         priority_exponent: How much priorities count, 0 not at all and 1 in proportion; ``None``
-            draws uniformly and keeps no priorities. New sequences get the largest priority so far.
+            draws uniformly and keeps no priorities. New sequences get the largest priority that any
+            was given so far, and 1 before the first.
 
     Raises:
         ValueError: If a size is not positive, ``capacity`` is not a multiple of ``num_envs`` or
             below ``batch_size``, or ``priority_exponent`` is not between 0 and 1.
 
     Source: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement
-        Learning", section 2.3; Schaul et al. 2016, arXiv 1511.05952 (priorities).
+        Learning", section 2.3; Schaul et al. 2016, arXiv 1511.05952, section 3.3 and appendix B.2.1
+        (priorities).
     """
 
     def __init__(
@@ -77,21 +121,13 @@ class SequenceReplay:
             )
         self.num_envs = num_envs
         self.capacity = capacity
-        self.prioritized = priority_exponent is not None
-        sizes = {
-            "add_batch_size": num_envs,
-            "sample_batch_size": batch_size,
-            "sample_sequence_length": 1,
-            "period": 1,
-            "min_length_time_axis": 1,
-            "max_length_time_axis": capacity // num_envs,
-        }
-        if priority_exponent is None:
-            self._buffer: Any = flashbax.make_trajectory_buffer(**sizes)
-        else:
-            self._buffer = flashbax.make_prioritised_trajectory_buffer(
-                **sizes, priority_exponent=priority_exponent, device=jax.default_backend()
-            )
+        self.batch_size = batch_size
+        self.priority_exponent = priority_exponent
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether sequences are drawn by priority."""
+        return self.priority_exponent is not None
 
     def num_bytes(self, sequence: PyTree) -> int:
         """Return how many bytes a replay of sequences like this one takes, allocating nothing.
@@ -99,7 +135,8 @@ class SequenceReplay:
         Args:
             sequence: One sequence, concrete or abstract, without a batch.
         """
-        return self.capacity * tree_bytes(sequence)
+        tree = 4 * tree_size(self.capacity) if self.prioritized else 0
+        return self.capacity * tree_bytes(sequence) + tree
 
     def check_memory(self, field: str, sequence: PyTree, copies: int = 1) -> None:
         """Raise ``ValueError`` if the replay would not fit into the machine's memory.
@@ -117,43 +154,151 @@ class SequenceReplay:
                 f"{there / 2**30:.1f} GiB that there are"
             )
 
-    def init(self, sequence: PyTree) -> PyTree:
-        """Return an empty replay of sequences like this one, given without a batch."""
-        return self._buffer.init(sequence)
+    def init(self, sequence: PyTree) -> ReplayBuffer:
+        """Return an empty replay of sequences like this one.
 
-    def add(self, state: PyTree, sequences: PyTree) -> PyTree:
+        Args:
+            sequence: One sequence, concrete or abstract, without a batch.
+        """
+        shape = self.num_envs, self._rows
+        return ReplayBuffer(
+            sequences=jax.tree.map(
+                lambda leaf: jnp.zeros((*shape, *leaf.shape), leaf.dtype), sequence
+            ),
+            next_row=jnp.int32(0),
+            num_rows=jnp.int32(0),
+            priorities=(
+                Priorities(init_tree(self.capacity), jnp.float32(0)) if self.prioritized else ()
+            ),
+        )
+
+    def add(self, buffer: ReplayBuffer, sequences: PyTree) -> ReplayBuffer:
         """Add one sequence of each environment.
 
         Args:
-            state: The replay.
+            buffer: The replay.
             sequences: Leading with ``num_envs``.
-        """
-        return self._buffer.add(state, jax.tree.map(lambda leaf: leaf[:, None], sequences))
 
-    def sample(self, state: PyTree, key: Array) -> ReplaySample:
-        """Draw ``batch_size`` sequences with replacement; there must be at least one."""
-        sample = self._buffer.sample(state, key)
-        sequences = jax.tree.map(lambda leaf: leaf[:, 0], sample.experience)
-        if not self.prioritized:
-            return ReplaySample(sequences, None, None)
-        return ReplaySample(sequences, sample.indices, sample.probabilities)
+        Raises:
+            ValueError: If a shape or dtype is not that of the replay.
+        """
+
+        def write(kept, new):
+            expected = jax.ShapeDtypeStruct((self.num_envs, *kept.shape[2:]), kept.dtype)
+            if (new.shape, new.dtype) != (expected.shape, expected.dtype):
+                raise ValueError(
+                    f"SequenceReplay.add: sequences must have arrays of {expected.dtype} "
+                    f"{expected.shape}, got {new.dtype} {new.shape}"
+                )
+            return jax.lax.dynamic_update_slice_in_dim(kept, new[:, None], buffer.next_row, axis=1)
+
+        priorities = buffer.priorities
+        if self.prioritized:
+            places = jnp.arange(self.num_envs, dtype=jnp.int32) * self._rows + buffer.next_row
+            new = jnp.where(priorities.largest > 0, priorities.largest, 1.0)
+            weights = jnp.full(self.num_envs, new)
+            priorities = replace(priorities, tree=set_weights(priorities.tree, places, weights))
+        return ReplayBuffer(
+            sequences=jax.tree.map(write, buffer.sequences, sequences),
+            next_row=(buffer.next_row + 1) % self._rows,
+            num_rows=jnp.minimum(buffer.num_rows + 1, self._rows),
+            priorities=priorities,
+        )
+
+    def sample(self, buffer: ReplayBuffer, key: Array) -> ReplaySample:
+        """Draw ``batch_size`` sequences with replacement.
+
+        Args:
+            buffer: The replay, which must hold a sequence, and one of positive priority.
+            key: A PRNG key.
+        """
+        indices, probabilities = None, None
+        if self.prioritized:
+            tree = buffer.priorities.tree
+            indices = draw_leaves(tree, _stratified_fractions(key, self.batch_size))
+            # The least of many orders of magnitude must not be rounded to 0, whose weight is none.
+            probabilities = get_weights(tree, indices) / total_weight(tree)
+            probabilities = jnp.maximum(probabilities, LEAST_WEIGHT)
+            env, row = indices // self._rows, indices % self._rows
+        else:
+            rest, row_key = jax.random.split(key)
+            _, env_key = jax.random.split(rest)
+            env = jax.random.randint(env_key, (self.batch_size,), 0, self.num_envs)
+            age = jax.random.randint(row_key, (self.batch_size,), 0, buffer.num_rows)
+            row = (buffer.next_row - buffer.num_rows + age) % self._rows
+        sequences = jax.tree.map(lambda leaf: leaf[env, row], buffer.sequences)
+        return ReplaySample(sequences, indices, probabilities)
 
     def update_priorities(
-        self, state: PyTree, indices: Array, priorities: Float[Array, "batch"]
-    ) -> PyTree:
+        self,
+        buffer: ReplayBuffer,
+        indices: Int[Array, "batch"],
+        priorities: Float[Array, "batch"],
+    ) -> ReplayBuffer:
         """Set the priorities of sequences that were drawn.
 
         Args:
-            state: The replay.
+            buffer: The replay.
             indices: The sample's ``indices``.
-            priorities: Not negative; a sequence of priority 0 is not drawn again.
-        """
-        return self._buffer.set_priorities(state, indices, priorities)
+            priorities: A sequence whose priority is not positive, or NaN, is not drawn again.
 
-    def num_sequences(self, state: PyTree) -> Array:
+        Raises:
+            ValueError: If the replay keeps no priorities.
+        """
+        if self.priority_exponent is None:
+            raise ValueError(
+                "SequenceReplay.update_priorities needs priority_exponent to be a number, got None"
+            )
+        # What is positive stays so, and the sum of all stays finite.
+        weights = jnp.clip(
+            priorities.astype(jnp.float32) ** self.priority_exponent,
+            LEAST_WEIGHT,
+            1e38 / self.capacity,
+        )
+        written = indices % self._rows < buffer.num_rows
+        weights = jnp.where(written & (priorities > 0), weights, 0.0)
+        kept = buffer.priorities
+        return replace(
+            buffer,
+            priorities=Priorities(
+                tree=set_weights(kept.tree, indices, weights),
+                largest=jnp.maximum(kept.largest, weights.max()),
+            ),
+        )
+
+    def num_sequences(self, buffer: ReplayBuffer) -> Int[Array, ""]:
         """Return how many sequences the replay holds."""
-        rows = jnp.where(state.is_full, self.capacity // self.num_envs, state.current_index)
-        return rows * self.num_envs
+        return buffer.num_rows * self.num_envs
+
+    @property
+    def _rows(self) -> int:
+        return self.capacity // self.num_envs
+
+
+def importance_weights(
+    probabilities: Float[Array, "batch"], exponent: float | Float[Array, ""]
+) -> Float[Array, "batch"]:
+    """Return the weights that make up for drawing by priority, at most 1 and finite.
+
+    With P the probabilities and N sequences, ``(N P)^-exponent`` divided by the largest of the
+    batch, which is ``(min P / P)^exponent``.
+
+    Args:
+        probabilities: The sample's ``probabilities``.
+        exponent: How far to make up for it, from 0 to 1.
+
+    Source: Schaul et al. 2016, arXiv 1511.05952, section 3.4.
+    """
+    return (probabilities.min() / probabilities) ** exponent
+
+
+def _stratified_fractions(key: Array, batch_size: int) -> Float[Array, "batch"]:
+    """Draw one number in each of as many equal parts of 0 to 1; rounding may make the last 1."""
+    bounds = jnp.linspace(0.0, 1.0, batch_size + 1)
+    keys = jax.random.split(key, batch_size)
+    return jax.vmap(lambda key, low, high: jax.random.uniform(key, (), jnp.float32, low, high))(
+        keys, bounds[:-1], bounds[1:]
+    )
 
 
 def tree_bytes(tree: PyTree) -> int:

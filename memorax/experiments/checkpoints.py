@@ -27,6 +27,8 @@ Choice = Literal["last", "best"]
 # is killed meanwhile never leaves half of one.
 DISCARDED = ".discarded"
 SCORES = "metrics/metrics"
+OLD_REPLAY = "replay/is_full"
+"""What states had while flashbax kept the replay."""
 
 
 def _say_once() -> None:
@@ -168,7 +170,13 @@ class Checkpoints:
             if metadata is None:
                 raise ValueError("it has no metadata")
             _check_chunks(metadata.tree)
-        different = list(_differences(_entries(metadata.tree), _entries(like)))
+        saved = _entries(metadata.tree)
+        if OLD_REPLAY in saved:
+            raise CheckpointError(
+                f"{self.path / str(step)} holds a replay of an earlier version of memorax, which "
+                "this version cannot restore; start a new run"
+            )
+        different = list(_differences(saved, _entries(like)))
         if different:
             raise CheckpointError(
                 f"{self.path / str(step)} does not fit the configuration:\n" + "\n".join(different)

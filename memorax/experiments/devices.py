@@ -160,12 +160,7 @@ def abstract_state(mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algo
             leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, PartitionSpec(*axes))
         )
 
-    # Array by array: what a replay knows of its size besides may differ.
-    leaves, structure = jax.tree.flatten(state)
-    others = jax.tree.leaves(doubled)
-    return structure.unflatten(
-        place(leaf, other) for leaf, other in zip(leaves, others, strict=True)
-    )
+    return jax.tree.map(place, state, doubled)
 
 
 def init_state(mesh: Mesh, config: TrainConfig[Any], agent: Algorithm, like: PyTree) -> PyTree:

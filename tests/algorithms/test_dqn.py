@@ -293,10 +293,10 @@ def pictures_dqn(**fields):
 def test_bytes_stay_bytes_in_the_replay_and_it_says_what_it_takes():
     agent = pictures_dqn(buffer_size=64)
     replay = agent.init(jax.random.key(0)).replay
-    observation = replay.experience.timestep.observation
+    observation = replay.sequences.timestep.observation
     assert observation.dtype == jnp.uint8
     assert observation.shape == (2, 8, 5, 3, 3, 1)
-    allocated = sum(leaf.nbytes for leaf in jax.tree.leaves(replay.experience))
+    allocated = sum(leaf.nbytes for leaf in jax.tree.leaves(replay.sequences))
     assert agent.replay_bytes == allocated
     # Pictures, done, action, reward; action, reward, terminated, cut off; the carry.
     assert allocated == 16 * (5 * (9 + 1 + 4 + 4) + 4 * (4 + 4 + 1 + 1) + 8 * 4)

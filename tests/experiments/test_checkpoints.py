@@ -101,6 +101,17 @@ def test_a_state_that_does_not_fit_is_told_entry_by_entry(folder):
         Checkpoints(folder, "gru").restore(other)
 
 
+def test_a_replay_that_flashbax_kept_is_refused_in_one_line(folder):
+    replay = {"experience": jnp.zeros((2, 4)), "current_index": 3, "is_full": jnp.bool_(False)}
+    checkpoints = Checkpoints(folder, "gru", 3)
+    checkpoints.save(7, make_state() | {"replay": replay})
+    checkpoints.close()
+    with pytest.raises(ValueError, match="replay of an earlier version of memorax") as caught:
+        Checkpoints(folder, "gru").restore(make_state())
+    (line,) = str(caught.value).splitlines()
+    assert str(folder.path / "checkpoints" / "gru" / "7") in line
+
+
 DAMAGES = {
     "truncated": lambda content: content[: len(content) // 2],
     "changed": lambda content: content[:-3] + bytes([content[-3] ^ 255]) + content[-2:],
