@@ -10,7 +10,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "memorax needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[all-envs,dev,docs,mlflow,onnx,optuna,wandb]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[all-envs,dev,docs,mlflow,onnx,optuna,oracles,wandb]'
 	@# On all cores, which takes pip one, and half of its time.
 	-@$(BIN)/python -m compileall -qq -j 0 .venv/lib
 	@touch $@

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import rlax
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -257,5 +256,5 @@ class DQN(ReplayAlgorithm):
         # The n steps may end at different times, each with a value there.
         rows = jnp.arange(index.shape[0])[:, None]
         bootstrap = jax.tree.map(lambda leaf: leaf[rows, index], chosen)
-        scale = rlax.SIGNED_HYPERBOLIC_PAIR if config.value_rescaling else rlax.IDENTITY_PAIR
+        scale = heads.SIGNED_HYPERBOLIC if config.value_rescaling else heads.IDENTITY
         return head.bellman_target(returns, discount, bootstrap, scale)

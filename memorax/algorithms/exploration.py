@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import distrax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from memorax.distributions import EpsilonGreedy
 from memorax.validation import check_between, check_positive
 
 
@@ -30,4 +30,4 @@ def epsilon_greedy(
     key: Array, values: Float[Array, "*batch actions"], epsilon: Float[Array, ""] | float
 ) -> Int[Array, "*batch"]:
     """Draw the most valued action, or with probability ``epsilon`` any."""
-    return distrax.EpsilonGreedy(values, epsilon).sample(seed=key)  # pyright: ignore[reportArgumentType]
+    return EpsilonGreedy(values, epsilon).sample(seed=key)

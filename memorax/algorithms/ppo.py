@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import rlax
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -23,6 +22,7 @@ from memorax.algorithms.acting import (
     read_sequences,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
 from memorax.algorithms.rollouts import (
     check_minibatches,
     cut_to_sequences,
@@ -420,9 +420,7 @@ class PPO(Algorithm):
         last_value, last_predictions = self._expectations(last_outputs)
         values = jnp.concatenate([rollout.value, last_value[None]])
         discount = self.config.gamma * (1.0 - rollout.ended)
-        advantage = jax.vmap(
-            rlax.truncated_generalized_advantage_estimation, in_axes=(1, 1, None, 1), out_axes=1
-        )(rollout.reward, discount, self.config.gae_lambda, values)
+        advantage = generalized_advantages(rollout.reward, discount, values, self.config.gae_lambda)
         steps = (
             rollout.timestep,
             rollout.action,
@@ -504,11 +502,7 @@ class PPO(Algorithm):
         advantage = learned.advantage
         if config.normalize_advantage:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        policy_loss = jnp.asarray(
-            rlax.clipped_surrogate_pg_loss(
-                ratio.reshape(-1), advantage.reshape(-1), config.clip_coefficient
-            )
-        )
+        policy_loss = clipped_surrogate_loss(ratio, advantage, config.clip_coefficient)
         value_loss = self._value_loss(value, learned).mean()
         entropy = distribution.entropy().mean()
         demon_losses = [

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import rlax
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -23,6 +22,7 @@ from memorax.algorithms.acting import (
 from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
 from memorax.algorithms.replaying import Transition, vectorize
+from memorax.algorithms.returns import lambda_returns
 from memorax.algorithms.rollouts import (
     check_minibatches,
     cut_to_sequences,
@@ -238,8 +238,7 @@ class PQN(Algorithm):
         ended = transitions.terminated | transitions.cut_off
         reward = jnp.where(transitions.cut_off, values[:-1], transitions.reward)
         discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
-        returns = jax.vmap(rlax.lambda_returns, in_axes=(1, 1, 1, None), out_axes=1)
-        return jnp.asarray(returns(reward, discount, values[1:], self.config.q_lambda))
+        return lambda_returns(reward, discount, values[1:], self.config.q_lambda)
 
     def _learn(self, state: PQNState, sequences: tuple, key: Array):
         """Run the epochs; return parameters, the optimizer's state and metrics."""

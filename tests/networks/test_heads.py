@@ -1,4 +1,3 @@
-import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from memorax import distributions
 from memorax.networks import heads
 from tests.networks.samples import draw_params
 
@@ -24,7 +24,7 @@ def apply_at_first(head):
 
 def test_categorical_has_a_distribution_a_step_with_the_probabilities_of_its_logits():
     distribution = apply(heads.Categorical(5))
-    assert isinstance(distribution, distrax.Categorical)
+    assert isinstance(distribution, distributions.Categorical)
     assert distribution.logits.shape == (BATCH, TIME, 5)
     action = distribution.sample(seed=jax.random.key(2))
     assert action.shape == (BATCH, TIME)
@@ -44,7 +44,7 @@ def test_gaussian_has_a_distribution_a_step_of_independent_normals():
     log_scale = np.asarray(params["params"]["log_scale"], np.float64)
     assert np.abs(log_scale).min() > 0.01
     distribution = head.apply(params, INPUTS)
-    assert isinstance(distribution, distrax.Distribution)
+    assert isinstance(distribution, distributions.Distribution)
     assert (distribution.batch_shape, distribution.event_shape) == ((BATCH, TIME), (2,))
     action = distribution.sample(seed=jax.random.key(2))
     assert action.shape == distribution.mean().shape == (BATCH, TIME, 2)

@@ -1,5 +1,6 @@
 """What a network says: how to act, how good a state or an action is, and what else is to come."""
 
+from memorax.distributions import SquashedNormal
 from memorax.networks.heads.action_value import (
     C51QNetwork,
     ContinuousQNetwork,
@@ -24,16 +25,18 @@ from memorax.networks.heads.prediction import (
     main_output,
     predictions,
 )
-from memorax.networks.heads.squashed_normal import SquashedNormal
 from memorax.networks.heads.value import HLGaussVNetwork, VNetwork
 from memorax.networks.heads.value_distribution import (
     ValueDistribution,
     expected_value,
     select_action,
 )
+from memorax.networks.heads.value_scale import IDENTITY, SIGNED_HYPERBOLIC, ValueScale
 
 __all__ = [
     "GVF",
+    "IDENTITY",
+    "SIGNED_HYPERBOLIC",
     "ActorCritic",
     "ActorCriticOutput",
     "C51QNetwork",
@@ -51,6 +54,7 @@ __all__ = [
     "TwinContinuousQNetwork",
     "VNetwork",
     "ValueDistribution",
+    "ValueScale",
     "expected_value",
     "main_head",
     "main_output",

@@ -6,17 +6,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rlax
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-from memorax.networks.heads.base import check_hidden_dims, hidden_layers, linear_output
+from memorax.networks.heads.base import (
+    check_hidden_dims,
+    half_squared_error,
+    hidden_layers,
+    linear_output,
+)
 from memorax.networks.heads.value_distribution import (
     ValueDistribution,
     check_support,
     cross_entropy,
     project,
 )
+from memorax.networks.heads.value_scale import IDENTITY, ValueScale
 from memorax.validation import check_positive
 
 
@@ -70,7 +75,7 @@ class DiscreteQNetwork(nn.Module):
         reward: Float[Array, "*axes"],
         discount: Float[Array, "*axes"],
         next_output: Float[Array, "*axes"],
-        transform: rlax.TxPair = rlax.IDENTITY_PAIR,
+        transform: ValueScale = IDENTITY,
     ) -> Float[Array, "*axes"]:
         """Return what selected values should be: h(reward + discount h^-1(next)).
 
@@ -79,7 +84,7 @@ class DiscreteQNetwork(nn.Module):
             discount: Of what comes after these; 0 where the episode terminated.
             next_output: The values of the actions selected thereafter.
             transform: The scale h that values are learned on, such as
-                ``rlax.SIGNED_HYPERBOLIC_PAIR`` (Kapturowski et al. 2019, R2D2, section 2.3).
+                ``heads.SIGNED_HYPERBOLIC`` (Kapturowski et al. 2019, R2D2, section 2.3).
 
         Returns:
             The target, through which no gradient flows.
@@ -92,7 +97,7 @@ class DiscreteQNetwork(nn.Module):
         self, output: Float[Array, "batch time"], target: Float[Array, "batch time"]
     ) -> Float[Array, "batch time"]:
         """Return half the squared error of selected values at every step."""
-        return jnp.asarray(rlax.l2_loss(output, target))
+        return half_squared_error(output, target)
 
 
 class C51QNetwork(nn.Module):
@@ -153,7 +158,7 @@ class C51QNetwork(nn.Module):
         reward: Float[Array, "*axes"],
         discount: Float[Array, "*axes"],
         next_output: ValueDistribution,
-        transform: rlax.TxPair = rlax.IDENTITY_PAIR,
+        transform: ValueScale = IDENTITY,
     ) -> Float[Array, "*axes atoms"]:
         """Return what selected distributions should be: that of h(reward + discount h^-1(Z)).
 
@@ -230,7 +235,7 @@ class ContinuousQNetwork(nn.Module):
         self, output: Float[Array, "batch time"], target: Float[Array, "batch time"]
     ) -> Float[Array, "batch time"]:
         """Return half the squared error at every step."""
-        return jnp.asarray(rlax.l2_loss(output, target))
+        return half_squared_error(output, target)
 
 
 class TwinContinuousQNetwork(nn.Module):
@@ -298,7 +303,7 @@ class TwinContinuousQNetwork(nn.Module):
         self, output: Float[Array, "batch time critics"], target: Float[Array, "batch time"]
     ) -> Float[Array, "batch time"]:
         """Return half the squared error, summed over the critics, at every step."""
-        return jnp.asarray(rlax.l2_loss(output, target[..., None])).sum(axis=-1)
+        return half_squared_error(output, target[..., None]).sum(axis=-1)
 
 
 def _of_every_action(head, features, num_atoms):

@@ -49,6 +49,13 @@ def hidden_layers(
     return inputs
 
 
+def half_squared_error(
+    output: Float[Array, "*#axes"], target: Float[Array, "*#axes"]
+) -> Float[Array, "*axes"]:
+    """Return ``(output - target)^2 / 2``."""
+    return 0.5 * (output - target) ** 2
+
+
 def check_hidden_dims(field: str, hidden_dims: Any) -> None:
     """Raise ``ValueError`` if ``hidden_dims`` is not a tuple of whole numbers of at least 1."""
     if not isinstance(hidden_dims, tuple):

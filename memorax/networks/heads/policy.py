@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import numpy as np
 from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float
 
+from memorax import distributions
 from memorax.networks.heads.base import check_hidden_dims, hidden_layers, linear_output
-from memorax.networks.heads.squashed_normal import SquashedNormal
 from memorax.validation import check_between, check_positive
 
 LOG_SCALE_BOUNDS = (-20.0, 2.0)
@@ -54,7 +53,7 @@ class Categorical(nn.Module):
         self,
         features: Float[Array, "batch time features"],
         action_mask: Bool[Array, "batch time actions"] | None = None,
-    ) -> distrax.Categorical:
+    ) -> distributions.Categorical:
         """Return the distribution at every step, of batch shape ``(batch, time)``.
 
         Args:
@@ -73,7 +72,7 @@ class Categorical(nn.Module):
                 )
             # Half of the least number, so that normalising cannot overflow.
             logits = jnp.where(action_mask, logits, jnp.finfo(logits.dtype).min / 2)
-        return distrax.Categorical(logits=logits)
+        return distributions.Categorical(logits=logits)
 
 
 class Gaussian(nn.Module):
@@ -119,7 +118,7 @@ class Gaussian(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, features: Float[Array, "batch time features"]) -> distrax.Independent:
+    def __call__(self, features: Float[Array, "batch time features"]) -> distributions.Independent:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
         features = hidden_layers(self, features, "policy")
         mean = linear_output(self, features, self.action_dim, "mean")
@@ -130,8 +129,7 @@ class Gaussian(nn.Module):
                 "log_scale", self.log_scale_init, (self.action_dim,), self.param_dtype
             )
             scale = jnp.broadcast_to(jnp.exp(log_scale).astype(mean.dtype), mean.shape)
-        # Not a MultivariateNormalDiag, whose bijectors hold on to tracers under jit.
-        return distrax.Independent(distrax.Normal(mean, scale), reinterpreted_batch_ndims=1)
+        return distributions.Independent(distributions.Normal(mean, scale))
 
 
 class SquashedGaussian(nn.Module):
@@ -190,7 +188,9 @@ class SquashedGaussian(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, features: Float[Array, "batch time features"]) -> SquashedNormal:
+    def __call__(
+        self, features: Float[Array, "batch time features"]
+    ) -> distributions.SquashedNormal:
         """Return the distribution at every step, of batch shape ``(batch, time)``."""
         features = hidden_layers(self, features, "policy")
         mean = linear_output(self, features, self.action_dim, "mean")
@@ -199,7 +199,7 @@ class SquashedGaussian(nn.Module):
             jnp.broadcast_to(jnp.asarray(bound, mean.dtype), self.action_dim)
             for bound in (self.low, self.high)
         )
-        return SquashedNormal(mean, scale, low, high)
+        return distributions.SquashedNormal(mean, scale, low, high)
 
 
 class Temperature(nn.Module):

@@ -6,11 +6,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rlax
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
-from memorax.networks.heads.base import check_hidden_dims, hidden_layers, linear_output
+from memorax.networks.heads.base import (
+    check_hidden_dims,
+    half_squared_error,
+    hidden_layers,
+    linear_output,
+)
 from memorax.networks.heads.value_distribution import (
     ValueDistribution,
     check_support,
@@ -59,7 +63,7 @@ class VNetwork(nn.Module):
         self, output: Float[Array, "batch time"], target: Float[Array, "batch time"]
     ) -> Float[Array, "batch time"]:
         """Return half the squared error at every step."""
-        return jnp.asarray(rlax.l2_loss(output, target))
+        return half_squared_error(output, target)
 
 
 class HLGaussVNetwork(nn.Module):

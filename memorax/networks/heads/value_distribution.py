@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rlax
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -97,8 +96,12 @@ def project(
 
     Source: Bellemare et al. 2017, arXiv 1707.06887, equation 7.
     """
-    move = jnp.vectorize(rlax.categorical_l2_project, signature="(p),(p),(q)->(q)")
-    return move(values, probs, atoms)
+    per_gap = 1 / jnp.diff(atoms)
+    # Of each atom: to the one above it, and from the one below; the ends have none there.
+    above, below = (jnp.pad(per_gap, pad)[:, None] for pad in ((0, 1), (1, 0)))
+    offset = jnp.clip(values, atoms[0], atoms[-1])[..., None, :] - atoms[:, None]
+    distance = jnp.where(offset >= 0, offset * above, -offset * below)
+    return (jnp.clip(1 - distance, 0, 1) * probs[..., None, :]).sum(axis=-1)
 
 
 def cross_entropy(

@@ -62,18 +62,18 @@ def test_values_of_every_action_come_from_one_stream_or_two(atoms, dueling, hidd
         )
 
 
-@pytest.mark.parametrize("transform", ["IDENTITY_PAIR", "SIGNED_HYPERBOLIC_PAIR"])
+@pytest.mark.parametrize("transform", ["IDENTITY", "SIGNED_HYPERBOLIC"])
 def test_the_bellman_target_of_values_is_on_their_scale_and_a_constant(transform):
     head = heads.DiscreteQNetwork(ACTIONS)
     next_values = 3 * jax.random.normal(jax.random.key(3), (BATCH, TIME))
 
     def target(next_values):
-        return head.bellman_target(REWARD, DISCOUNT, next_values, getattr(rlax, transform))
+        return head.bellman_target(REWARD, DISCOUNT, next_values, getattr(heads, transform))
 
     reward, discount, values = (
         np.asarray(part, np.float64) for part in (REWARD, DISCOUNT, next_values)
     )
-    if transform == "IDENTITY_PAIR":
+    if transform == "IDENTITY":
         expected = reward + discount * values
     else:
         # R2D2's h(x) = sign(x) (sqrt(|x| + 1) - 1) + x / 1000, inverted by bisection.
@@ -89,7 +89,7 @@ def test_the_bellman_target_of_values_is_on_their_scale_and_a_constant(transform
             )
         expected = h(reward + discount * low)
     np.testing.assert_allclose(target(next_values), expected, rtol=1e-3, atol=1e-4)
-    if transform == "IDENTITY_PAIR":
+    if transform == "IDENTITY":
         np.testing.assert_allclose(target(next_values), expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(jax.grad(lambda values: target(values).sum())(next_values), 0)
 
@@ -172,9 +172,9 @@ def test_c51_on_another_scale_moves_the_transformed_returns():
     head = heads.C51QNetwork(ACTIONS, num_atoms=11)
     sharp = jnp.full((1, 1, 11), -50.0).at[..., 6].set(50.0)
     next_output = heads.ValueDistribution(sharp, -10.0, 10.0)
-    pair = rlax.SIGNED_LOGP1_PAIR
+    scale = heads.ValueScale(jnp.log1p, jnp.expm1)
     reward, discount = jnp.asarray([[1.5]]), jnp.asarray([[0.9]])
-    target = jax.jit(lambda: head.bellman_target(reward, discount, next_output, pair))()
+    target = jax.jit(lambda: head.bellman_target(reward, discount, next_output, scale))()
     expected = np.log1p(1.5 + 0.9 * np.expm1(2.0))
     np.testing.assert_allclose(target @ next_output.atoms, [[expected]], rtol=1e-4)
 

@@ -1,4 +1,3 @@
-import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from memorax import distributions
 from memorax.networks import heads
 from tests.networks.samples import draw_params
 
@@ -126,7 +126,7 @@ def test_samples_of_a_squashed_gaussian_come_with_their_exact_log_probability():
     distribution = squashed(mean, jnp.full_like(mean, 0.5), -2.0, 2.0)
     key = jax.random.key(0)
     action, log_prob = distribution.sample_and_log_prob(seed=key)
-    normal = distrax.Normal(mean, 0.5)
+    normal = distributions.Normal(mean, 0.5)
     latent = np.asarray(normal.sample(seed=key), np.float64)
     np.testing.assert_allclose(action, 2 * np.tanh(latent), rtol=1e-6)
     np.testing.assert_allclose(np.abs(action[2:]), 2, rtol=1e-6)

@@ -1,14 +1,13 @@
 """A normal distribution squashed into an interval."""
 
-from typing import Any
-
-import distrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from memorax.distributions.distribution import Distribution
 
-class SquashedNormal(distrax.Distribution):
+
+class SquashedNormal(Distribution):
     """The distribution of low + (high - low) (tanh(u) + 1) / 2 with u normal in each dimension.
 
     By the change of variables, with a the action and d its dimensions::
@@ -31,6 +30,8 @@ class SquashedNormal(distrax.Distribution):
     Source: Haarnoja et al. 2018, arXiv 1801.01290, appendix C.
     """
 
+    fields = ("loc", "scale", "_centre", "_reach")
+
     def __init__(
         self,
         loc: Float[Array, "*axes actions"],
@@ -38,8 +39,6 @@ class SquashedNormal(distrax.Distribution):
         low: Float[Array, " actions"],
         high: Float[Array, " actions"],
     ):
-        super().__init__()
-        # Written without the bijectors of distrax, which hold on to tracers under jit.
         self.loc = loc
         self.scale = scale
         self._centre = (low + high) / 2
@@ -83,13 +82,15 @@ class SquashedNormal(distrax.Distribution):
         """
         return self.squash(self.loc)
 
-    def _sample_latent(self, key: Array, n: int) -> Array:
-        noise = jax.random.normal(key, (n, *self.loc.shape), self.loc.dtype)
+    def _sample_latent(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        noise = jax.random.normal(key, sample_shape + self.loc.shape, self.loc.dtype)
         return self.loc + self.scale * noise
 
-    def _sample_n(self, key: Any, n: int) -> Array:
-        return self.squash(self._sample_latent(key, n))
+    def _sample(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self.squash(self._sample_latent(key, sample_shape))
 
-    def _sample_n_and_log_prob(self, key: Any, n: int) -> tuple[Array, Array]:
-        latent = self._sample_latent(key, n)
+    def _sample_and_log_prob(
+        self, key: Array, sample_shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        latent = self._sample_latent(key, sample_shape)
         return self.squash(latent), self.log_prob_of_latent(latent)
