@@ -28,7 +28,7 @@ from memorax.experiments.config import to_json as run_to_json
 from memorax.experiments.devices import one_device
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
-from memorax.experiments.run_folder import Folder, RunFolder, named_by_time
+from memorax.experiments.run_folder import Folder, RunFolder
 from memorax.experiments.training import DivergedError, make_agents, run
 
 
@@ -53,7 +53,9 @@ class ComparisonFolder(Folder):
         Raises:
             ValueError: If the path exists: a comparison is never overwritten.
         """
-        return cls.make(path or named_by_time("comparisons"), to_json(config))
+        if path is not None:
+            return cls.make(path, to_json(config))
+        return cls.make_named_by_time("comparisons", to_json(config))
 
     def config(self) -> CompareConfig:
         """Return the comparison's configuration."""

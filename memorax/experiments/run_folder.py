@@ -1,6 +1,8 @@
 """The folder that a run leaves."""
 
+import contextlib
 import csv
+import itertools
 import json
 import os
 from datetime import datetime
@@ -17,6 +19,10 @@ from memorax.experiments.trust import check_files
 Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "seeds updates"]]
 
 AnyFolder = TypeVar("AnyFolder", bound="Folder")
+
+
+class FolderExistsError(ValueError):
+    """A folder that was to be made exists, and is not overwritten; the message names it."""
 
 
 class Folder:
@@ -52,13 +58,14 @@ class Folder:
             ValueError: If the path exists, since nothing is ever overwritten, or cannot be written.
         """
         try:
+            # The system makes it for one of those who try at once, and for no other.
             path.mkdir(parents=True)
-        except FileExistsError:
-            raise ValueError(
-                f"{cls.kind} {path} exists and is not overwritten: choose another, or go on with "
-                "it by --resume"
-            ) from None
         except OSError as error:
+            if os.path.lexists(path):
+                raise FolderExistsError(
+                    f"{cls.kind} {path} exists and is not overwritten: choose another, or go on "
+                    "with it by --resume"
+                ) from None
             raise ValueError(f"{cls.kind} {path} cannot be made: {error}") from error
         folder = cls(path)
         try:
@@ -67,6 +74,28 @@ class Folder:
             path.rmdir()
             raise ValueError(f"{cls.kind} {path} cannot be written: {error}") from error
         return folder
+
+    @classmethod
+    def make_named_by_time(
+        cls: type[AnyFolder], parent: str, config: str, prefix: str = ""
+    ) -> AnyFolder:
+        """Make a new folder where none was given, ``PARENT/PREFIXTIME``.
+
+        Of several begun in the same second, the later ones have ``-2``, ``-3``, ... after the time.
+
+        Args:
+            parent: The folder to make it in.
+            config: What ``config.json`` says.
+            prefix: What its name begins with.
+
+        Raises:
+            ValueError: If it cannot be written.
+        """
+        name = f"{prefix}{datetime.now():%Y%m%d-%H%M%S}"
+        for number in itertools.count(1):
+            with contextlib.suppress(FolderExistsError):
+                return cls.make(Path(parent, name if number == 1 else f"{name}-{number}"), config)
+        raise AssertionError("unreachable")
 
     @classmethod
     def open(cls: type[AnyFolder], path: Path) -> AnyFolder:
@@ -109,11 +138,6 @@ class Folder:
             raise
 
 
-def named_by_time(parent: str, prefix: str = "") -> Path:
-    """Return where something new is kept that was given no folder."""
-    return Path(parent) / f"{prefix}{datetime.now():%Y%m%d-%H%M%S}"
-
-
 class RunFolder(Folder):
     """Where a run keeps its configuration, metrics and checkpoints.
 
@@ -135,8 +159,10 @@ class RunFolder(Folder):
         Raises:
             ValueError: If the path exists, since a run is never overwritten, or cannot be written.
         """
+        if path is not None:
+            return cls.make(path, to_json(config))
         task = config.environment.rpartition("::")[2]
-        return cls.make(path or named_by_time("runs", f"{task}-{config.torso}-"), to_json(config))
+        return cls.make_named_by_time("runs", to_json(config), f"{task}-{config.torso}-")
 
     def config(self) -> TrainConfig:
         """Return the run's configuration."""

@@ -14,7 +14,7 @@ from memorax.experiments.comparison import claim_run_folder
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import Reached, plot_learning_curves, plot_searched_values
-from memorax.experiments.run_folder import Folder, RunFolder, named_by_time, read_curves
+from memorax.experiments.run_folder import Folder, RunFolder, read_curves
 from memorax.experiments.statistics import fill_gaps
 from memorax.experiments.sweeps.config import (
     SweepConfig,
@@ -62,7 +62,9 @@ class SweepFolder(Folder):
         Raises:
             ValueError: If the path exists: a sweep is never overwritten.
         """
-        return cls.make(path or named_by_time("sweeps"), to_json(config))
+        if path is not None:
+            return cls.make(path, to_json(config))
+        return cls.make_named_by_time("sweeps", to_json(config))
 
     def config(self) -> SweepConfig[Any]:
         """Return the sweep's configuration."""
