@@ -1,5 +1,6 @@
 """The command ``memorax``, which answers before all that it needs is imported."""
 
+import io
 import os
 import sys
 
@@ -8,6 +9,10 @@ LONG_RUNNING = "train", "compare", "sweep"
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of another encoding shows what it lacks, such as in a path, by its number.
+            stream.reconfigure(errors="backslashreplace")
     if sys.argv[1:2] and sys.argv[1] in LONG_RUNNING and "--help" not in sys.argv:
         # JAX, the environments and the checkpoints' library take seconds to import.
         print(f"memorax {sys.argv[1]}: starting", flush=True)

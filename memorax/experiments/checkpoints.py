@@ -8,6 +8,8 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import jax
@@ -29,6 +31,8 @@ DISCARDED = ".discarded"
 SCORES = "metrics/metrics"
 OLD_REPLAY = "replay/is_full"
 """What states had while flashbax kept the replay."""
+# What etils' glob, TensorStore and etils' names of cloud storage would not leave as it is.
+UNUSUAL = re.compile(r"[*?\[\]\\:]")
 
 
 def _say_once() -> None:
@@ -70,6 +74,7 @@ class Checkpoints:
 
     def __init__(self, folder: RunFolder, model: str, keep: int | None = None):
         self.path = (folder.path / "checkpoints" / model).absolute()
+        self._orbax_path, self._alias = _orbax_path(folder.path, self.path)
         self._writes = keep is not None
         self._discarded = self.path / DISCARDED
         if self._writes:
@@ -81,7 +86,7 @@ class Checkpoints:
                 _score(read_json(self.path / str(step) / SCORES))
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         self._manager = ocp.CheckpointManager(
-            self.path,
+            self._orbax_path,
             handler_registry=_handlers(),
             options=ocp.CheckpointManagerOptions(
                 create=self._writes,
@@ -205,6 +210,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+            if self._alias is not None:
+                self._alias.cleanup()
 
     def _steps_there(self) -> list[int]:
         names = [path.name for path in self.path.glob("[0-9]*") if path.is_dir()]
@@ -242,11 +249,26 @@ class Checkpoints:
         except Exception as error:
             # Orbax and TensorStore raise all kinds for files that make no sense to them.
             reason = (str(error) or type(error).__name__).splitlines()[0].partition(" [")[0]
+            reason = reason.replace(str(self._orbax_path), str(self.path))
             left = ", ".join(f"{other:,}" for other in self._steps_there() if other != step)
             raise CheckpointError(
                 f"checkpoint {self.path / str(step)} is damaged ({reason}); without it, there is "
                 f"{f'still that of step {left}' if left else 'no other'}"
             ) from error
+
+
+def _orbax_path(folder: Path, path: Path) -> tuple[Path, TemporaryDirectory[str] | None]:
+    """Return a path that Orbax can take, and what has to be removed after its use.
+
+    Orbax and TensorStore read some characters of a path as patterns, as separators or as the name
+    of a cloud's storage: to them such a path has another name, a link in a temporary folder.
+    """
+    if not UNUSUAL.search(str(path)):
+        return path, None
+    alias = TemporaryDirectory(prefix="memorax-")
+    link = Path(alias.name) / "run"
+    link.symlink_to(folder.absolute(), target_is_directory=True)
+    return link / path.relative_to(folder.absolute()), alias
 
 
 def _handlers() -> Any:

@@ -31,7 +31,7 @@ def check_sums(folder: Path, within: str = "") -> None:
     """
     if not (folder / SUMS).is_file():
         raise ValueError(f"it has no {SUMS}")
-    lines = (folder / SUMS).read_text().splitlines()
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     matches = [re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines]
     listed = {match[2]: match[1] for match in matches if match}
     if len(listed) != len(lines):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal
 import jax
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from memorax.environments import process_failure
 from memorax.environments.process_pool import EnvironmentProcessError
@@ -21,6 +22,7 @@ from memorax.experiments.checkpoints import CheckpointError, Choice
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
+from memorax.experiments.console import make_console, resume_command
 from memorax.experiments.devices import Devices, make_mesh, one_device
 from memorax.experiments.encoders import report as report_encoder
 from memorax.experiments.evaluation import evaluate_model, table
@@ -268,11 +270,12 @@ def _train(arguments: list[str]) -> int:
             folder = create_run_folder(options.run_folder, options.config)
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
-    console = Console(quiet=not folder.writes)
+    console = make_console(quiet=not folder.writes)
     console.print(
-        f"[bold]memorax[/bold] {options.config.task}, {options.config.num_seeds} seed(s), "
+        Text("memorax", style="bold"),
+        f"{options.config.task}, {options.config.num_seeds} seed(s), "
         f"torso {' and twin '.join(options.config.models)}, "
-        f"{mesh.size} of {jax.device_count()} device(s)"
+        f"{mesh.size} of {jax.device_count()} device(s)",
     )
     agent = next(iter(agents.values()))
     space = agent.env.observation_space(agent.env_params)
@@ -283,7 +286,7 @@ def _train(arguments: list[str]) -> int:
         with failing_at_once(expected=(DivergedError, EnvironmentFailedError, TerminatedError)):
             return run(options.config, agents, mesh, folder, console)
 
-    return _to_its_end(begin, f"memorax train --run-folder {folder.path}", console)
+    return _to_its_end(begin, resume_command("memorax train --run-folder", folder.path), console)
 
 
 def _play(arguments: list[str]) -> int:
@@ -313,18 +316,18 @@ def _play(arguments: list[str]) -> int:
         ]
     except (ValueError, ModuleNotFoundError, EnvironmentProcessError) as error:
         raise BadInputError(error) from error
-    console, model = Console(), options.model or config.torso
+    console, model = make_console(), options.model or config.torso
     if options.terminal:
         show(played, model, console, options.frames_per_second)
     if options.output is not None:
         if played[0].moments[0].frame is None:
             console.print(f"{played[0].task} does not draw: it is shown as text")
         write_gif(played, model, options.output, options.frames_per_second)
-        console.print(f"picture: {options.output}")
+        console.print(f"picture: {options.output}", soft_wrap=True)
     return 0
 
 
-def _to_its_end(begin: Callable[[], Any], go_on: str, console: Console) -> int:
+def _to_its_end(begin: Callable[[], Any], resume: str, console: Console) -> int:
     """Return the exit code of what trains; it returns None if Ctrl-C has interrupted it."""
     code = 130
     try:
@@ -335,7 +338,7 @@ def _to_its_end(begin: Callable[[], Any], go_on: str, console: Console) -> int:
     except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
-    console.print(f"go on with '{go_on} --resume'")
+    console.print(f"go on with: {resume}", soft_wrap=True)
     return code
 
 
@@ -409,7 +412,7 @@ def _evaluate(arguments: list[str]) -> int:
         evaluate_model(config, name, agent, one_device(), states[name], config.evaluation_episodes)
         for name, agent in agents.items()
     ]
-    Console().print(table(config, evaluations))
+    make_console().print(table(config, evaluations))
     return 0
 
 
@@ -425,9 +428,9 @@ def _compare(arguments: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     _enable_compilation_cache()
-    console = Console()
-    go_on = f"memorax compare --comparison-folder {folder.path}"
-    return _to_its_end(lambda: compare(config, folder, console), go_on, console)
+    console = make_console()
+    resume = resume_command("memorax compare --comparison-folder", folder.path)
+    return _to_its_end(lambda: compare(config, folder, console), resume, console)
 
 
 def _resume_comparison(
@@ -463,9 +466,9 @@ def _sweep(arguments: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     _enable_compilation_cache()
-    console = Console()
-    go_on = f"memorax sweep --sweep-folder {folder.path}"
-    return _to_its_end(lambda: sweep(config, folder, console), go_on, console)
+    console = make_console()
+    resume = resume_command("memorax sweep --sweep-folder", folder.path)
+    return _to_its_end(lambda: sweep(config, folder, console), resume, console)
 
 
 def _resume_sweep(
@@ -508,7 +511,7 @@ def _report(arguments: list[str]) -> int:
 def _environments(arguments: list[str]) -> int:
     options = _parse(Environments, "memorax environments", arguments)
     if options.pattern is None:
-        Console().print(suites_table())
+        make_console().print(suites_table())
         return 0
     try:
         print("\n".join(matching_names(options.pattern)))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
+from rich.text import Text
 
 from memorax.experiments.comparison_config import (
     Cell,
@@ -25,6 +26,7 @@ from memorax.experiments.comparison_results import (
 from memorax.experiments.comparison_results import to_json as results_to_json
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.config import to_json as run_to_json
+from memorax.experiments.console import shell_path
 from memorax.experiments.devices import one_device
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
@@ -123,11 +125,12 @@ def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -
     """
     cells = list(config.cells)
     for number, cell in enumerate(cells, 1):
-        title = f"[bold]run {number} of {len(cells)}[/bold]: {cell.model} on {cell.task}"
+        title = Text(f"run {number} of {len(cells)}:", style="bold")
+        name = f"{cell.model} on {cell.task}"
         if folder.finished(cell):
-            console.print(f"{title} has finished before")
+            console.print(title, f"{name} has finished before")
             continue
-        console.print(title)
+        console.print(title, name)
         run_folder = folder.run_folder(cell)
         try:
             if (
@@ -137,7 +140,7 @@ def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -
                 return None
         except DivergedError as error:
             # The other runs are worth as much as ever.
-            console.print(f"left out: {error}")
+            console.print(f"left out: {error}", soft_wrap=True)
             run_folder.write("diverged.txt", f"{error}\n")
         # Every run compiles programs of its own, and Linux lets a process map only so many.
         jax.clear_caches()
@@ -151,7 +154,7 @@ def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -
         for cell in cells:
             reason = folder.path / cell.path / "diverged.txt"
             if reason.is_file():
-                diverged[f"{cell.model} on {task}"] = reason.read_text().strip()
+                diverged[f"{cell.model} on {task}"] = reason.read_text(encoding="utf-8").strip()
             else:
                 outcomes[task][cell.model] = read_outcome(folder.run_folder(cell))
     rows = make_rows(config, outcomes)
@@ -176,5 +179,6 @@ def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -
     folder.write("table.md", to_markdown(config, rows, diverged))
     folder.write("results.json", results_to_json(config, rows, diverged))
     console.print(table(config, rows, diverged))
-    console.print(f"results: {folder.path}; as one page: memorax report {folder.path}")
+    report = f"memorax report {shell_path(folder.path)}"
+    console.print(f"results: {folder.path}; as one page: {report}", soft_wrap=True)
     return rows

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from rich.table import Table
+from rich.text import Text
 
 from memorax.experiments.comparison_config import CompareConfig
 from memorax.experiments.fields import reading
@@ -88,7 +89,7 @@ class Row:
 def read_outcome(folder: RunFolder) -> Outcome:
     """Read what a finished run of one model has left."""
     with reading(folder.path, "outcome of a run"):
-        (evaluation,) = json.loads((folder.path / "evaluation.json").read_text())
+        (evaluation,) = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
         timing = read_timing(folder)[evaluation["model"]]
         steps, curves = read_curves(folder)[evaluation["model"]]
         return Outcome(
@@ -287,6 +288,6 @@ def table(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -
         if row.task != task:
             task = row.task
             result.add_section()
-            result.add_row(f"[bold]{task}[/bold]")
+            result.add_row(Text(task, style="bold"))
         result.add_row(*formatted(row))
     return result

@@ -67,7 +67,7 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         (partial / f"policy.{kind}").write_bytes(program)
-        (partial / "signature.json").write_text(_to_json(signature))
+        (partial / "signature.json").write_text(_to_json(signature), encoding="utf-8")
         carry: Any = dict(zip(_carry_names(step), step.initial_carry, strict=True))
         np.savez(partial / "initial_carry.npz", **carry)
         partial.chmod(0o755)

@@ -17,8 +17,7 @@ def suites_table() -> Table:
     for column in ("suite", "installed"):
         result.add_column(column)
     for name, suite in sorted(environments.SUITES.items()):
-        # The bracket would be read as a style.
-        remedy = f"pip install 'memorax\\[{suite.extra}]'"
+        remedy = f"pip install 'memorax[{suite.extra}]'"
         result.add_row(name, "yes" if suite.installed else f"no: {remedy}")
     return result
 

@@ -50,8 +50,8 @@ def _views(episodes: list[Episode], model: str, width: int) -> Iterator[Table]:
             remembered = Group(_strip(shown, index, steps), Text(), Text(shown.caption))
             view = Table.grid(padding=(0, 1))
             view.add_row(
-                Panel(seen, title=episode.task, width=columns + BORDER),
-                Panel(remembered, title=f"memory of {model}", width=steps + BORDER),
+                Panel(seen, title=Text(episode.task), width=columns + BORDER),
+                Panel(remembered, title=Text(f"memory of {model}"), width=steps + BORDER),
             )
             yield view
 

@@ -1,10 +1,11 @@
 """Pictures of runs."""
 
+import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from jaxtyping import Float
@@ -23,8 +24,24 @@ MOST_POINTS = 100
 """Of a line; updates between them are averaged."""
 
 Scores = Float[np.ndarray, "runs tasks"]
+Parameters = ParamSpec("Parameters")
 
 
+def _literal(plot: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Draw names as they are, where Matplotlib would read mathematics between two dollar signs."""
+
+    @functools.wraps(plot)
+    def draw(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        # Not at the top, as in ``_panels``.
+        from matplotlib import rc_context  # noqa: PLC0415
+
+        with rc_context({"text.parse_math": False}):
+            plot(*args, **kwargs)
+
+    return draw
+
+
+@_literal
 def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
     """Draw each model's episode return against environment steps to ``learning_curve.png``.
 
@@ -51,6 +68,7 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
     _save(figure, folder.path / "learning_curve.png")
 
 
+@_literal
 def plot_learning_curves(path: Path, tasks: Mapping[str, Mapping[str, Curves]]) -> None:
     """Draw how models learn, a panel for each task.
 
@@ -75,6 +93,7 @@ def plot_learning_curves(path: Path, tasks: Mapping[str, Mapping[str, Curves]]) 
     _finish(figure, panels, path)
 
 
+@_literal
 def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scores]]) -> None:
     """Draw which share of the runs is above each return or score, a panel for each of them.
 
@@ -116,6 +135,7 @@ class Reached:
     high: float | None
 
 
+@_literal
 def plot_searched_values(
     path: Path, options: Mapping[str, Sequence[Reached]], logarithmic: Collection[str]
 ) -> None:

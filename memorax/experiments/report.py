@@ -65,7 +65,8 @@ def _page(folder: ComparisonFolder, config: CompareConfig, found: list[Row], div
                 "Every seed", table(["model", "what each seed reached"], _by_task(found, _seeds))
             ),
             section(
-                "Configuration", folded("config.json", (folder.path / "config.json").read_text())
+                "Configuration",
+                folded("config.json", (folder.path / "config.json").read_text(encoding="utf-8")),
             ),
         ],
     )

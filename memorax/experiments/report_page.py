@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from memorax.experiments.console import resume_command
 from memorax.experiments.fields import reading
 from memorax.experiments.run_folder import Folder
 
@@ -48,12 +49,12 @@ $sections
 
 
 @contextlib.contextmanager
-def reading_results(folder: Folder, go_on: str) -> Iterator[dict[str, Any]]:
+def reading_results(folder: Folder, command: str) -> Iterator[dict[str, Any]]:
     """Give what ``results.json`` says, to make sense of.
 
     Args:
         folder: The folder.
-        go_on: The command that goes on with such a folder, up to its path.
+        command: The command that resumes such a folder, up to its path.
 
     Raises:
         ValueError: If there are no results yet, or no sense can be made of them.
@@ -61,10 +62,10 @@ def reading_results(folder: Folder, go_on: str) -> Iterator[dict[str, Any]]:
     path = folder.path / "results.json"
     if not path.is_file():
         raise ValueError(
-            f"{folder.path} has no results yet: go on by '{go_on} {folder.path} --resume'"
+            f"{folder.path} has no results yet: go on with: {resume_command(command, folder.path)}"
         )
     with reading(path, "results"):
-        yield json.loads(path.read_text())
+        yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def page(title: str, summary: str, sections: Iterable[str]) -> str:

@@ -57,6 +57,9 @@ class Folder:
         Raises:
             ValueError: If the path exists, since nothing is ever overwritten, or cannot be written.
         """
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            # Python has bytes that are no text in this form, which Orbax cannot take.
+            raise ValueError(f"{cls.kind} must be a path in UTF-8, got {str(path)!r}")
         try:
             # The system makes it for one of those who try at once, and for no other.
             path.mkdir(parents=True)
@@ -131,7 +134,7 @@ class Folder:
             return
         partial = self.path / f".{name}.partial"
         try:
-            partial.write_text(text)
+            partial.write_text(text, encoding="utf-8")
             os.replace(partial, self.path / name)
         except OSError:
             partial.unlink(missing_ok=True)

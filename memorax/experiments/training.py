@@ -89,7 +89,7 @@ def run(
         WriteFailedError: If a file cannot be written, and that is to stop the run.
         CheckpointError: If the last checkpoint does not fit or is damaged.
     """
-    console.print(f"run folder: {folder.path}")
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
     writes = WriteErrors(config.on_write_error, console)
     evaluations = []
     with Interrupt(console) as interrupt:
@@ -104,7 +104,8 @@ def run(
             if not trained.finished:
                 console.print(
                     f"interrupted: {model} at {trained.step:,} of {steps_to_train(config):,} steps "
-                    f"is kept in {folder.path}"
+                    f"is kept in {folder.path}",
+                    soft_wrap=True,
                 )
                 writes.report()
                 if interrupt.signal == signal.SIGTERM:
@@ -122,7 +123,7 @@ def run(
         folder.write("evaluation.json", to_json(evaluations))
     picture = folder.path / "learning_curve.png"
     if picture.is_file():
-        console.print(f"learning curve: {picture}")
+        console.print(f"learning curve: {picture}", soft_wrap=True)
     writes.report()
     wait_for_all("the end of the run")
     return evaluations

@@ -44,7 +44,7 @@ class WriteErrors:
             if self._choice == "stop":
                 raise WriteFailedError(failure) from error
             if not self._failures[what]:
-                self._console.print(f"{failure}; the run goes on")
+                self._console.print(f"{failure}; the run goes on", soft_wrap=True)
             self._failures[what] += 1
 
     def report(self) -> None:

@@ -28,7 +28,9 @@ class MlflowLogger:
     """
 
     def __init__(self, logged: LoggedModel):
-        store = f"sqlite:///{logged.folder.path.absolute() / 'mlflow.db'}"
+        # In a URI a percent sign and a question mark mean something else.
+        path = str(logged.folder.path.absolute() / "mlflow.db")
+        store = f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
         self._client = MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", store))
         kept = read_tracked(logged, SERVICE)
         if kept:

@@ -34,12 +34,12 @@ class ProgressBar:
 def progress_line(logged: LoggedModel) -> Progress:
     """Return a line that shows how far a model is, how fast it goes, and its return."""
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[outcome]}"),
+        TextColumn("{task.fields[outcome]}", markup=False),
         console=logged.console,
     )
     progress.add_task(

@@ -22,7 +22,7 @@ def write_tracked(logged: LoggedModel, service: str, kept: dict[str, Any]) -> No
 
 def flat_config(logged: LoggedModel) -> dict[str, Any]:
     """Return the run's configuration with dotted names, such as ``algorithm.gamma``."""
-    config = json.loads((logged.folder.path / "config.json").read_text())
+    config = json.loads((logged.folder.path / "config.json").read_text(encoding="utf-8"))
     algorithm = config.pop("algorithm")
     return {"model": logged.model, **config} | {
         f"algorithm.{name}": value for name, value in algorithm.items()
@@ -31,4 +31,4 @@ def flat_config(logged: LoggedModel) -> dict[str, Any]:
 
 def _read(logged: LoggedModel) -> dict[str, Any]:
     path = logged.folder.path / NAME
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -52,7 +52,10 @@ def _page(folder: SweepFolder, reached: list[TrialRow], best: str | None) -> str
         section(
             "Pictures", *(picture(folder.path / name, text) for name, text in pictures.items())
         ),
-        section("Configuration", folded("config.json", (folder.path / "config.json").read_text())),
+        section(
+            "Configuration",
+            folded("config.json", (folder.path / "config.json").read_text(encoding="utf-8")),
+        ),
     ]
     return page(
         title=f"{', '.join(config.space)} of {train.algorithm_name} on {train.task}",

@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.text import Text
 
 from memorax.algorithms import ReplayAlgorithm
 from memorax.experiments.agents import make_agent
 from memorax.experiments.comparison import claim_run_folder
+from memorax.experiments.console import shell_path
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import Reached, plot_learning_curves, plot_searched_values
@@ -156,7 +158,7 @@ def _train(
     waiting = [trial for trial in proposed if _begun(trial)]
     for trials, program in _programs(waiting, config.trials_at_once):
         values = "; ".join(f"{trial.name} {trial.described}" for trial in trials)
-        console.print(f"[bold]of {config.trials} trials[/bold]: {values}")
+        console.print(Text(f"of {config.trials} trials:", style="bold"), values)
         with what_is_left_told(trials[0].config.torso, trials[0].folder):
             if not train_trials(trials, program, should_stop, console, interrupt):
                 return False
@@ -235,7 +237,8 @@ def _finish(
     console.print(table(config, rows))
     if best:
         console.print(f"the best again: {best}", soft_wrap=True)
-    console.print(f"results: {folder.path}; as one page: memorax report {folder.path}")
+    report = f"memorax report {shell_path(folder.path)}"
+    console.print(f"results: {folder.path}; as one page: {report}", soft_wrap=True)
     return rows
 
 

@@ -89,7 +89,7 @@ class Trial:
         """What each seed reached on fresh episodes, of a trial that finished."""
         path = self.folder.path / "evaluation.json"
         with reading(path, "evaluation of a trial"):
-            (evaluation,) = json.loads(path.read_text())
+            (evaluation,) = json.loads(path.read_text(encoding="utf-8"))
             return np.array(evaluation["seed_returns"], float)
 
     @property
