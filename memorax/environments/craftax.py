@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from craftax.craftax_env import make_craftax_env_from_name
 from jaxtyping import Array, PyTree
 
+from memorax.cache_folder import user_cache_folder
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.parameters import check_parameters
@@ -97,6 +99,7 @@ def _keep_textures_where_allowed(constants: Any) -> None:
     """Let textures be kept in the user's cache if the package's own folder is read-only."""
     file = Path(constants.TEXTURE_CACHE_FILE)
     if not file.exists() and not os.access(file.parent, os.W_OK):
-        caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "memorax"
+        # Without a home folder they are made again by every process.
+        caches = user_cache_folder() or Path(tempfile.mkdtemp())
         caches.mkdir(parents=True, exist_ok=True)
         constants.TEXTURE_CACHE_FILE = str(caches / file.name)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from memorax.cache_folder import user_cache_folder
 from memorax.environments import process_failure
 from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.experiments.checkpoints import CheckpointError, Choice
@@ -572,8 +572,15 @@ def _unboxed(box: str) -> str:
 def _enable_compilation_cache() -> None:
     """Keep compiled programs for the next process, unless the user has said where already."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        jax.config.update("jax_compilation_cache_dir", str(caches / "memorax" / "jax"))
+        caches = user_cache_folder()
+        if caches is None:
+            print(
+                "memorax: no compilation cache: there is no home folder; XDG_CACHE_HOME can name "
+                "another place",
+                file=sys.stderr,
+            )
+            return
+        jax.config.update("jax_compilation_cache_dir", str(caches / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
