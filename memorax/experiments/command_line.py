@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     It is 0 when all went well, 1 when something failed on the way, 2 for bad input, 130 after
-    Ctrl-C and 143 after SIGTERM.
+    Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
 
     Args:
         arguments: What follows ``memorax``; None: those of the process.
@@ -333,8 +333,8 @@ def _to_its_end(begin: Callable[[], Any], resume: str, console: Console) -> int:
     try:
         if begin() is not None:
             return 0
-    except TerminatedError:
-        code = 143
+    except TerminatedError as stopped:
+        code = 128 + stopped.number
     except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,14 @@
 """The terminal that commands print to."""
 
+import contextlib
+import errno
+import io
+import os
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 
@@ -10,12 +17,58 @@ def make_console(quiet: bool = False) -> Console:
     """Return a console that prints paths, names and errors as they are.
 
     Brackets are no markup and names between colons no emoji. A line that has a path is printed with
-    ``soft_wrap``, so that it can be copied whole.
+    ``soft_wrap``, so that it can be copied whole. If the terminal goes away, printing goes on to
+    nowhere.
 
     Args:
         quiet: Print nothing.
     """
-    return Console(quiet=quiet, markup=False, emoji=False)
+    return Console(quiet=quiet, markup=False, emoji=False, file=cast(TextIO, _StandardOutput()))
+
+
+class _StandardOutput(io.TextIOBase):
+    """Standard output, which goes nowhere once its terminal is gone: the run goes on without."""
+
+    @property
+    def _stream(self) -> TextIO:
+        # Rich puts something in the place of standard output that prints to the console.
+        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._hung_up():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._hung_up():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _hung_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            # What waits in its buffer, and what any other part prints, goes there too.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    @property
+    def encoding(self) -> str:
+        """Its encoding, by which Rich chooses how to draw lines."""
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        """Return whether somebody may be watching."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return its number, by which Rich finds the terminal's width."""
+        return self._stream.fileno()
 
 
 def resume_command(command: str, folder: Path) -> str:

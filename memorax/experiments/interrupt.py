@@ -7,11 +7,23 @@ import threading
 
 from rich.console import Console
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def signals_to_handle() -> list[int]:
+    """Return the signals that stop a run; without SIGHUP if it is ignored, as under nohup."""
+    return [
+        number
+        for number in SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop; the second one stops at once.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop; the second stops at once.
+
+    SIGHUP, sent when the terminal goes away, is never the second: the shell and the system both
+    send it.
 
     A thread hears of signals at once, while Python's own handlers wait until a compiled program has
     come to its end, which may be long.
@@ -34,7 +46,9 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         """Begin to listen."""
-        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._previous = {
+            number: signal.signal(number, self._handle) for number in signals_to_handle()
+        }
         self._heard, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         self._previous_wake = signal.set_wakeup_fd(self._wake.fileno())
@@ -58,6 +72,8 @@ class Interrupt:
         came = False
         while byte := self._heard.recv(1):
             if byte[0] not in SIGNALS:
+                continue
+            if came and byte[0] == signal.SIGHUP:
                 continue
             if came:
                 self._console.show_cursor()

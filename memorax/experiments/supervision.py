@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from memorax.experiments.interrupt import signals_to_handle
+
 PROCESS_LOST = 70
 """The exit code of a process that could not reach another one."""
 _SUPERVISOR = "MEMORAX_SUPERVISOR"
@@ -31,7 +33,7 @@ def supervise(arguments: Sequence[str]) -> int:
         # Ctrl-C reaches it from here alone, not from the terminal a second time.
         start_new_session=True,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals_to_handle():
         signal.signal(number, lambda number, frame: process.send_signal(number))
     code = process.wait()
     if code == PROCESS_LOST or code < 0:

@@ -36,7 +36,15 @@ from memorax.experiments.write_errors import WriteErrors, WriteFailedError
 
 
 class TerminatedError(Exception):
-    """SIGTERM has stopped the run; what it reached is kept."""
+    """A signal other than Ctrl-C has stopped the run; what it reached is kept.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 class DivergedError(Exception):
@@ -83,7 +91,7 @@ def run(
         way.
 
     Raises:
-        TerminatedError: If SIGTERM has interrupted the run; what was reached is kept.
+        TerminatedError: If SIGTERM or SIGHUP has interrupted the run; what was reached is kept.
         DivergedError: If a loss is no number any more.
         EnvironmentFailedError: If an environment failed in its process.
         WriteFailedError: If a file cannot be written, and that is to stop the run.
@@ -108,8 +116,8 @@ def run(
                     soft_wrap=True,
                 )
                 writes.report()
-                if interrupt.signal == signal.SIGTERM:
-                    raise TerminatedError
+                if interrupt.signal not in (None, signal.SIGINT):
+                    raise TerminatedError(interrupt.signal)
                 return None
             release(trained.state)
             with what_is_left_told(model, folder):

@@ -119,7 +119,7 @@ def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> li
         reached is kept either way.
 
     Raises:
-        TerminatedError: If SIGTERM has interrupted the sweep; what was reached is kept.
+        TerminatedError: If SIGTERM or SIGHUP has interrupted the sweep; what was reached is kept.
         EnvironmentFailedError: If an environment failed in its process.
         WriteFailedError: If a file cannot be written, and that is to stop the sweep.
     """
@@ -132,8 +132,8 @@ def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> li
                 for index, values in enumerate(proposals.values)
             ]
             if not _train(config, proposals, proposed, trials, console, interrupt):
-                if interrupt.signal == signal.SIGTERM:
-                    raise TerminatedError
+                if interrupt.signal not in (None, signal.SIGINT):
+                    raise TerminatedError(interrupt.signal)
                 return None
             trials += proposed
     return _finish(config, folder, trials, console)
