@@ -28,6 +28,7 @@ from memorax.experiments.encoders import report as report_encoder
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
 from memorax.experiments.fields import UnreadableError
+from memorax.experiments.folder_lock import FolderInUseError, lock
 from memorax.experiments.listing import matching_names, suites_table
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.play import Player
@@ -38,6 +39,7 @@ from memorax.experiments.processes import (
     connect,
     create_run_folder,
     failing_at_once,
+    lock_run_folder,
     open_run_folder,
     out_of_memory,
 )
@@ -230,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in commands:
             raise BadInputError(unknown_name("command", name, commands))
         return commands[name](rest)
-    except (BadInputError, CheckpointError, UnreadableError) as error:
+    except (BadInputError, CheckpointError, FolderInUseError, UnreadableError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 2
     except WriteFailedError as error:
@@ -268,6 +270,7 @@ def _train(arguments: list[str]) -> int:
             folder = open_run_folder(options.run_folder, options.config)
         else:
             folder = create_run_folder(options.run_folder, options.config)
+        held = lock_run_folder(folder)
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     console = make_console(quiet=not folder.writes)
@@ -286,7 +289,9 @@ def _train(arguments: list[str]) -> int:
         with failing_at_once(expected=(DivergedError, EnvironmentFailedError, TerminatedError)):
             return run(options.config, agents, mesh, folder, console)
 
-    return _to_its_end(begin, resume_command("memorax train --run-folder", folder.path), console)
+    resume = resume_command("memorax train --run-folder", folder.path)
+    with held:
+        return _to_its_end(begin, resume, console)
 
 
 def _play(arguments: list[str]) -> int:
@@ -430,7 +435,8 @@ def _compare(arguments: list[str]) -> int:
     _enable_compilation_cache()
     console = make_console()
     resume = resume_command("memorax compare --comparison-folder", folder.path)
-    return _to_its_end(lambda: compare(config, folder, console), resume, console)
+    with lock(folder.path, folder.kind):
+        return _to_its_end(lambda: compare(config, folder, console), resume, console)
 
 
 def _resume_comparison(
@@ -468,7 +474,8 @@ def _sweep(arguments: list[str]) -> int:
     _enable_compilation_cache()
     console = make_console()
     resume = resume_command("memorax sweep --sweep-folder", folder.path)
-    return _to_its_end(lambda: sweep(config, folder, console), resume, console)
+    with lock(folder.path, folder.kind):
+        return _to_its_end(lambda: sweep(config, folder, console), resume, console)
 
 
 def _resume_sweep(

@@ -28,6 +28,7 @@ from memorax.experiments.config import TrainConfig
 from memorax.experiments.config import to_json as run_to_json
 from memorax.experiments.console import shell_path
 from memorax.experiments.devices import one_device
+from memorax.experiments.folder_lock import lock
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.plotting import plot_learning_curves, plot_performance_profiles
 from memorax.experiments.run_folder import Folder, RunFolder
@@ -133,10 +134,10 @@ def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -
         console.print(title, name)
         run_folder = folder.run_folder(cell)
         try:
-            if (
-                run(cell.config, make_agents(cell.config), one_device(), run_folder, console)
-                is None
-            ):
+            with lock(run_folder.path, run_folder.kind):
+                agents = make_agents(cell.config)
+                evaluations = run(cell.config, agents, one_device(), run_folder, console)
+            if evaluations is None:
                 return None
         except DivergedError as error:
             # The other runs are worth as much as ever.

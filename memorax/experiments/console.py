@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 
@@ -30,7 +30,7 @@ class _StandardOutput(io.TextIOBase):
     """Standard output, which goes nowhere once its terminal is gone: the run goes on without."""
 
     @property
-    def _stream(self) -> TextIO:
+    def _stream(self) -> Any:
         # Rich puts something in the place of standard output that prints to the console.
         return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
 

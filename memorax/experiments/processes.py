@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from memorax.experiments.config import TrainConfig, to_json
+from memorax.experiments.folder_lock import FolderInUseError, lock
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.supervision import PROCESS_LOST, end_with_supervisor
 from memorax.validation import check_positive, check_whole
@@ -132,6 +133,26 @@ def open_run_folder(path: Path, config: TrainConfig) -> RunFolder:
             raise ValueError("all processes of a run must be given the same options")
         folder.writes = jax.process_index() == 0
     return folder
+
+
+def lock_run_folder(folder: RunFolder) -> contextlib.ExitStack:
+    """Lock a run folder by the first process, until what is returned is closed.
+
+    Raises:
+        FolderInUseError: If another process, which is no part of this run, trains there.
+    """
+    held = contextlib.ExitStack()
+    refused = ""
+    if folder.writes:
+        try:
+            held.enter_context(lock(folder.path, folder.kind))
+        except FolderInUseError as error:
+            refused = str(error)
+    if jax.process_count() > 1:
+        refused = _from_the_first(refused)
+    if refused:
+        raise FolderInUseError(refused)
+    return held
 
 
 def any_process(flag: bool) -> bool:

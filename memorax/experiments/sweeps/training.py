@@ -17,6 +17,7 @@ from memorax.experiments.checkpoints import Checkpoints
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.devices import seed_keys
 from memorax.experiments.evaluation import evaluation_keys, summarize, to_json
+from memorax.experiments.folder_lock import lock
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.logger import LoggedModel, Logger, means_over_updates
@@ -158,8 +159,10 @@ def train_trials(
     Returns:
         Whether all have ended; if not, what was reached is kept.
     """
-    step, state = _restore(trials, program)
     with contextlib.ExitStack() as opened:
+        for trial in trials:
+            opened.enter_context(lock(trial.folder.path, trial.folder.kind))
+        step, state = _restore(trials, program)
         lanes = [
             opened.enter_context(contextlib.closing(Lane(trial, step, program, console)))
             for trial in trials
