@@ -7,12 +7,16 @@ pipe what to do, one pickled message after the other, and ends when the pipe doe
 import faulthandler
 import sys
 import traceback
+from copy import deepcopy
 from multiprocessing.connection import Connection
 from typing import Any
 
 
 class Worker:
     """Some environments of one task.
+
+    What they return is copied at once: many fill one array again and again, or share it with others
+    of their class.
 
     Args:
         spec: The task, Gymnasium's ``EnvSpec``.
@@ -29,11 +33,11 @@ class Worker:
 
     def reset(self, seeds: dict[int, int]) -> list[Any]:
         """Begin episodes; return their first observations."""
-        return [self._envs[index].reset(seed=seed)[0] for index, seed in seeds.items()]
+        return [deepcopy(self._envs[index].reset(seed=seed)[0]) for index, seed in seeds.items()]
 
     def render(self, indices: dict[int, None]) -> list[Any]:
         """Return what environments draw."""
-        return [self._envs[index].render() for index in indices]
+        return [deepcopy(self._envs[index].render()) for index in indices]
 
     def step(self, actions: dict[int, Any]) -> list[tuple]:
         """Act once in some environments; one whose episode ends begins the next.
@@ -46,10 +50,10 @@ class Worker:
         for index, action in actions.items():
             env = self._envs[index]
             observation, reward, terminated, truncated, _ = env.step(action)
-            final_observation = None
+            observation, final_observation = deepcopy(observation), None
             if terminated or truncated:
                 final_observation = observation
-                observation, _ = env.reset()
+                observation = deepcopy(env.reset()[0])
             steps.append(
                 (observation, final_observation, float(reward), bool(terminated), bool(truncated))
             )

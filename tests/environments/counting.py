@@ -76,3 +76,43 @@ class Several(gymnasium.Env):
 
 gymnasium.register("Counting-v0", entry_point="tests.environments.counting:Counting")
 gymnasium.register("Several-v0", entry_point="tests.environments.counting:Several")
+
+
+class Filling(gymnasium.Env):
+    """Shows how many steps the episode has had, in arrays that all of its class fill again.
+
+    Args:
+        kind: What it shows them in ("array", "dictionary", "tuple").
+    """
+
+    action_space = gymnasium.spaces.Discrete(2)
+    count, hundreds = np.zeros(1, np.float32), np.zeros(2, np.float32)
+
+    def __init__(self, kind="array"):
+        one, two = (gymnasium.spaces.Box(0, 1000, (size,), np.float32) for size in (1, 2))
+        self._shown, self.observation_space = {
+            "array": (self.count, one),
+            "dictionary": (
+                {"count": self.count, "inside": {"hundreds": self.hundreds}},
+                gymnasium.spaces.Dict(count=one, inside=gymnasium.spaces.Dict(hundreds=two)),
+            ),
+            "tuple": ((self.count, self.hundreds), gymnasium.spaces.Tuple((one, two))),
+        }[kind]
+
+    def _fill(self):
+        self.count[:] = self._count
+        self.hundreds[:] = 100 * self._count
+        return self._shown
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._count = 0
+        return self._fill(), {}
+
+    def step(self, action):
+        # Environments of different actions have different counts.
+        self._count += 1 + int(action)
+        return self._fill(), 0.0, False, False, {}
+
+
+gymnasium.register("Filling-v0", entry_point="tests.environments.counting:Filling")

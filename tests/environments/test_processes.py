@@ -96,6 +96,26 @@ def test_episodes_follow_each_other_and_the_last_observation_is_kept():
     assert [int(count) for _, count in final] == [1, 2, 3, 4, 5, 1]
 
 
+@pytest.mark.parametrize(("kind", "sizes"), [("array", 1), ("dictionary", 3), ("tuple", 3)])
+def test_the_last_observation_is_kept_of_environments_that_fill_one_array_again(kind, sizes):
+    name = "gymnasium::tests.environments.counting:Filling-v0"
+    env, _ = environments.make(name, kind=kind, max_episode_steps=3)
+    envs = Vectorize(env, 2)
+    observation, state = envs.reset(KEY, None)
+    shown, final = [observation], []
+    for _ in range(4):
+        # Side by side in one process, they also share the array.
+        observation, state, *_, info = envs.step(KEY, state, jnp.array([0, 1]), None)
+        shown.append(observation)
+        final.append(info["final_observation"])
+    release(state)
+    assert np.shape(shown) == (5, 2, sizes)
+    assert np.array(shown)[:, :, 0].T.tolist() == [[0, 1, 2, 0, 1], [0, 2, 4, 0, 2]]
+    assert np.array(final)[:, :, 0].T.tolist() == [[1, 2, 3, 1], [2, 4, 6, 2]]
+    if sizes == 3:
+        assert np.array(final)[:, :, 2].T.tolist() == [[100, 200, 300, 100], [200, 400, 600, 200]]
+
+
 def test_every_seed_has_processes_of_its_own_and_all_are_stepped_under_scan():
     envs = Vectorize(RecordEpisodeStatistics(counting()), 3)
 
