@@ -47,7 +47,8 @@ class SACConfig(ReplayConfig):
     initial_temperature: float = 1.0
     """Weight of the entropy at the beginning."""
     target_entropy: float | None = None
-    """Entropy that the temperature is to keep; None: minus the dimensions of an action."""
+    """Entropy that the temperature is to keep, of actions whose bounds are brought to -1 and 1;
+    None: minus the dimensions of an action."""
 
     def __post_init__(self):
         """Check the fields."""
@@ -84,6 +85,10 @@ class SAC(ReplayAlgorithm):
         target:      r + g (1 - terminated) (min_j Q'_j(s', a') - alpha log p(a'))
         actor:       alpha log p(a) - min_i Q_i(s, a), with a drawn anew
         temperature: -alpha (log p(a) + target_entropy)
+
+    In all of them, and in the metric ``entropy``, an action is that of the unit box: its bounds are
+    brought to -1 and 1. So neither densities nor what the critic reads of an action depends on the
+    units in which the environment takes it.
 
     See ``ReplayAlgorithm`` for what a sequence holds.
 
@@ -122,6 +127,11 @@ class SAC(ReplayAlgorithm):
             raise ValueError(f"SAC acts continuously, got the action space {space}")
         check_policy("SAC.actor", actor, self._envs, env_params)
         self._check_bounds(actor.head, space)
+        low, high = (
+            np.broadcast_to(np.asarray(bound, np.float32), space.shape)
+            for bound in (space.low, space.high)
+        )
+        self._centre, self._reach = (low + high) / 2, (high - low) / 2
         values_actions = takes(critic.head, "candidate_action") and hasattr(critic.head, "loss")
         if not values_actions or isinstance(critic.head, heads.Horde):
             raise ValueError(
@@ -148,6 +158,10 @@ class SAC(ReplayAlgorithm):
                     f"SAC.actor.head.{name} must be that of the action space, {bound}, got "
                     f"{getattr(head, name)}"
                 )
+
+    def _in_unit_box(self, action: Array) -> Array:
+        """Return actions with their bounds brought to -1 and 1."""
+        return (action - self._centre) / self._reach
 
     def _initial_carry(self) -> PyTree:
         return {
@@ -219,6 +233,8 @@ class SAC(ReplayAlgorithm):
         alpha = jax.lax.stop_gradient(temperature)
         distribution, actor_sown = read("actor", params["actor"])
         action, log_prob = distribution.sample_and_log_prob(seed=key)
+        action = self._in_unit_box(action)
+        log_prob += np.log(self._reach).sum()
 
         target_values, _ = read("critic", target_params, action)
         next_value = (_least(target_values) - alpha * log_prob)[:, 1:]
@@ -226,6 +242,7 @@ class SAC(ReplayAlgorithm):
         target = jax.lax.stop_gradient(learned.reward + discount * next_value)
         # The last timestep is only bootstrapped from: any action will do there.
         taken = jnp.concatenate([learned.action, learned.action[:, -1:]], axis=1)
+        taken = self._in_unit_box(taken)
         values, critic_sown = read("critic", params["critic"], taken)
         critic_loss = masked_mean(critic.head.loss(values[:, :-1], target), mask).mean()
 

@@ -70,6 +70,34 @@ class Recalling(Task):
 
 
 @dataclass(frozen=True)
+class Aiming(Task):
+    """Episodes of one step, whose reward is less the further the action is from a shown place.
+
+    Attributes:
+        low: The least action, for each dimension.
+        high: The greatest. The place is shown as if they were -1 and 1.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def begin(self, key, params):
+        place = jax.random.uniform(key, (len(self.low),), minval=-0.8, maxval=0.8)
+        return place, place
+
+    def advance(self, key, state, action, params):
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        distance = (2 * action - low - high) / (high - low) - state
+        return state, state, -jnp.sum(distance**2), jnp.bool_(True), jnp.bool_(False)
+
+    def observation_space(self, params):
+        return Box(-1.0, 1.0, (len(self.low),))
+
+    def action_space(self, params):
+        return Box(jnp.asarray(self.low), jnp.asarray(self.high), (len(self.low),))
+
+
+@dataclass(frozen=True)
 class Tossing(Task):
     """Episodes of one step, whose reward is 1 three times in four and else -1."""
 

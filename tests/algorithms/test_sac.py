@@ -19,7 +19,7 @@ from tests.algorithms.agents import (
     random_sample,
     random_sequences,
 )
-from tests.algorithms.tasks import Counting, Recalling
+from tests.algorithms.tasks import Aiming, Counting, Recalling
 
 drawn_parameters = pytest.mark.usefixtures("drawn_parameters")
 
@@ -48,6 +48,8 @@ def test_the_losses_are_the_published_ones(burn_in_length):
             lambda leaf: leaf[:, burn_in_length:] if leaf.ndim > 1 else leaf, distribution
         )
         action, log_prob = distribution.sample_and_log_prob(seed=key)
+        # The losses are those of actions from -1 to 1; here they are from -1 to 2.
+        log_prob += np.log(1.5)
 
         def values(variables, candidate_action):
             # Only what follows the burn-in is valued: before it, any action will do.
@@ -60,7 +62,7 @@ def test_the_losses_are_the_published_ones(burn_in_length):
                 action=steps.action,
                 reward=steps.reward,
                 initial_carry=sequences.carry["critic"],
-                candidate_action=jnp.concatenate([padding, candidate_action], axis=1),
+                candidate_action=jnp.concatenate([padding, (candidate_action - 0.5) / 1.5], axis=1),
             )
             return output[:, burn_in_length:]
 
@@ -147,6 +149,52 @@ def test_the_temperature_moves_the_entropy_to_its_target(target_entropy, sign):
     )
     # Down the gradient: up while there is too little entropy.
     assert float(jax.tree.leaves(gradient["temperature"])[0]) * sign < 0
+
+
+def aiming(low, high):
+    """Return SAC on ``Aiming``, whose actions have these bounds."""
+    return make_sac(
+        mlp_torso(),
+        actor_head=heads.SquashedGaussian(2, low=low, high=high),
+        env=Aiming(low, high),
+        optimizer=optax.adam(3e-3),
+        num_envs=8,
+        num_steps=8,
+        sequence_length=8,
+        learning_starts=128,
+        buffer_size=4096,
+        gradient_steps=8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ((-0.01, -0.01), (0.01, 0.01)),
+        # Unequal ones, of which one has its middle away from 0.
+        ((-100.0, 3.0), (100.0, 3.5)),
+    ],
+)
+def test_what_is_learned_does_not_depend_on_the_units_of_actions(low, high):
+    def train(low, high):
+        agent = aiming(low, high)
+        state = agent.init(jax.random.key(0))
+        return agent.train(jax.random.key(1), state, 1_024)[1]
+
+    unit, other = train((-1.0, -1.0), (1.0, 1.0)), train(low, high)
+    for name, values in unit.items():
+        np.testing.assert_allclose(other[name], values, rtol=0.02, atol=0.02, err_msg=name)
+    assert np.isfinite(other["temperature"]).any()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("bound", [0.01, 0.05, 1.0, 100.0])
+def test_actions_of_any_scale_are_learned_and_the_temperature_falls(bound):
+    agent = aiming((-bound,) * 2, (bound,) * 2)
+    state, metrics = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 20_000)
+    assert metrics["temperature"][-1] < 0.2
+    report = agent.evaluate(jax.random.key(2), state, 100)
+    assert report.episode_returns.mean() > -0.05
 
 
 @drawn_parameters
