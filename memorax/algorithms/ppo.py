@@ -42,7 +42,8 @@ class PPOConfig:
 
     Raises:
         ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
-            ``num_minibatches``, or ``burn_in_length`` leaves nothing to learn from.
+            ``num_minibatches``, ``burn_in_length`` leaves nothing to learn from, or advantages are
+            normalised over a single step.
     """
 
     num_envs: int = 16
@@ -68,7 +69,8 @@ class PPOConfig:
     entropy_coefficient: float = 0.01
     """Weight of the policy's entropy."""
     normalize_advantage: bool = True
-    """Bring the advantages of a minibatch to mean 0 and standard deviation 1."""
+    """Bring the advantages of a minibatch, of at least 2 steps, to mean 0 and standard deviation
+    1."""
     sown_loss_coefficient: float = 1.0
     """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
     burn_in_length: int = 0
@@ -96,6 +98,14 @@ class PPOConfig:
         check_minibatches(self)
         # At least one step has to remain to learn from.
         check_whole("PPOConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
+        learned_steps = self.num_envs * (self.num_steps - self.burn_in_length)
+        if self.normalize_advantage and learned_steps == self.num_minibatches:
+            raise ValueError(
+                "PPOConfig.normalize_advantage needs minibatches of at least 2 steps, since the "
+                "advantage of a single one becomes 0 and the actor learns nothing, got "
+                f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
+                f"burn_in_length={self.burn_in_length}, num_minibatches={self.num_minibatches}"
+            )
 
     @property
     def optimizer_steps(self) -> int:

@@ -387,6 +387,21 @@ def test_memory_solves_what_no_memoryless_agent_can(task, remembered, forgotten)
     assert mean_return(mlp_torso()) < forgotten
 
 
+def test_minibatches_of_one_step_move_the_actor_without_normalising():
+    agent = make_agent(
+        mlp_torso(), num_envs=2, num_steps=4, num_minibatches=8, normalize_advantage=False
+    )
+    state = agent.init(jax.random.key(0))
+    moved, metrics = agent.train(jax.random.key(1), state, 8)
+    assert np.abs(metrics["policy_loss"]).max() > 0
+    assert any(
+        (old != new).any()
+        for old, new in zip(
+            *(jax.tree.leaves(each.params["actor"]) for each in (state, moved)), strict=True
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -398,6 +413,14 @@ def test_memory_solves_what_no_memoryless_agent_can(task, remembered, forgotten)
         ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
         ({"burn_in_length": 128}, "burn_in_length must be a whole number from 0 to 127, got 128"),
         ({"gae_lambda": float("nan")}, "gae_lambda must be a number from 0 to 1, got nan"),
+        (
+            {"num_envs": 2, "num_steps": 4, "num_minibatches": 8},
+            "normalize_advantage needs minibatches of at least 2 steps, .*num_minibatches=8",
+        ),
+        (
+            {"num_envs": 2, "num_steps": 4, "burn_in_length": 3, "num_minibatches": 2},
+            "normalize_advantage needs minibatches of at least 2 steps, .*burn_in_length=3",
+        ),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(config, words, as_a_user):

@@ -42,6 +42,15 @@ class _Normalized(Block):
         else:
             self.norm = unshared(self.normalization)
 
+    def normalized(self, values: Float[Array, "*axes features"]) -> Float[Array, "*axes features"]:
+        """Return the values after the norm."""
+        if values.shape[-1] == 1 and isinstance(self.norm, nn.LayerNorm):
+            raise ValueError(
+                f"{type(self).__name__}.normalization must not be nn.LayerNorm for a single "
+                "feature, which it makes 0 always"
+            )
+        return self.norm(values)
+
 
 class PreNorm(_Normalized):
     """Normalise a model's inputs: f(norm(x)).
@@ -58,7 +67,7 @@ class PreNorm(_Normalized):
 
     Raises:
         ValueError: At construction, if ``module`` is neither a module nor callable, or the norm
-            mixes steps or rows.
+            mixes steps or rows; when it is applied, if ``nn.LayerNorm`` gets a single feature.
 
     Source: Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", arXiv
     2002.04745.
@@ -71,7 +80,7 @@ class PreNorm(_Normalized):
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``Block``."""
-        return apply_sequence_model(self.module, self.norm(inputs), done, carry)
+        return apply_sequence_model(self.module, self.normalized(inputs), done, carry)
 
 
 class PostNorm(_Normalized):
@@ -88,7 +97,7 @@ class PostNorm(_Normalized):
 
     Raises:
         ValueError: At construction, if ``module`` is neither a module nor callable, or the norm
-            mixes steps or rows.
+            mixes steps or rows; when it is applied, if ``nn.LayerNorm`` gets a single feature.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.1.
     """
@@ -101,4 +110,4 @@ class PostNorm(_Normalized):
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
         """Read a piece of a sequence; see ``Block``."""
         carry, outputs = apply_sequence_model(self.module, inputs, done, carry)
-        return carry, self.norm(outputs)
+        return carry, self.normalized(outputs)

@@ -28,7 +28,7 @@ from memorax.networks.layers import head_wise_norm, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
-from memorax.validation import check_between, check_positive
+from memorax.validation import check_between, check_positive, check_whole
 
 LARGEST_DECAY = math.log(1.7976931348623157e308) / 1024 - 0.01
 """Of a: the authors' bound, with which 1,024 steps of it fit into a double."""
@@ -39,7 +39,7 @@ class FFMConfig:
     """Sizes and initialisation of an ``FFMCell``.
 
     Attributes:
-        features: Width of the outputs.
+        features: Width of the outputs, at least 2, as what is remembered is normalised across it.
         memory_size: m, the number of traces; the authors' 32.
         context_size: c, the number of contexts, each with a frequency of its own; the authors' 4.
         min_period: Steps of the fastest context at first.
@@ -58,8 +58,9 @@ class FFMConfig:
 
     def __post_init__(self):
         """Check the fields."""
-        for name in ("features", "memory_size", "context_size"):
+        for name in ("memory_size", "context_size"):
             check_positive(f"FFMConfig.{name}", getattr(self, name))
+        check_whole("FFMConfig.features", self.features, 2)
         check_between("FFMConfig.min_period", self.min_period, 1e-6)
         check_between("FFMConfig.max_period", self.max_period, self.min_period)
 

@@ -45,7 +45,8 @@ class mLSTMConfig:
     Attributes:
         features: Width of the outputs.
         hidden_dim: Width inside the block, of all heads together.
-        num_heads: Number of heads; divides ``hidden_dim``.
+        num_heads: Number of heads; divides ``hidden_dim``. Each has to be at least 2 wide, as its
+            output is normalised across it.
         conv_dim: Steps that the convolution sees, the authors' 4.
         block_size: Width of the blocks of W_q, W_k and W_v, the authors' 4; divides
             ``hidden_dim``.
@@ -54,7 +55,7 @@ class mLSTMConfig:
             the authors' biases from 3 to 6, about 20 to 400 steps.
 
     Raises:
-        ValueError: If a size is not positive or does not divide.
+        ValueError: If a size is not positive, does not divide or leaves a head a single channel.
     """
 
     features: int
@@ -75,6 +76,12 @@ class mLSTMConfig:
                     f"mLSTMConfig.hidden_dim must be divisible by {name}, got "
                     f"hidden_dim={self.hidden_dim}, {name}={getattr(self, name)}"
                 )
+        if self.hidden_dim == self.num_heads:
+            raise ValueError(
+                "mLSTMConfig.hidden_dim must be at least twice num_heads, for the norm over a head "
+                f"of a single channel is always 0, got hidden_dim={self.hidden_dim}, "
+                f"num_heads={self.num_heads}"
+            )
 
 
 class mLSTMCell(MemoroidCell):

@@ -127,6 +127,8 @@ class SHMCell(nn.RNNCellBase):
             The memory after it, and the outputs.
         """
         config, dtypes = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if inputs.shape[-1] == 1:
+            raise ValueError("SHMCell needs inputs of at least 2 features: the norm of one is 0")
         u = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm", **dtypes)(inputs)
 
         def project(name, features):

@@ -75,3 +75,10 @@ def test_a_norm_computes_in_the_blocks_dtypes():
 def test_bad_field_is_named(block, fields, words):
     with pytest.raises(ValueError, match=f"{block.__name__}.{words}"):
         block(*fields)
+
+
+@pytest.mark.parametrize("block", [PreNorm(nn.Dense(4)), PostNorm(nn.Dense(1))])
+def test_a_layer_norm_of_a_single_feature_which_is_always_0_is_refused(block):
+    inputs = jnp.ones((2, 3, 1 if isinstance(block, PreNorm) else 4))
+    with pytest.raises(ValueError, match=r"Norm\.normalization must not be nn\.LayerNorm"):
+        jax.eval_shape(block.init, jax.random.key(0), inputs)

@@ -121,6 +121,7 @@ def test_ffm_begins_with_the_authors_decays_and_frequencies():
         (S5Config, {"features": 4, "hidden_dim": 4, "min_step": 0.5}, "max_step must be a number"),
         (MinGRUConfig, {"features": -1}, "MinGRUConfig.features .* got -1"),
         (FFMConfig, {"features": 4, "memory_size": 0}, "FFMConfig.memory_size .* got 0"),
+        (FFMConfig, {"features": 1}, "FFMConfig.features .* at least 2, got 1"),
         (FFMConfig, {"features": 4, "max_period": 0.5}, "FFMConfig.max_period must be a number"),
         (Mamba2Config, {"features": 4, "num_groups": 3}, "num_heads=8, num_groups=3"),
         (Mamba2Config, {"features": 4, "conv_dim": 0}, "Mamba2Config.conv_dim .* got 0"),
@@ -133,6 +134,11 @@ def test_ffm_begins_with_the_authors_decays_and_frequencies():
             mLSTMConfig,
             {"features": 4, "hidden_dim": 6, "num_heads": 2},
             "divisible by block_size, got hidden_dim=6, block_size=4",
+        ),
+        (
+            mLSTMConfig,
+            {"features": 4, "hidden_dim": 4, "num_heads": 4},
+            "a head of a single channel is always 0, got hidden_dim=4, num_heads=4",
         ),
         (
             LinearAttentionConfig,
