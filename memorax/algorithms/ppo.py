@@ -30,6 +30,7 @@ from memorax.algorithms.rollouts import (
     rollout_sequence_length,
     take_minibatch,
 )
+from memorax.algorithms.schedules import count_skipped_step
 from memorax.algorithms.sharding import gather_batch, is_sharded
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
 from memorax.networks import Network, heads
@@ -107,10 +108,9 @@ class PPOConfig:
                 f"burn_in_length={self.burn_in_length}, num_minibatches={self.num_minibatches}"
             )
 
-    @property
-    def optimizer_steps(self) -> int:
-        """Steps of the optimizer in an update."""
-        return self.update_epochs * self.num_minibatches
+    def optimizer_steps(self, num_updates: int) -> int:
+        """Return the steps of the optimizer in the first updates of a run."""
+        return num_updates * self.update_epochs * self.num_minibatches
 
 
 @struct.dataclass
@@ -224,7 +224,8 @@ class PPO(Algorithm):
         critic: A network whose head has a ``loss``, such as ``heads.VNetwork``; ``None`` if the
             actor's head is a ``heads.ActorCritic``.
         optimizer: Applied to all networks' parameters at once; gradient clipping and learning
-            rate schedules are its business, which counts minibatches.
+            rate schedules are its business, which counts minibatches, those that ``target_kl``
+            skips too.
 
     Raises:
         ValueError: If the networks do not fit the environment or the configuration. Nothing has
@@ -464,10 +465,14 @@ class PPO(Algorithm):
                 stopped = metrics["approximate_kl"] > config.target_kl
                 next_params, next_optimizer_state = jax.tree.map(
                     lambda old, new: jnp.where(stopped, old, new),
-                    (params, optimizer_state),
+                    (params, count_skipped_step(optimizer_state)),
                     (next_params, next_optimizer_state),
                 )
             return (next_params, next_optimizer_state, stopped), metrics
+
+        def skipped(learner):
+            params, optimizer_state, stopped = learner
+            return params, count_skipped_step(optimizer_state), stopped
 
         def unless_stopped(learner, indices):
             if config.target_kl is None:
@@ -477,7 +482,7 @@ class PPO(Algorithm):
             stopped = learner[-1]
             learner, metrics = jax.lax.cond(
                 stopped,
-                lambda: (learner, jax.tree.map(jnp.zeros_like, empty)),
+                lambda: (skipped(learner), jax.tree.map(jnp.zeros_like, empty)),
                 lambda: minibatch_step(learner, indices),
             )
             return learner, (metrics, 1.0 - stopped)

@@ -79,10 +79,9 @@ class PQNConfig:
         check_minibatches(self)
         check_whole("PQNConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
-    @property
-    def optimizer_steps(self) -> int:
-        """Steps of the optimizer in an update."""
-        return self.update_epochs * self.num_minibatches
+    def optimizer_steps(self, num_updates: int) -> int:
+        """Return the steps of the optimizer in the first updates of a run."""
+        return num_updates * self.update_epochs * self.num_minibatches
 
 
 @struct.dataclass

@@ -87,9 +87,14 @@ class ReplayConfig:
             )
 
     @property
-    def optimizer_steps(self) -> int:
-        """Steps of the optimizer in an update."""
-        return self.gradient_steps
+    def first_learning_update(self) -> int:
+        """The update, counted from 1, of the first gradient step."""
+        # Not counted in steps: those of a long run do not fit into 32 bits.
+        return -(-self.learning_starts // (self.num_envs * self.num_steps))
+
+    def optimizer_steps(self, num_updates: int) -> int:
+        """Return the steps of the optimizer in the first updates of a run."""
+        return self.gradient_steps * max(0, num_updates - self.first_learning_update + 1)
 
     @property
     def num_sequences(self) -> int:

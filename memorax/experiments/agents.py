@@ -25,6 +25,7 @@ from memorax.experiments.encoders import make_encoder
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.torsos import make_torso
 from memorax.networks import FeatureExtractor, Network, heads
+from memorax.validation import LARGEST
 
 PREVIOUS_FEATURES = 16
 """Width of what is made of the previous action and reward, each."""
@@ -150,9 +151,14 @@ def num_updates(config: TrainConfig[Any]) -> int:
 def _optimizer(config: TrainConfig[Any]) -> optax.GradientTransformation:
     learning_rate = config.learning_rate
     if config.anneal_learning_rate:
-        learning_rate = optax.linear_schedule(
-            config.learning_rate, 0.0, num_updates(config) * config.algorithm.optimizer_steps
-        )
+        # Over the steps that are made, of which there are none before learning starts.
+        optimizer_steps = max(1, config.algorithm.optimizer_steps(num_updates(config)))
+        if optimizer_steps > LARGEST:
+            raise ValueError(
+                f"anneal_learning_rate must be False for more than {LARGEST} steps of the "
+                f"optimizer, got {optimizer_steps}"
+            )
+        learning_rate = optax.linear_schedule(config.learning_rate, 0.0, optimizer_steps)
     steps = [
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adam(learning_rate, eps=1e-5),

@@ -5,6 +5,7 @@ import jax
 import pytest
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.experiments import agents
 from memorax.experiments.agents import make_agent
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
@@ -150,3 +151,34 @@ def test_names_build_their_default_layers_and_take_a_horizon_where_they_have_one
         if torso.has_memory_horizon:
             assert make_torso(name, 8, 2, 50.0) != make_torso(name, 8, 2, 60.0)
             assert make_torso(name, 8) == make_torso(name, 8, torso.num_layers)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "optimizer_steps"),
+    [
+        (PPOConfig(target_kl=0.01), 10 * 16),
+        (PQNConfig(), 20 * 8),
+        # The first 9 of 40 updates of 512 steps do not reach the 5,000 that learning starts with.
+        (DQNConfig(), 31 * 2),
+    ],
+)
+def test_the_learning_rate_falls_to_zero_over_what_is_trained(
+    algorithm, optimizer_steps, monkeypatch
+):
+    lengths = []
+
+    def linear_schedule(start, end, steps):
+        lengths.append((start, end, steps))
+        return start
+
+    monkeypatch.setattr(agents.optax, "linear_schedule", linear_schedule)
+    config = TrainConfig(algorithm=algorithm, total_steps=20_000, learning_rate=0.25)
+    make_agent(config, "mlp")
+    assert lengths == [(0.25, 0.0, optimizer_steps)]
+
+
+def test_more_steps_of_the_optimizer_than_a_schedule_counts_are_refused(as_a_user):
+    algorithm = DQNConfig(num_envs=1, num_steps=1, batch_size=1, gradient_steps=4)
+    config = TrainConfig(algorithm=algorithm, total_steps=2**32 - 1)
+    with pytest.raises(ValueError, match="anneal_learning_rate must be False for more than 2147"):
+        make_agent(config, "mlp")
