@@ -181,7 +181,7 @@ class DQN(ReplayAlgorithm):
         return carry, epsilon_greedy(key, values, self._epsilon(state))
 
     def _epsilon(self, state: ReplayState) -> Array:
-        return linear_epsilon(self.config, self._num_env_steps(state))
+        return linear_epsilon(self.config, state.num_updates, self.steps_per_update)
 
     def _update(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         epsilon = self._epsilon(state)

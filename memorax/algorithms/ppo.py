@@ -349,7 +349,7 @@ class PPO(Algorithm):
         params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
         next_state = replace(
             next_state,
-            num_updates=state.num_updates + 1,
+            num_updates=optax.safe_increment(state.num_updates),
             params=params,
             optimizer_state=optimizer_state,
         )

@@ -191,12 +191,12 @@ class PQN(Algorithm):
     def _update(self, state: PQNState, key: Array) -> tuple[PQNState, Metrics]:
         """Act, then learn."""
         act_key, learn_key = jax.random.split(key)
-        epsilon = linear_epsilon(self.config, state.num_updates * self.steps_per_update)
+        epsilon = linear_epsilon(self.config, state.num_updates, self.steps_per_update)
         state, sequences, episodes = self._rollout(state, act_key, epsilon)
         params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
         state = replace(
             state,
-            num_updates=state.num_updates + 1,
+            num_updates=optax.safe_increment(state.num_updates),
             params=params,
             optimizer_state=optimizer_state,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
@@ -225,9 +226,6 @@ class ReplayAlgorithm(Algorithm):
             timestep, self._initial_carry(), config.sequence_length, config.num_steps
         )
 
-    def _num_env_steps(self, state: ReplayState) -> Array:
-        return state.num_updates * self.steps_per_update
-
     def _update(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Act, keep what came of it, then learn."""
         act_key, learn_key = jax.random.split(key)
@@ -238,7 +236,7 @@ class ReplayAlgorithm(Algorithm):
         window = move_window(state.window, transitions, carry)
         state = replace(
             state,
-            num_updates=state.num_updates + 1,
+            num_updates=optax.safe_increment(state.num_updates),
             window=window,
             replay=self._replay.add(state.replay, sequences_of(window, state.timestep)),
         )
@@ -278,7 +276,7 @@ class ReplayAlgorithm(Algorithm):
             nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics)
             return state.learner, priorities, nothing
 
-        started = self._num_env_steps(state) >= self.config.learning_starts
+        started = state.num_updates >= self.config.first_learning_update
         learner, priorities, metrics = jax.lax.cond(started, learn, wait)
         kept = state.replay
         if priorities is not None:
