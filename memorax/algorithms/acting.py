@@ -41,7 +41,7 @@ def first_timestep(env: Vectorize, params: Any, key: Array) -> tuple[Timestep, P
         action = jnp.zeros(env.num_envs, jnp.int32)
     else:
         action = jnp.zeros((env.num_envs, *space.shape), space.dtype)
-    done, reward = jnp.ones(env.num_envs, bool), jnp.zeros(env.num_envs)
+    done, reward = jnp.ones(env.num_envs, bool), jnp.zeros(env.num_envs, jnp.float32)
     return Timestep(observation, done, action, reward), env_state
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import apply_step
 from memorax.algorithms.evaluation import EvaluationReport, evaluate
+from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, Vectorize
 from memorax.networks import Network
 from memorax.validation import check_positive
@@ -71,7 +72,10 @@ class Algorithm:
         """
         check_positive(f"{type(self).__name__}.train: num_steps", num_steps)
         num_updates = -(-num_steps // self.steps_per_update)
-        return jax.lax.scan(self._update, state, jax.random.split(key, num_updates))
+        keys = jax.random.split(key, num_updates)
+        # Else what comes out would be compiled for again when it goes in.
+        state, metrics = jax.lax.scan(self._update, strongly_typed(state), keys)
+        return strongly_typed(state), metrics
 
     @partial(jax.jit, static_argnames=("self", "num_episodes", "deterministic", "max_steps"))
     def evaluate(

@@ -178,7 +178,8 @@ class DQN(ReplayAlgorithm):
     def _choose(self, state: ReplayState, key: Array) -> tuple[PyTree, Array]:
         carry, output = apply_step(self.network, state.params, state.timestep, state.carry)
         values = heads.expected_value(output)[:, 0]
-        return carry, epsilon_greedy(key, values, self._epsilon(state))
+        action = epsilon_greedy(key, values, self._epsilon(state))
+        return carry, action.astype(state.timestep.action.dtype)
 
     def _epsilon(self, state: ReplayState) -> Array:
         return linear_epsilon(self.config, state.num_updates, self.steps_per_update)
@@ -190,7 +191,7 @@ class DQN(ReplayAlgorithm):
 
     def _learn(self, learner: DQNLearner, sample: ReplaySample, key: Array):
         config = self.config
-        weights = jnp.ones(config.batch_size)
+        weights = jnp.ones(config.batch_size, jnp.float32)
         if sample.probabilities is not None:
             weights = importance_weights(sample.probabilities, config.importance_exponent)
         (_, (priorities, metrics)), gradients = jax.value_and_grad(self._loss, has_aux=True)(

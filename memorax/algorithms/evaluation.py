@@ -58,7 +58,9 @@ def evaluate(
     reset_key, key = jax.random.split(key)
     timestep, env_state = first_timestep(envs, env_params, reset_key)
     report = EvaluationReport(
-        jnp.zeros(num_episodes), jnp.zeros(num_episodes, jnp.int32), jnp.zeros(num_episodes, bool)
+        jnp.zeros(num_episodes, jnp.float32),
+        jnp.zeros(num_episodes, jnp.int32),
+        jnp.zeros(num_episodes, bool),
     )
 
     def unfinished(loop):
@@ -69,6 +71,7 @@ def evaluate(
         step, report, timestep, env_state, carry = loop
         act_key, step_key = jax.random.split(jax.random.fold_in(key, step))
         carry, action = act(act_key, timestep, carry)
+        action = action.astype(timestep.action.dtype)
         observation, env_state, reward, terminated, truncated, info = envs.step(
             step_key, env_state, action, env_params
         )
@@ -81,7 +84,7 @@ def evaluate(
         return step + 1, report, Timestep(observation, ended, action, reward), env_state, carry
 
     _, report, _, env_state, _ = jax.lax.while_loop(
-        unfinished, play, (0, report, timestep, env_state, carry)
+        unfinished, play, (jnp.int32(0), report, timestep, env_state, carry)
     )
     release(env_state)
     return report

@@ -32,6 +32,7 @@ from memorax.algorithms.rollouts import (
 )
 from memorax.algorithms.schedules import count_skipped_step
 from memorax.algorithms.sharding import gather_batch, is_sharded
+from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -312,7 +313,7 @@ class PPO(Algorithm):
                 self.networks.items(), network_keys, strict=True
             )
         }
-        return PPOState(
+        state = PPOState(
             num_updates=jnp.int32(0),
             params=params,
             optimizer_state=self.optimizer.init(params),
@@ -320,6 +321,7 @@ class PPO(Algorithm):
             timestep=timestep,
             carry=self._initial_carry(),
         )
+        return strongly_typed(state)
 
     @property
     def batch_sequences(self) -> int:
@@ -367,7 +369,7 @@ class PPO(Algorithm):
         carry, outputs = self._read(state, state.timestep, self.networks)
         distribution = heads.policy_output(outputs[self._acting])
         action, log_prob = distribution.sample_and_log_prob(seed=action_key)
-        action = action[:, 0]
+        action = action[:, 0].astype(state.timestep.action.dtype)
         observation, env_state, reward, terminated, truncated, info = self._envs.step(
             env_key, state.env_state, action, self.env_params
         )

@@ -31,6 +31,7 @@ from memorax.algorithms.rollouts import (
     take_minibatch,
 )
 from memorax.algorithms.sharding import gather_batch
+from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, adapt
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -168,7 +169,7 @@ class PQN(Algorithm):
         env_key, network_key = jax.random.split(key)
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
         params = init_network(self.network, network_key, timestep)
-        return PQNState(
+        state = PQNState(
             num_updates=jnp.int32(0),
             params=params,
             optimizer_state=self.optimizer.init(params),
@@ -176,6 +177,7 @@ class PQN(Algorithm):
             timestep=timestep,
             carry=self.network.initialize_carry(self.config.num_envs),
         )
+        return strongly_typed(state)
 
     def policy(self, state: PQNState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
@@ -219,6 +221,7 @@ class PQN(Algorithm):
         carry, output = apply_step(self.network, state.params, state.timestep, state.carry)
         values = heads.expected_value(output)[:, 0]
         action = epsilon_greedy(action_key, values, epsilon)
+        action = action.astype(state.timestep.action.dtype)
         observation, env_state, reward, terminated, truncated, info = self._envs.step(
             env_key, state.env_state, action, self.env_params
         )

@@ -22,6 +22,7 @@ from memorax.algorithms.replaying import (
 )
 from memorax.algorithms.sharding import shard_batch
 from memorax.buffers import ReplaySample, SequenceReplay
+from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, adapt
 from memorax.validation import check_between, check_positive, check_whole
 
@@ -210,7 +211,7 @@ class ReplayAlgorithm(Algorithm):
         """Return the state before the first step."""
         env_key, learner_key = jax.random.split(key)
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
-        return ReplayState(
+        state = ReplayState(
             num_updates=jnp.int32(0),
             learner=self._init_learner(learner_key, timestep),
             env_state=env_state,
@@ -219,6 +220,7 @@ class ReplayAlgorithm(Algorithm):
             window=self._empty_window(timestep),
             replay=self._replay.init(self._sequence),
         )
+        return strongly_typed(state)
 
     def _empty_window(self, timestep: Timestep):
         config = self.config

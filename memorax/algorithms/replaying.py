@@ -92,7 +92,7 @@ def empty_window(timestep: Timestep, carry: PyTree, sequence_length: int, num_st
             lambda leaf: jnp.zeros((*steps, *leaf.shape[1:]), leaf.dtype), timestep
         ),
         action=jnp.zeros((*steps, *timestep.action.shape[1:]), timestep.action.dtype),
-        reward=jnp.zeros(steps),
+        reward=jnp.zeros(steps, timestep.reward.dtype),
         terminated=jnp.zeros(steps, bool),
         cut_off=jnp.ones(steps, bool),
     )
@@ -159,7 +159,7 @@ def n_step_returns(
         padding = jnp.full((batch, steps), filler, values.dtype)
         return jnp.concatenate([values, padding], axis=1)[:, steps:]
 
-    returns, discount = jnp.zeros((batch, time)), jnp.ones((batch, time))
+    returns, discount = jnp.zeros_like(sequences.reward), jnp.ones_like(sequences.reward)
     index = jnp.broadcast_to(jnp.arange(time), (batch, time))
     going_on = jnp.ones((batch, time), bool)
     for steps in range(n_step):

@@ -196,7 +196,7 @@ class SAC(ReplayAlgorithm):
         actor_carry, distribution = apply["actor"]()
         # Of the critic only its memory is asked, which no candidate action enters.
         critic_carry, _ = apply["critic"]()
-        action = distribution.sample(seed=key)[:, 0]
+        action = distribution.sample(seed=key)[:, 0].astype(state.timestep.action.dtype)
         return {"actor": actor_carry, "critic": critic_carry}, action
 
     def _learn(self, learner: SACLearner, sample: ReplaySample, key: Array):

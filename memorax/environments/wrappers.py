@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from memorax.dtypes import as_before, narrowed, strongly_typed
 from memorax.environments.actions import as_action
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.processes import hold
@@ -214,6 +215,10 @@ class ShowFinalObservation(Wrapper):
 class Vectorize(Wrapper):
     """Run independent copies side by side; every array gets a leading axis of ``num_envs``.
 
+    Dtypes never change from step to step, whatever the wrapped environment's do: those of a state
+    are those it had before, observations and rewards are numbers of 32 bits at most also where JAX
+    computes in 64 (``jax_enable_x64``), and no array takes its dtype from what it meets.
+
     Args:
         env: The environment to copy.
         num_envs: How many copies.
@@ -227,11 +232,19 @@ class Vectorize(Wrapper):
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return every copy's first observation and state."""
         keys = jax.random.split(key, self.num_envs)
-        return jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
+        observation, state = jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
+        return narrowed(observation), strongly_typed(state)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once in every copy."""
         # Here, since JAX narrows what it maps over.
         action = as_action(self.name, self.env.action_space(params), action, (self.num_envs,))
         keys = jax.random.split(key, self.num_envs)
-        return jax.vmap(self.env.step, in_axes=(0, 0, 0, None))(keys, state, action, params)
+        observation, next_state, reward, terminated, truncated, info = jax.vmap(
+            self.env.step, in_axes=(0, 0, 0, None)
+        )(keys, state, action, params)
+        reward = reward.astype(jnp.float32)
+        return (
+            *(narrowed(observation), as_before(state, next_state), reward),
+            *(terminated, truncated, narrowed(info)),
+        )
