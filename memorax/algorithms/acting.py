@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
+from memorax.environments.actions import check_action_space
 from memorax.networks import Network, heads
 from memorax.networks.heads.base import takes
 
@@ -192,6 +193,7 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     head = f"{field}.head"
     got = type(heads.policy_head(network.head)).__name__
     space = env.action_space(params)
+    check_action_space(field, space)
 
     def check(key):
         timestep, _ = first_timestep(env, params, key)
@@ -260,6 +262,7 @@ def check_action_values(field: str, network: Network, env: Vectorize, params: An
         raise ValueError(
             f"{field} values discrete actions, got an action space of shape {space.shape}"
         )
+    check_action_space(field, space)
     for method in ("bellman_target", "loss"):
         if not hasattr(network.head, method):
             raise ValueError(

@@ -27,6 +27,7 @@ from memorax.algorithms.replay_algorithm import (
 from memorax.algorithms.replaying import Sequences, masked_mean
 from memorax.buffers import ReplaySample
 from memorax.environments import Box, Environment
+from memorax.environments.actions import check_action_space
 from memorax.networks import Network, heads
 from memorax.networks.heads.base import takes
 from memorax.validation import check_between
@@ -125,6 +126,7 @@ class SAC(ReplayAlgorithm):
         space = self.env.action_space(env_params)
         if not isinstance(space, Box):
             raise ValueError(f"SAC acts continuously, got the action space {space}")
+        check_action_space("SAC.actor", space, bounded=True)
         check_policy("SAC.actor", actor, self._envs, env_params)
         self._check_bounds(actor.head, space)
         low, high = (

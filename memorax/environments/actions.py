@@ -11,6 +11,47 @@ from jaxtyping import Array, Bool
 from memorax.environments.spaces import Discrete, Space
 
 
+def check_action_space(owner: str, space: Space, bounded: bool = False) -> None:
+    """Check that a policy can choose actions in a space.
+
+    Args:
+        owner: Who is to act, for the message, such as ``"PPO.actor"``.
+        space: The action space.
+        bounded: Whether its bounds have to be finite.
+
+    Raises:
+        ValueError: If there is no action in it, its numbers are integers, or a bound that has to
+            be finite is not.
+    """
+    refused = None
+    if isinstance(space, Discrete):
+        if space.n < 1:
+            refused = "which has no action: there must be at least one"
+    else:
+        low, high = (
+            np.broadcast_to(np.asarray(bound, np.float64), space.shape)
+            for bound in (space.low, space.high)
+        )
+        if not jnp.issubdtype(space.dtype, jnp.floating):
+            refused = (
+                "whose numbers are integers: make each of them a choice, by Discrete or by "
+                "gymnasium.spaces.MultiDiscrete, or declare a floating dtype and round in the task"
+            )
+        elif not low.size:
+            refused = "which has no dimension: there must be at least one"
+        elif not (low <= high).all():
+            refused = "whose low must not be above high in any dimension"
+        elif bounded and not (np.isfinite([low, high]).all() and (low < high).all()):
+            refused = (
+                "whose bounds must be finite and low below high: give it such bounds, or use PPO "
+                "with a Gaussian"
+            )
+    if refused:
+        # Arrays of many bounds are printed in lines.
+        shown = " ".join(str(space).split())
+        raise ValueError(f"{owner} cannot act in the action space {shown}, {refused}")
+
+
 def check_action(task: str, space: Space, action: Any) -> Bool[Array, ""]:
     """Return whether an action lies in its space; where its value is known, it has to.
 

@@ -20,6 +20,7 @@ from memorax.algorithms import (
     SACConfig,
 )
 from memorax.environments import ClipAction, Discrete
+from memorax.environments.actions import check_action_space
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.encoders import make_encoder
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
@@ -53,6 +54,8 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     task = env, env_params
     space = env.action_space(env_params)
     encoder = make_encoder(config.encoder, env.observation_space(env_params), config.features)
+    who = f"{config.algorithm_name} on {config.environment}"
+    check_action_space(who, space, bounded=isinstance(config.algorithm, SACConfig))
     optimizer = _optimizer(config)
     hidden_dims = _hidden_dims(config)
 
