@@ -23,6 +23,10 @@ class EnvironmentProcessError(Exception):
     """An environment failed in its process, or the process died; the message says what it said."""
 
 
+class InvalidActionError(ValueError):
+    """An action was none of its task's; the message names the task and the action."""
+
+
 @dataclass(frozen=True, eq=False)
 class ProcessTask:
     """A task that processes run.
@@ -56,13 +60,49 @@ class ProcessTask:
 
         Raises:
             EnvironmentProcessError: If it is none of its space's: unchecked, it would be broadcast
-                or wrapped round into what the environment has never shown.
+                or wrapped round into what the environment has never shown. Or if it has a number
+                that is not finite.
         """
         try:
             self.check(observation, False)
         except ValueError as error:
             raise EnvironmentProcessError(str(error)) from error
-        return np.asarray(self.encode(observation), self.dtype)
+        array = np.asarray(self.encode(observation), self.dtype)
+        # Several arrays of one observation are a record of NumPy's.
+        for part in [array[name] for name in array.dtype.names or ()] or [array]:
+            if part.dtype.kind == "f" and not np.isfinite(part).all():
+                bad = part[~np.isfinite(part)][0]
+                raise EnvironmentProcessError(
+                    f"{self.name}: the observation must be finite, got {bad}"
+                )
+        return array
+
+    def read_reward(self, reward: np.ndarray) -> np.float32:
+        """Return the number that an environment's reward is.
+
+        Raises:
+            EnvironmentProcessError: If it is not a single number, or one that is not finite.
+        """
+        if reward.shape in ((), (1,)) and reward.dtype.kind in "biuf":
+            with np.errstate(over="ignore"):
+                number = np.float32(reward.item())
+            if np.isfinite(number):
+                return number
+        got = reward.tolist() if reward.size < 10 else f"{reward.dtype} of shape {reward.shape}"
+        raise EnvironmentProcessError(
+            f"{self.name}: the reward must be a finite number, got {got!r}"
+        )
+
+    def read_action(self, action: np.ndarray) -> Any:
+        """Return Gymnasium's action of one of ours.
+
+        Raises:
+            InvalidActionError: If it is out of range.
+        """
+        try:
+            return self.decode(action)
+        except ValueError as error:
+            raise InvalidActionError(str(error)) from error
 
 
 class Process:
@@ -204,7 +244,7 @@ def step(
     with _lock:
         renewed = ~_latest(numbers, times) & ~held
         taken = ~renewed & ~held
-        given = {int(numbers[i]): task.decode(actions[i, ...]) for i in np.flatnonzero(taken)}
+        given = {int(numbers[i]): task.read_action(actions[i, ...]) for i in np.flatnonzero(taken)}
         stepped = _exchange("step", given, partial(_read_step, task))
         for number in given:
             _places[number].time += 1
@@ -291,10 +331,10 @@ def _start(task: ProcessTask, rows: Sequence[int]) -> list[int]:
 
 def _read_step(task: ProcessTask, step: tuple) -> tuple:
     """Return a worker's step with arrays, the last observation always among them."""
-    observation, final_observation, *told = step
+    observation, final_observation, reward, *told = step
     read = task.read(observation)
     final_read = read if final_observation is None else task.read(final_observation)
-    return read, final_read, *told
+    return read, final_read, task.read_reward(reward), *told
 
 
 def _exchange(method: str, arguments: dict[int, Any], read: Callable[[Any], Any]) -> dict[int, Any]:
@@ -307,7 +347,13 @@ def _exchange(method: str, arguments: dict[int, Any], read: Callable[[Any], Any]
     results = {}
     try:
         for process, numbers in shares.items():
-            results.update(zip(numbers, map(read, process.receive()), strict=True))
+            for number, result in zip(numbers, process.receive(), strict=True):
+                try:
+                    results[number] = read(result)
+                except EnvironmentProcessError as error:
+                    steps = _places[number].time
+                    when = f"step {steps + 1} of an environment" if method == "step" else method
+                    raise EnvironmentProcessError(f"{error}, in {when}") from error
     except Exception:
         # What the others answer now would be taken for the answer to a later question.
         _abandon(set(shares))

@@ -11,6 +11,8 @@ from copy import deepcopy
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 
 class Worker:
     """Some environments of one task.
@@ -44,7 +46,7 @@ class Worker:
 
         Returns:
             For each, the observation, the last one of the episode if it ended (else None),
-            reward, terminated and truncated.
+            reward as an array, terminated and truncated.
         """
         steps = []
         for index, action in actions.items():
@@ -54,9 +56,9 @@ class Worker:
             if terminated or truncated:
                 final_observation = observation
                 observation = deepcopy(env.reset()[0])
-            steps.append(
-                (observation, final_observation, float(reward), bool(terminated), bool(truncated))
-            )
+            # Whether it is a number is for the other process to say.
+            told = np.array(reward), bool(terminated), bool(truncated)
+            steps.append((observation, final_observation, *told))
         return steps
 
 

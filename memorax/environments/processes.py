@@ -1,8 +1,9 @@
 """Environments in processes of their own, behind callbacks, for programs in JAX."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,11 @@ from jaxtyping import Array, PyTree
 from memorax.environments import process_pool
 from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
-from memorax.environments.process_pool import EnvironmentProcessError, ProcessTask
+from memorax.environments.process_pool import (
+    EnvironmentProcessError,
+    InvalidActionError,
+    ProcessTask,
+)
 from memorax.environments.spaces import Space, structure
 
 
@@ -228,6 +233,31 @@ def process_failure(error: BaseException) -> str | None:
     """
     _, found, told = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
     return told.strip() if found else None
+
+
+@contextlib.contextmanager
+def invalid_actions_unlogged() -> Iterator[None]:
+    """Keep JAX's trace off the screen of an invalid action that is told of otherwise."""
+
+    def says_more(record: logging.LogRecord) -> bool:
+        return not record.exc_info or not isinstance(record.exc_info[1], InvalidActionError)
+
+    logger = logging.getLogger("jax._src.callback")
+    logger.addFilter(says_more)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_more)
+
+
+def invalid_action(error: BaseException) -> str | None:
+    """Return what was said of an action that is none if that is what stopped a program, else None.
+
+    Args:
+        error: What was raised; JAX keeps nothing but the words of what a callback raises.
+    """
+    _, found, told = str(error).partition(f"{InvalidActionError.__name__}: ")
+    return told.strip().splitlines()[0] if found else None
 
 
 def _leaves(observation: PyTree) -> list[tuple[tuple[int, ...], Any]]:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
 from memorax.environments import in_processes, process_failure, release
+from memorax.environments.processes import invalid_action, invalid_actions_unlogged
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.checkpoints import CheckpointError, Checkpoints, Choice
 from memorax.experiments.config import TrainConfig
@@ -199,20 +200,28 @@ def _train_model(
         episode_return = math.nan
         logged = LoggedModel(folder, config, model, step, total_steps, console)
         with contextlib.closing(CombinedLogger(config.loggers, logged, writes)) as log:
-            train = compile_training(mesh, config, agent, like, chunk_steps)
-            compile_seconds = time.perf_counter() - started
+            compile_seconds, trains = 0.0, {}
             while step < total_steps and not any_process(interrupt.wanted):
+                # A run that was made longer may stand within a piece of the longer one.
+                num_steps = chunk_steps - step % chunk_steps
+                if num_steps not in trains:
+                    began = time.perf_counter() if trains else started
+                    trains[num_steps] = compile_training(mesh, config, agent, like, num_steps)
+                    compile_seconds += time.perf_counter() - began
                 chunk_started = time.perf_counter()
-                state, metrics = jax.block_until_ready(train(np.uint32(step), state))
+                with _diverging_at(model, step, num_steps):
+                    state, metrics = jax.block_until_ready(
+                        trains[num_steps](np.uint32(step), state)
+                    )
                 seconds = time.perf_counter() - chunk_started
-                stopwatch.add(config.num_seeds * chunk_steps, seconds)
+                stopwatch.add(config.num_seeds * num_steps, seconds)
                 steps = range(
-                    step + agent.steps_per_update, step + chunk_steps + 1, agent.steps_per_update
+                    step + agent.steps_per_update, step + num_steps + 1, agent.steps_per_update
                 )
                 log.append(steps, metrics, seconds)
                 check_losses(config, model, steps, metrics)
                 due = step // config.checkpoint_every
-                step += chunk_steps
+                step += num_steps
                 returns = means_over_updates(np.asarray(metrics["episode_return"]))
                 episode_return = float(returns.mean())
                 with writes.caught("checkpoint"):
@@ -226,6 +235,22 @@ def _train_model(
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
     )
     return Trained(step, state, finished=step >= total_steps)
+
+
+@contextlib.contextmanager
+def _diverging_at(model: str, step: int, num_steps: int) -> Iterator[None]:
+    """Say between which steps a policy has come to draw what is no action."""
+    try:
+        with invalid_actions_unlogged():
+            yield
+    except jax.errors.JaxRuntimeError as error:
+        action = invalid_action(error)
+        if action is None:
+            raise
+        raise DivergedError(
+            f"{model}: the policy is not finite between step {step:,} and {step + num_steps:,}: "
+            f"{action}"
+        ) from error
 
 
 def save(
@@ -283,10 +308,14 @@ def what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
     except (WriteFailedError, OSError) as error:
         raise WriteFailedError(f"{model}: {error}\n{_last_good_state(model, folder)}") from error
     except jax.errors.JaxRuntimeError as error:
+        kept = _last_good_state(model, folder)
+        action = invalid_action(error)
+        if action is not None:
+            # Heads draw within the action space as long as their parameters are finite.
+            raise DivergedError(f"{model}: the policy is not finite: {action}; {kept}") from error
         failure = process_failure(error)
         if failure is None:
             raise
-        kept = _last_good_state(model, folder)
         raise EnvironmentFailedError(f"{model}: {failure}\n{kept}") from error
 
 

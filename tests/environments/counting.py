@@ -116,3 +116,46 @@ class Filling(gymnasium.Env):
 
 
 gymnasium.register("Filling-v0", entry_point="tests.environments.counting:Filling")
+
+
+REWARDS = {
+    "array": np.array([1.5]),
+    "scalar": np.float64(1.5),
+    "integer": np.int64(2),
+    "none": None,
+    "nan": float("nan"),
+    "infinite": np.float64("inf"),
+    "huge": 1e300,
+    "two": np.ones(2),
+    "text": "1.5",
+}
+SHOWN = {"zero": 0.0, "nan": np.nan, "infinite": -np.inf}
+
+
+class Paying(gymnasium.Env):
+    """Pays or shows what it is told to, at the second step.
+
+    Args:
+        reward: What it pays, a name of ``REWARDS``.
+        shown: What it shows, a name of ``SHOWN``.
+    """
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, reward="scalar", shown="zero"):
+        self._reward, self._shown = REWARDS[reward], SHOWN[shown]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._count = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self._count += 1
+        late = self._count == 2
+        shown = np.array([0.0, self._shown if late else 0.0], np.float32)
+        return shown, self._reward if late else 1.0, False, False, {}
+
+
+gymnasium.register("Paying-v0", entry_point="tests.environments.counting:Paying")

@@ -16,6 +16,8 @@ from memorax.environments import (
     release,
 )
 from memorax.environments.processes import hold
+from memorax.experiments import training
+from memorax.experiments.run_folder import RunFolder
 
 pytestmark = pytest.mark.extra("gymnasium")
 
@@ -212,3 +214,52 @@ def test_what_else_fails_in_a_callback_is_logged_as_ever(begun, caplog):
     with pytest.raises(jax.errors.JaxRuntimeError):
         jax.jit(env.step)(KEY, state, jnp.int32(-1), None)
     assert [record.name for record in caplog.records] == ["jax._src.callback"]
+
+
+def paying(**params):
+    return environments.make("gymnasium::tests.environments.counting:Paying-v0", **params)[0]
+
+
+@pytest.mark.parametrize(("reward", "number"), [("array", 1.5), ("scalar", 1.5), ("integer", 2)])
+def test_a_reward_that_is_a_number_is_taken_in_whatever_it_comes(reward, number):
+    _, steps = play(paying(reward=reward), [0, 0])
+    assert [float(reward) for reward, *_ in steps] == [1, number]
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"reward": "none"}, "the reward must be a finite number, got None"),
+        ({"reward": "nan"}, "the reward must be a finite number, got nan"),
+        ({"reward": "infinite"}, "the reward must be a finite number, got inf"),
+        ({"reward": "huge"}, "the reward must be a finite number, got 1e+300"),
+        ({"reward": "two"}, "the reward must be a finite number, got [1.0, 1.0]"),
+        ({"reward": "text"}, "the reward must be a finite number, got '1.5'"),
+        ({"shown": "nan"}, "the observation must be finite, got nan"),
+        ({"shown": "infinite"}, "the observation must be finite, got -inf"),
+    ],
+)
+def test_what_no_agent_can_learn_from_is_told_in_one_line_with_its_step(params, words):
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        play(paying(**params), [0, 0])
+    told = process_failure(caught.value)
+    assert told is not None
+    line = told.splitlines()[0]
+    assert line == (
+        f"gymnasium::tests.environments.counting:Paying-v0: {words}, in step 2 of an environment"
+    )
+
+
+def test_a_policy_that_is_not_finite_is_reported_as_diverged_with_the_step(begun, tmp_path, caplog):
+    env, state = begun
+    with (
+        pytest.raises(training.DivergedError) as told,
+        training.what_is_left_told("gru", RunFolder(tmp_path)),
+        training._diverging_at("gru", 64, 32),
+    ):
+        jax.jit(env.step)(KEY, state, jnp.int32(-1), None)
+    (line,) = str(told.value).splitlines()
+    assert "gru: the policy is not finite between step 64 and 96: " in line
+    assert "must lie in Discrete(n=6), got -1" in line
+    assert "last good state: no checkpoint yet" in line
+    assert not caplog.records
