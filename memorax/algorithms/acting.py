@@ -150,6 +150,7 @@ def episode_metrics(
     ended: Bool[Array, "time envs"],
     episode_return: Float[Array, "time envs"],
     episode_length: Int[Array, "time envs"],
+    changed_return: Float[Array, "time envs"] | None = None,
 ) -> dict[str, Array]:
     """Return the mean return and length of the episodes that ended, NaN if none did, and how many.
 
@@ -157,6 +158,7 @@ def episode_metrics(
         ended: True where an episode ended.
         episode_return: The return of each episode up to and with the step.
         episode_length: The steps of each episode up to and with the step.
+        changed_return: Of what wrappers made of the rewards; None: they are the task's own.
     """
     num_episodes = ended.sum()
 
@@ -164,7 +166,8 @@ def episode_metrics(
         total = jnp.sum(jnp.where(ended, values, 0))
         return jnp.where(num_episodes > 0, total / jnp.maximum(num_episodes, 1), jnp.nan)
 
-    return {
+    changed = {} if changed_return is None else {"episode_changed_return": mean(changed_return)}
+    return changed | {
         "episode_return": mean(episode_return),
         "episode_length": mean(episode_length),
         "num_episodes": num_episodes,

@@ -149,6 +149,7 @@ class Rollout:
         demons: What the demons of each horde learn from.
         episode_return: The return of the episode up to and with the action.
         episode_length: The steps of the episode up to and with the action.
+        episode_changed_return: The return of what wrappers made of the rewards, None if nothing.
     """
 
     timestep: PyTree
@@ -160,6 +161,7 @@ class Rollout:
     demons: PyTree
     episode_return: PyTree
     episode_length: PyTree
+    episode_changed_return: PyTree
 
 
 @struct.dataclass
@@ -356,7 +358,8 @@ class PPO(Algorithm):
             optimizer_state=optimizer_state,
         )
         return next_state, metrics | episode_metrics(
-            rollout.ended, rollout.episode_return, rollout.episode_length
+            *(rollout.ended, rollout.episode_return),
+            *(rollout.episode_length, rollout.episode_changed_return),
         )
 
     def _rollout(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
@@ -407,6 +410,7 @@ class PPO(Algorithm):
             },
             episode_return=info["episode_return"],
             episode_length=info["episode_length"],
+            episode_changed_return=info.get("episode_changed_return"),
         )
         return next_state, rollout
 

@@ -233,6 +233,7 @@ class PQN(Algorithm):
             carry=carry,
         )
         episodes = info["episode_ended"], info["episode_return"], info["episode_length"]
+        episodes += (info.get("episode_changed_return"),)
         return state, (transition, values.max(-1), episodes)
 
     def _targets(self, transitions: Transition, values: Array) -> Array:

@@ -261,6 +261,7 @@ class ReplayAlgorithm(Algorithm):
             carry=carry,
         )
         episodes = info["episode_ended"], info["episode_return"], info["episode_length"]
+        episodes += (info.get("episode_changed_return"),)
         return state, (transition, episodes)
 
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.actions import as_action
 from memorax.environments.environment import Environment, Step
+from memorax.environments.rewards import changed_reward
 from memorax.environments.spaces import Discrete
 from memorax.environments.wrappers import LARGEST_FLOAT, SMALLEST_FLOAT, Wrapper
 from memorax.validation import check_between
@@ -78,7 +79,7 @@ class StickyAction(Wrapper):
 
 
 class ScaleReward(Wrapper):
-    """Multiply every reward.
+    """Multiply every reward. Reported returns are the task's own.
 
     Args:
         env: The environment to wrap.
@@ -98,11 +99,12 @@ class ScaleReward(Wrapper):
         observation, state, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
+        info = changed_reward(info, reward)
         return observation, state, reward * self._factor, terminated, truncated, info
 
 
 class ClipReward(Wrapper):
-    """Clip every reward to a range.
+    """Clip every reward to a range. Reported returns are the task's own.
 
     Args:
         env: The environment to wrap.
@@ -129,5 +131,6 @@ class ClipReward(Wrapper):
         observation, state, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
+        info = changed_reward(info, reward)
         reward = jnp.clip(reward, self._low, self._high)
         return observation, state, reward, terminated, truncated, info

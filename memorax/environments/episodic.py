@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Step
+from memorax.environments.rewards import as_reward
 
 Advance = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]
 
@@ -85,7 +86,7 @@ class EpisodicEnvironment(Environment):
             begin_again,
             (terminated | truncated, key, final_observation, state),
         )
-        reward = jnp.where(allowed, jnp.asarray(reward, jnp.float32), jnp.nan)
+        reward = jnp.where(allowed, as_reward(self.name, reward), jnp.nan)
         info = {"final_observation": final_observation}
         return observation, state, reward, terminated, truncated, info
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
 from memorax.environments.observation_wrappers import ObservationWrapper, array_space
+from memorax.environments.rewards import changed_reward
 from memorax.environments.spaces import Box, Space
 from memorax.environments.wrappers import LARGEST_FLOAT, Wrapper
 from memorax.validation import check_between
@@ -172,6 +173,9 @@ class _ObservationNormalizedBy(ObservationWrapper):
 class NormalizeReward(Wrapper):
     """Divide every reward by the running deviation of the discounted return, without a shift.
 
+    Reported returns are the task's own, and an evaluation shows networks that read the previous
+    reward what training has shown them.
+
     Args:
         env: The environment to wrap.
         gamma: The discount of the return, that of the algorithm.
@@ -192,8 +196,9 @@ class NormalizeReward(Wrapper):
         self._gamma, self._clip = float(gamma), float(clip)
 
     def for_evaluation(self, state: PyTree) -> Environment:
-        """Return what is wrapped: an evaluation tells the task's own rewards."""
-        return self.env.for_evaluation(self.inner_state(state))
+        """Return the same with the statistics that all copies have, for good."""
+        env = self.env.for_evaluation(self.inner_state(state))
+        return _RewardNormalizedBy(env, state.statistics.merged(), self._clip)
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
@@ -207,7 +212,25 @@ class NormalizeReward(Wrapper):
         )
         discounted_return = self._gamma * state.discounted_return + reward
         statistics = state.statistics.updated(discounted_return)
+        info = changed_reward(info, reward)
         reward = jnp.clip(reward / statistics.deviation, -self._clip, self._clip)
         discounted_return = jnp.where(terminated | truncated, 0.0, discounted_return)
         state = Normalized(env_state, statistics, discounted_return)
+        return observation, state, reward, terminated, truncated, info
+
+
+class _RewardNormalizedBy(Wrapper):
+    """Divides rewards by a deviation that stays as it is."""
+
+    def __init__(self, env: Environment, statistics: RunningStatistics, clip: float):
+        super().__init__(env)
+        self._deviation, self._clip = statistics.deviation, clip
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        info = changed_reward(info, reward)
+        reward = jnp.clip(reward / self._deviation, -self._clip, self._clip)
         return observation, state, reward, terminated, truncated, info

@@ -5,9 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memorax.environments import Box, ClipReward, Discrete, ScaleReward, StickyAction
+from memorax.environments import (
+    Box,
+    ClipReward,
+    Discrete,
+    NormalizeReward,
+    ScaleReward,
+    StickyAction,
+)
 from memorax.environments.memory import StatelessPendulum
 from memorax.environments.memory.task import Task
+from memorax.environments.rewards import as_reward
+from tests.algorithms.agents import make_agent, make_dqn, mlp_torso
+from tests.algorithms.tasks import Counting
 
 
 @dataclass(frozen=True)
@@ -101,3 +111,46 @@ def test_rewards_are_scaled_and_clipped(as_a_user):
 def test_what_cannot_be_wrapped_is_refused(make, words, as_a_user):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("reward", [jnp.ones(1), np.float64(1), 1, True])
+def test_a_reward_that_is_a_number_is_taken_in_whatever_it_comes(reward):
+    assert as_reward("Task", reward).shape == ()
+    assert as_reward("Task", reward) == 1
+
+
+@pytest.mark.parametrize("reward", [None, "1", jnp.ones(2), [1.0, 2.0], jax.random.key(0)])
+def test_a_reward_that_is_no_number_is_refused_by_the_task(reward):
+    with pytest.raises(ValueError, match="Task: the reward must be a number, got "):
+        as_reward("Task", reward)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "changed"),
+    [
+        (lambda env: ClipReward(env, 0.0, 0.25), 5 * 0.25),
+        (lambda env: ScaleReward(ClipReward(env, 0.0, 0.25), 2.0), 5 * 0.5),
+        (NormalizeReward, None),
+    ],
+)
+@pytest.mark.parametrize("make", [make_agent, make_dqn])
+def test_returns_are_the_tasks_own_and_agents_learn_from_changed_rewards(make, wrap, changed):
+    agent = make(mlp_torso(4), env=wrap(Counting()))
+    state, metrics = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 64)
+    ended = metrics["num_episodes"] > 0
+    np.testing.assert_array_equal(metrics["episode_return"][ended], 5.0)
+    if changed is None:
+        assert not np.isclose(metrics["episode_changed_return"][ended], 5.0).any()
+    else:
+        np.testing.assert_allclose(metrics["episode_changed_return"][ended], changed)
+        assert np.unique(state.timestep.reward).max() <= changed / 5
+    report = agent.evaluate(jax.random.key(2), state, 3)
+    np.testing.assert_array_equal(report.episode_returns, 5.0)
+
+
+def test_without_a_change_there_is_one_return_alone():
+    agent = make_agent(mlp_torso(4), env=Counting())
+    metrics = jax.eval_shape(
+        lambda key: agent.train(key, agent.init(key), 64)[1], jax.random.key(0)
+    )
+    assert "episode_changed_return" not in metrics
