@@ -21,7 +21,7 @@ from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.experiments.checkpoints import CheckpointError, Choice
 from memorax.experiments.comparison import ComparisonFolder, check_cells, compare
 from memorax.experiments.comparison_config import CompareConfig, differences
-from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig
+from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.console import make_console, resume_command
 from memorax.experiments.devices import Devices, make_mesh, one_device
 from memorax.experiments.encoders import report as report_encoder
@@ -88,7 +88,8 @@ class Train(Generic[AlgorithmConfig]):
     run_folder: Path | None = None
     """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
     resume: bool = False
-    """Go on with the run in --run-folder where it stopped, with the configuration it has."""
+    """Resume the run in --run-folder where it stopped, with the configuration it has; a greater
+    --total-steps trains it further."""
     devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
         default_factory=Devices
     )
@@ -291,6 +292,7 @@ def _train(arguments: list[str]) -> int:
 
     resume = resume_command("memorax train --run-folder", folder.path)
     with held:
+        _extend(folder, options.config, console)
         return _to_its_end(begin, resume, console)
 
 
@@ -374,28 +376,44 @@ def _take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Train:
-    """Take the configuration of the run; options that contradict it are refused."""
+    """Take the configuration of the run; options that contradict it are refused.
+
+    More steps in total do not contradict it.
+    """
     if options.run_folder is None:
         raise BadInputError("--resume needs --run-folder, the run to go on with")
     try:
         stored = RunFolder.open(options.run_folder).config()
     except ValueError as error:
         raise BadInputError(error) from error
-    kind = type(stored.algorithm)
     if algorithm not in (None, stored.algorithm_name):
-        kind = ALGORITHMS[algorithm]
-    default = (
-        Train(stored)
-        if kind is type(stored.algorithm)
-        else Train(dataclasses.replace(stored, algorithm=kind()))
+        changed = f"algorithm is {stored.algorithm_name!r}, got {algorithm!r}"
+    else:
+        kind = type(stored.algorithm)
+        resumed = _parse(Train[kind], "memorax train", arguments, Train(stored))
+        same_steps = dataclasses.replace(resumed.config, total_steps=stored.total_steps)
+        changed = ", ".join(differences(stored, same_steps))
+        if not changed and resumed.config.total_steps >= stored.total_steps:
+            return resumed
+        changed = ", ".join(differences(stored, resumed.config))
+    raise BadInputError(
+        f"a run resumes with the configuration it has, and total_steps can only grow: in "
+        f"{options.run_folder / 'config.json'} {changed}"
     )
-    resumed = _parse(Train[kind], "memorax train", arguments, default)
-    if resumed.config != stored:
-        raise BadInputError(
-            f"the options given differ from {options.run_folder / 'config.json'}: a run goes on "
-            "with the configuration it has"
-        )
-    return resumed
+
+
+def _extend(folder: RunFolder, config: TrainConfig, console: Console) -> None:
+    """Keep a configuration that trains a run for more steps than the one it has."""
+    before = folder.config().total_steps
+    if config.total_steps == before:
+        return
+    try:
+        folder.write("config.json", to_json(config))
+    except OSError as error:
+        raise WriteFailedError(f"config.json could not be written: {error}") from error
+    console.print(f"total_steps: {before:,} until now, {config.total_steps:,} from now on")
+    if config.anneal_learning_rate:
+        console.print("the learning rate falls to zero over all of them: it is above zero again")
 
 
 def _evaluate(arguments: list[str]) -> int:

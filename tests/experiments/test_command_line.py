@@ -186,6 +186,64 @@ def test_resuming_with_another_configuration_is_refused(finished, capsys):
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("--learning-rate", "0.5", "--seed", "7"),
+            ("learning_rate is ", ", got 0.5", "seed is 0, g"),
+        ),
+        (("--gamma", "0.5"), ("algorithm.gamma is 0.99, got 0.5",)),
+        (("--algorithm", "dqn"), ("algorithm is 'ppo', got 'dqn'",)),
+        (("--total-steps", "64"), ("total_steps is 192, got 64", "can only grow")),
+        (
+            ("--total-steps", "999", "--seed", "7"),
+            ("seed is 0, got 7", "total_steps is 192, got 9"),
+        ),
+    ],
+)
+def test_resuming_names_each_option_that_differs_old_and_new(options, words, finished, capsys):
+    before = (finished / "config.json").read_text()
+    assert main(["train", "--run-folder", str(finished), "--resume", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words)
+    assert (finished / "config.json").read_text() == before
+
+
+@pytest.mark.exhaustive
+def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
+    tmp_path, capsys, monkeypatch
+):
+    append, signals = ProgressBar.append, []
+
+    def append_and_interrupt(self, *arguments):
+        append(self, *arguments)
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+
+    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    folders = tmp_path / "straight", tmp_path / "interrupted"
+    for folder in folders:
+        # 101 updates, of which the longer run's pieces of 2 are no multiple.
+        assert train(folder, "--total-steps", "3232", "--no-memoryless-twin") == 0
+        more = ["train", "--run-folder", str(folder), "--resume"]
+        capsys.readouterr()
+        if folder.name == "interrupted":
+            signals.append(signal.SIGINT)
+            assert main([*more, "--total-steps", "3328"]) == 130
+        else:
+            assert main([*more, "--total-steps", "3328"]) == 0
+        told = capsys.readouterr().out
+        assert "total_steps: 3,232 until now, 3,328 from now on" in told
+        assert "the learning rate falls to zero over all of them" in told
+        assert main(more) == 0
+        assert RunFolder(folder).config().total_steps == 3328
+        steps = [int(row["step"]) for row in read_metrics(RunFolder(folder)) if row["seed"] == "0"]
+        assert steps == list(range(32, 3329, 32))
+    straight, interrupted = ((folder / "evaluation.json").read_text() for folder in folders)
+    assert straight == interrupted
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ("trian", "unknown command 'trian'; the closest are: train"),
