@@ -104,12 +104,16 @@ def test_the_last_observation_is_kept_of_environments_that_fill_one_array_again(
     env, _ = environments.make(name, kind=kind, max_episode_steps=3)
     envs = Vectorize(env, 2)
     observation, state = envs.reset(KEY, None)
-    shown, final = [observation], []
+
+    def joined(observation):
+        return np.concatenate(jax.tree.leaves(observation), axis=-1)
+
+    shown, final = [joined(observation)], []
     for _ in range(4):
         # Side by side in one process, they also share the array.
         observation, state, *_, info = envs.step(KEY, state, jnp.array([0, 1]), None)
-        shown.append(observation)
-        final.append(info["final_observation"])
+        shown.append(joined(observation))
+        final.append(joined(info["final_observation"]))
     release(state)
     assert np.shape(shown) == (5, 2, sizes)
     assert np.array(shown)[:, :, 0].T.tolist() == [[0, 1, 2, 0, 1], [0, 2, 4, 0, 2]]
