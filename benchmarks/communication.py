@@ -88,7 +88,7 @@ def expected(agent: Any, devices: int) -> dict[str, dict[str, int]]:
     """Return what the model says of an update of PPO on so many devices."""
     if devices == 1:
         return {}
-    steps = agent.config.optimizer_steps
+    steps = agent.config.optimizer_steps(1)
     key = jax.random.key(0)
     state = jax.eval_shape(agent.init, key)
     sequences = jax.eval_shape(

@@ -131,7 +131,7 @@ def measure_algorithm(name: str) -> str:
     # The first call fills the replay.
     state, _ = train(key, state)
     seconds = medians({name: lambda: train(key, state)}, REPEATS)[name]
-    gradient_steps = ALGORITHM_UPDATES * algorithm.optimizer_steps
+    gradient_steps = algorithm.optimizer_steps(ALGORITHM_UPDATES)
     mebibytes = train.memory_analysis().temp_size_in_bytes / 2**20
     return (
         f"| {name} | {environment} | {num_steps / seconds:,.0f} | {gradient_steps / seconds:,.0f} "
