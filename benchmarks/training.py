@@ -59,6 +59,7 @@ from memorax.networks import (
     sLSTMCell,
     sLSTMConfig,
 )
+from memorax.validation import unknown_name
 
 ALGORITHM_UPDATES = 20
 TORSO_UPDATES = 4
@@ -220,6 +221,11 @@ class Options:
 
 def main() -> None:
     options = tyro.cli(Options)
+    for name in options.torsos:
+        if name not in (*TORSOS, "gru, separate memories"):
+            raise SystemExit(unknown_name("torso", name, TORSOS))
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
     if not options.only_torsos:
         measure_ppo()
         print("| algorithm | task | environment steps/s | gradient steps/s | compile s | MiB |")

@@ -266,6 +266,10 @@ class PPO(Algorithm):
             )
         self.networks = {"actor_critic": actor} if critic is None else {"actor": actor}
         if critic is not None:
+            if isinstance(heads.main_head(critic.head), heads.ActorCritic):
+                raise ValueError(
+                    "PPO.critic.head must value states, such as VNetwork(), got ActorCritic"
+                )
             self.networks["critic"] = critic
         # The networks that act and that value; one and the same if they share a torso.
         self._acting, self._valuing = next(iter(self.networks)), list(self.networks)[-1]

@@ -1,5 +1,6 @@
 """From a configuration to an agent."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -24,7 +25,7 @@ from memorax.environments.actions import check_action_space
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.encoders import make_encoder
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
-from memorax.experiments.torsos import make_torso
+from memorax.experiments.torsos import TORSOS, make_torso
 from memorax.networks import FeatureExtractor, Network, heads
 from memorax.validation import LARGEST
 
@@ -33,14 +34,6 @@ PREVIOUS_FEATURES = 16
 
 CRITIC_HIDDEN_DIMS = (256, 256)
 """Of SAC's critics, as in its paper."""
-
-RECURRENCE_PARAMETERS = (
-    *("nu_log", "theta_log", "gamma_log"),  # LRU, RTU
-    *("Lambda_real", "Lambda_imag", "log_step"),  # S5
-    *("A_log", "dt_bias"),  # Mamba-2
-    *("a", "b"),  # FFM
-)
-"""Names of the cells' parameters that decide how long and in what rhythm a state lasts."""
 
 
 def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
@@ -56,7 +49,7 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     encoder = make_encoder(config.encoder, env.observation_space(env_params), config.features)
     who = f"{config.algorithm_name} on {config.environment}"
     check_action_space(who, space, bounded=isinstance(config.algorithm, SACConfig))
-    optimizer = _optimizer(config)
+    optimizer = _optimizer(config, torso)
     hidden_dims = _hidden_dims(config)
 
     def network(head: nn.Module) -> Network:
@@ -96,14 +89,14 @@ def _network(
     config: TrainConfig[Any], torso: str, encoder: nn.Module, head: nn.Module, space: Any
 ) -> Network:
     """Return the wiring of all networks by name: a joint encoder, the torso, and the head."""
-    inputs: dict[str, Any] = {}
-    if config.previous_inputs:
-        inputs = {
+    inputs: dict[str, Any] = {"across_episodes": TORSOS[torso].across_episodes}
+    if config.previous_inputs or TORSOS[torso].across_episodes:
+        inputs |= {
             f"{name}_extractor": nn.Sequential((nn.Dense(PREVIOUS_FEATURES), nn.relu))
             for name in ("action", "reward")
         }
         inputs["action_dim"] = space.n if isinstance(space, Discrete) else None
-    if config.show_episode_start:
+    if config.show_episode_start or TORSOS[torso].across_episodes:
         inputs["done_extractor"] = _as_it_is
     return Network(
         feature_extractor=FeatureExtractor(
@@ -151,7 +144,7 @@ def num_updates(config: TrainConfig[Any]) -> int:
     return -(-config.total_steps // (config.algorithm.num_envs * config.algorithm.num_steps))
 
 
-def _optimizer(config: TrainConfig[Any]) -> optax.GradientTransformation:
+def _optimizer(config: TrainConfig[Any], torso: str) -> optax.GradientTransformation:
     learning_rate = config.learning_rate
     if config.anneal_learning_rate:
         # Over the steps that are made, of which there are none before learning starts.
@@ -168,12 +161,13 @@ def _optimizer(config: TrainConfig[Any]) -> optax.GradientTransformation:
     ]
     if config.recurrence_learning_rate_scale != 1:
         scale = optax.scale(config.recurrence_learning_rate_scale)
-        steps.append(optax.masked(scale, _of_the_recurrence))
+        names = TORSOS[torso].recurrence_parameters
+        steps.append(optax.masked(scale, partial(_named, names=names)))
     return optax.chain(*steps)
 
 
-def _of_the_recurrence(params: PyTree) -> PyTree:
-    """Return a tree of bools: which parameters are the recurrence's own."""
+def _named(params: PyTree, names: tuple[str, ...]) -> PyTree:
+    """Return a tree of bools: which parameters have one of these names."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) in RECURRENCE_PARAMETERS, params
+        lambda path, _: getattr(path[-1], "key", None) in names, params
     )

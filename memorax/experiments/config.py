@@ -23,7 +23,7 @@ from memorax.validation import LARGEST, check_between, check_range, check_whole,
 MOST_STEPS = 2**32 - 1
 # More than any machine has room for, so that a slip is told as one.
 MOST_FEATURES = 2**16
-MOST_LAYERS = 2**10
+MOST_LAYERS = 64
 LONGEST_MEMORY = 10**6
 MOST_SEEDS = 2**16
 MOST_EPISODES = 2**20
@@ -77,8 +77,8 @@ class Settings:
     """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, and two of
     256 in sac's critics."""
     shared_memory: OptionalFlag = None
-    """Let ppo's actor and critic share one encoder and torso; False: each has its own; None: ppo
-    shares."""
+    """Let ppo's actor and critic share one encoder and torso; False: each has its own; None: they
+    share."""
     show_episode_start: bool = True
     """Show the networks a flag at the first step of an episode."""
     policy_head: str | None = None
@@ -94,8 +94,7 @@ class Settings:
     previous_inputs: bool = False
     """Also show the networks the previous action and reward, as in RL²."""
     learning_rate: float = 1e-3
-    """Adam's step size, at the beginning if it is annealed. Layers with residuals forget what they
-    have learned at 2e-3, where a single update moved the policy by a KL of up to 0.6."""
+    """Adam's step size, at the beginning if it is annealed."""
     recurrence_learning_rate_scale: float = 1.0
     """Factor on the learning rate of the recurrence's own parameters (decays, phases and step sizes
     of lru, s5, mamba2, ffm and rtu), which S5's and the LRU's authors train more slowly."""
@@ -190,11 +189,14 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             raise ValueError(f"torso {self.torso!r} is now called {RENAMED[self.torso]!r}")
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
-        check_torso_options(self.torso, self.num_layers, self.memory_horizon)
-        if self.shared_memory is not None and not isinstance(algorithm, PPOConfig):
+        check_torso_options(
+            *(self.torso, self.num_layers, self.memory_horizon),
+            self.recurrence_learning_rate_scale,
+        )
+        if self.shared_memory and not isinstance(algorithm, PPOConfig):
             raise ValueError(
-                f"shared_memory is an option of ppo, whose actor and critic can share a memory; "
-                f"{self.algorithm_name} cannot, got {self.shared_memory}"
+                "shared_memory is an option of ppo, whose actor and critic can share a memory; "
+                f"{self.algorithm_name} cannot, got True"
             )
         given = set()
         for assignment in self.environment_parameters or ():

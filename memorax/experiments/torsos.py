@@ -22,13 +22,23 @@ class Torso:
             below say so, to a sequence model or plain module.
         num_layers: Layers by default; ``None``: ``build`` has no ``num_layers``.
         has_memory_horizon: Whether ``build`` has a ``memory_horizon``.
-        wiring: What a layer consists of, for help and docs.
+        wiring: What a layer consists of, for the docs.
+        recurrence_parameters: Names of the parameters that set how long and in what rhythm a state
+            lasts, which ``recurrence_learning_rate_scale`` trains apart from the rest.
+        across_episodes: Whether it remembers across episodes, and so needs the previous action and
+            reward at their first steps too.
     """
 
     build: Callable[..., Any]
     num_layers: int | None = None
     has_memory_horizon: bool = False
     wiring: str = ""
+    recurrence_parameters: tuple[str, ...] = ()
+    across_episodes: bool = False
+
+
+RING = ("nu_log", "theta_log", "gamma_log")
+"""The parameters of the LRU's states, of which the RTU has the first two."""
 
 
 def _mlp(features: int, num_layers: int) -> nn.Sequential:
@@ -47,13 +57,19 @@ TORSOS: dict[str, Torso] = {
     "simple": Torso(architectures.simple, 1, False, "simple recurrent network"),
     "slstm": Torso(architectures.slstm, 1, True, "pre-norm residual sLSTM, then GEGLU"),
     "shm": Torso(architectures.shm, 1, False, "stable Hadamard memory"),
-    "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units"),
-    "lru": Torso(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU"),
-    "s5": Torso(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
+    "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units", RING),
+    "lru": Torso(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU", RING),
+    "s5": Torso(
+        *(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
+        recurrence_parameters=("Lambda_real", "Lambda_imag", "log_step"),
+    ),
     "min_gru": Torso(architectures.min_gru, 2, True, "pre-norm residual minGRU and FFN"),
-    "mamba2": Torso(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
+    "mamba2": Torso(
+        *(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
+        recurrence_parameters=("A_log", "dt_bias"),
+    ),
     "mlstm": Torso(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
-    "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory"),
+    "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory", ("a", "b")),
     "linear_attention": Torso(
         architectures.linear_attention, 2, False, "pre-norm residual linear attention, then FFN"
     ),
@@ -68,7 +84,9 @@ TORSOS: dict[str, Torso] = {
     ),
     "gpt2": Torso(architectures.gpt2, 2, False, "pre-norm residual attention, then FFN"),
     "xlstm": Torso(architectures.xlstm, 2, True, "mLSTM and sLSTM layers by turns"),
-    "rl2_gru": Torso(_rl2_gru, wiring="GRU that remembers across the episodes of a trial"),
+    "rl2_gru": Torso(
+        _rl2_gru, wiring="GRU that remembers across the episodes of a trial", across_episodes=True
+    ),
     "mlp": Torso(_mlp, 1, False, "Dense and ReLU, no memory"),
 }
 """What each name builds, between an encoder over all inputs and a head with a hidden layer."""
@@ -87,20 +105,31 @@ def make_torso(
         features: Its width.
         num_layers: How many layers; ``None``: as the table has it.
         memory_horizon: Steps that its longest memory lasts before any training; ``None``: its own
-            default. ``mlp`` ignores it.
+            default. Torsos without one ignore it.
     """
     torso = TORSOS[name]
     options: dict[str, Any] = {}
     if torso.num_layers is not None:
-        options["num_layers"] = num_layers or torso.num_layers
+        options["num_layers"] = torso.num_layers if num_layers is None else num_layers
     if torso.has_memory_horizon and memory_horizon is not None:
         options["memory_horizon"] = memory_horizon
     return torso.build(features, **options)
 
 
-def check_torso_options(name: str, num_layers: int | None, memory_horizon: float | None) -> None:
+def check_torso_options(
+    name: str,
+    num_layers: int | None,
+    memory_horizon: float | None,
+    recurrence_learning_rate_scale: float,
+) -> None:
     """Raise ``ValueError`` if a torso has no such option; ``mlp`` accepts all, as a twin does."""
     torso = TORSOS[name]
+    if recurrence_learning_rate_scale != 1 and not torso.recurrence_parameters and name != "mlp":
+        names = ", ".join(name for name, other in TORSOS.items() if other.recurrence_parameters)
+        raise ValueError(
+            f"torso {name} has no parameters for recurrence_learning_rate_scale, got "
+            f"{recurrence_learning_rate_scale}; these have: {names}"
+        )
     if num_layers is not None and torso.num_layers is None:
         raise ValueError(f"torso {name} has no num_layers, got {num_layers}")
     if memory_horizon is not None and not torso.has_memory_horizon and name != "mlp":

@@ -2,8 +2,9 @@
 
 Each function returns a torso of ``num_layers`` layers that are ``features`` wide, whatever the
 width of its inputs. ``memory_horizon`` is how many steps the longest memory lasts before any
-training (``None``: as the cell's configuration has it). ``dtype`` is what to compute in (``None``:
-that of inputs and parameters), ``param_dtype`` that of the parameters. Read one to write another.
+training (``None``: as the cell's configuration has it, and biases of 0 for GRU and LSTM). ``dtype``
+is what to compute in (``None``: that of inputs and parameters), ``param_dtype`` that of the
+parameters. Read one to write another.
 """
 
 import math
@@ -61,7 +62,10 @@ from memorax.networks.sequence_models import (
     SelfAttention,
     SelfAttentionConfig,
 )
-from memorax.validation import check_positive
+from memorax.validation import check_between, check_positive
+
+LONGEST_MAMBA2_MEMORY = 10_000.0
+"""Steps, for the least step size of ``Mamba2Config``."""
 
 LONG_MEMORY_PHASE = math.pi / 10
 """Largest phase of a diagonal state that has to last; the LRU's authors' for their longest task."""
@@ -348,7 +352,8 @@ def mamba2(
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
     config = Mamba2Config(features)
     if memory_horizon is not None:
-        # A state lasts 1 / (decay * step) steps.
+        # A state lasts 1 / (decay * step) steps, the longest with the least of both.
+        check_between("mamba2.memory_horizon", memory_horizon, 2.0, LONGEST_MAMBA2_MEMORY)
         longest = config.min_decay * memory_horizon
         config = replace(config, min_step=1 / longest, max_step=100 / longest)
     layer = (Memoroid(Mamba2Cell(config, **dtypes)),)

@@ -67,8 +67,9 @@ def chrono_bias(memory_horizon: int | float, sign: int = 1) -> Initializer:
 
     def spread(key, shape, dtype=jnp.float32):
         del key
-        lengths = jnp.linspace(1.0, memory_horizon - 1.0, shape[-1], dtype=dtype)
-        return sign * jnp.broadcast_to(jnp.log(lengths), shape)
+        # From the longest down, so that a single unit gets that.
+        lengths = jnp.linspace(memory_horizon - 1.0, 1.0, shape[-1], dtype=jnp.float32)[::-1]
+        return sign * jnp.broadcast_to(jnp.log(lengths), shape).astype(dtype)
 
     return spread
 

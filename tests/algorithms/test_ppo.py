@@ -134,6 +134,8 @@ def test_a_critic_beside_a_shared_memory_is_refused(as_a_user):
         make_ppo("gymnax::CartPole-v1", shared)
     with pytest.raises(ValueError, match=r"PPO\.critic must be None if .* head is Categorical"):
         make_ppo("gymnax::CartPole-v1", heads.Categorical(2), critic=False)
+    with pytest.raises(ValueError, match=r"PPO\.critic\.head must value states, .* ActorCritic"):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), shared)
     squashed = heads.ActorCritic(heads.SquashedGaussian(1), heads.VNetwork())
     with pytest.raises(ValueError, match="must be a distribution whose entropy is known"):
         make_ppo("gymnax::Pendulum-v1", squashed, critic=False)

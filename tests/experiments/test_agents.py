@@ -182,3 +182,12 @@ def test_more_steps_of_the_optimizer_than_a_schedule_counts_are_refused(as_a_use
     config = TrainConfig(algorithm=algorithm, total_steps=2**32 - 1)
     with pytest.raises(ValueError, match="anneal_learning_rate must be False for more than 2147"):
         make_agent(config, "mlp")
+
+
+def test_a_memory_across_episodes_is_shown_what_came_before_each():
+    agent = make_agent(TrainConfig(torso="rl2_gru", features=8), "rl2_gru")
+    extractor = agent.networks["actor_critic"].feature_extractor
+    assert extractor.across_episodes
+    assert None not in (extractor.action_extractor, extractor.reward_extractor)
+    plain = make_agent(TrainConfig(features=8), "gru").networks["actor_critic"].feature_extractor
+    assert not plain.across_episodes

@@ -257,7 +257,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "unknown torso 'x'; choose from: attention, ffm, gpt2, gru, gtrxl, linear_attention",
         ),
         ("train --torso s5_stack", "torso 's5_stack' is now called 's5'"),
-        ("train --num-layers 0", "num_layers must be a whole number from 1 to 1024, got 0"),
+        ("train --num-layers 0", "num_layers must be a whole number from 1 to 64, got 0"),
         ("train --torso rl2_gru --num-layers 2", "torso rl2_gru has no num_layers, got 2"),
         ("train --memory-horizon 1", "memory_horizon must be a number from 2 to 1e+06, got 1.0"),
         (
@@ -271,6 +271,14 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ),
         ("train --shared-memory maybe", "--shared-memory: must be True or False, got 'maybe'"),
         ("train --recurrence-learning-rate-scale -1", "recurrence_learning_rate_scale must be a"),
+        (
+            "train --recurrence-learning-rate-scale 0.1",
+            "torso gru has no parameters for recurrence_learning_rate_scale, got 0.1; these",
+        ),
+        (
+            "train --torso mamba2 --memory-horizon 20000",
+            "mamba2.memory_horizon must be a number from 2 to 10000, got 20000.0",
+        ),
         (
             "train --num-steps 8 --burn-in-length 8",
             "burn_in_length must be a whole number from 0 to 7, got 8",

@@ -19,7 +19,7 @@ from memorax.networks.initializers import check_memory_horizon, chrono_bias
 
 
 class ChronoGRUCell(nn.GRUCell):
-    """A GRU cell whose memory begins with lengths up to ``memory_horizon``.
+    """A GRU cell whose units begin with memories of 1 to ``memory_horizon`` steps.
 
     Attributes:
         memory_horizon: Steps that the longest memory lasts at first, at least 2.
@@ -59,7 +59,7 @@ class ChronoGRUCell(nn.GRUCell):
 
 
 class ChronoLSTMCell(nn.LSTMCell):
-    """An LSTM cell whose memory begins with lengths up to ``memory_horizon``.
+    """An LSTM cell whose units begin with memories of 1 to ``memory_horizon`` steps.
 
     Attributes:
         memory_horizon: Steps that the longest memory lasts at first, at least 2.

@@ -27,8 +27,8 @@ class ActorCriticOutput:
 class ActorCritic(nn.Module):
     """A policy head and a value head over the same features, so that both share one memory.
 
-    The head of one network that PPO takes in place of an actor and a critic: a single torso runs
-    and is trained for both, which costs half of two. Gradients of both losses reach the torso.
+    The head of one network that PPO takes in place of an actor and a critic, so that one torso runs
+    and is trained in place of two. Gradients of both losses reach it.
 
     Attributes:
         actor: A head that returns a distribution over actions, such as ``Categorical``.
