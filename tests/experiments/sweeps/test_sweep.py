@@ -112,7 +112,7 @@ def test_a_sweep_goes_on_where_it_stopped(finished, tmp_path, capsys, monkeypatc
         metrics = [RunFolder(path / "trials" / name) for path in (folder, finished)]
         assert read_metrics(metrics[0]) == read_metrics(metrics[1])
     assert main([*resume, "--learning-rate", "1"]) == 2
-    assert "learning_rate is 0.002, got 1.0" in capsys.readouterr().err
+    assert "learning_rate is 0.001, got 1.0" in capsys.readouterr().err
     assert main([*resume, "--algorithm", "dqn"]) == 2
     assert "algorithm is 'ppo', got 'dqn'" in capsys.readouterr().err
     assert sweep(folder, *SEARCH) == 2
