@@ -67,8 +67,10 @@ from memorax.validation import check_between, check_positive
 LONGEST_MAMBA2_MEMORY = 10_000.0
 """Steps, for the least step size of ``Mamba2Config``."""
 
-LONG_MEMORY_PHASE = math.pi / 10
-"""Largest phase of a diagonal state that has to last; the LRU's authors' for their longest task."""
+LARGEST_PHASE = math.pi / 2
+"""Of a diagonal state at first: large enough to tell the last few inputs apart, small enough that
+some states hardly turn over a long memory. With pi / 10, the LRU authors' for their longest task,
+two layers of LRU failed RepeatPrevious; with all phases they learned RepeatFirst last."""
 
 
 def gru(
@@ -149,7 +151,7 @@ def rtu(
     config = RTUConfig(features, features)
     if memory_horizon is not None:
         r_min, r_max = ring_of(memory_horizon)
-        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LONG_MEMORY_PHASE)
+        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LARGEST_PHASE)
     return Stack((RNN(RTUCell(config, dtype=dtype, param_dtype=param_dtype)),) * num_layers)
 
 
@@ -385,15 +387,15 @@ def s5(
 def lru(
     features: int,
     num_layers: int = 2,
-    memory_horizon: int | float | None = 1000,
+    memory_horizon: int | float | None = 200,
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
     """Return a stack of LRU layers: the states, GELU, and a gated linear unit.
 
     The states' moduli begin on a ring of memories from a hundredth of ``memory_horizon`` steps to
-    all of it, and their phases within pi / 10, as the paper has it for its longest task. ``None``:
-    the ring of ``LRUConfig``, which reaches a hundred steps and all phases.
+    all of it, and their phases within pi / 2. ``None``: the ring of ``LRUConfig``, which reaches a
+    hundred steps and all phases.
 
     Source: Orvieto et al. 2023, arXiv 2303.06349, figure 1 and table 10.
     """
@@ -402,7 +404,7 @@ def lru(
     config = LRUConfig(features, features)
     if memory_horizon is not None:
         r_min, r_max = ring_of(memory_horizon)
-        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LONG_MEMORY_PHASE)
+        config = replace(config, r_min=r_min, r_max=r_max, max_phase=LARGEST_PHASE)
     layer = _gated_layer(Memoroid(LRUCell(config, **dtypes)), features, dtypes)
     return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
