@@ -39,8 +39,8 @@ def test_the_cache_is_where_the_user_says(monkeypatch, without_home):
 @pytest.mark.parametrize("unset", ["", "caches"])
 def test_no_absolute_path_counts_as_none_as_the_specification_says(unset, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", unset)
-    monkeypatch.setenv("HOME", "/home/her")
-    assert user_cache_folder() == Path("/home/her/.cache/memorax")
+    monkeypatch.setenv("HOME", "/users/her")
+    assert user_cache_folder() == Path("/users/her/.cache/memorax")
 
 
 def test_without_a_home_there_is_no_compilation_cache_which_is_said_in_one_line(

@@ -237,7 +237,7 @@ def process_failure(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def invalid_actions_unlogged() -> Iterator[None]:
-    """Keep JAX's trace off the screen of an invalid action that is told of otherwise."""
+    """Hide JAX's trace of an invalid action, which is reported in one line."""
 
     def says_more(record: logging.LogRecord) -> bool:
         return not record.exc_info or not isinstance(record.exc_info[1], InvalidActionError)
