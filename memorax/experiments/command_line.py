@@ -345,7 +345,7 @@ def _to_its_end(begin: Callable[[], Any], resume: str, console: Console) -> int:
     except (DivergedError, EnvironmentFailedError) as error:
         print(f"memorax: error: {error}", file=sys.stderr)
         return 1
-    console.print(f"go on with: {resume}", soft_wrap=True)
+    console.print(f"resume with: {resume}", soft_wrap=True)
     return code
 
 
@@ -381,7 +381,7 @@ def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Trai
     More steps in total do not contradict it.
     """
     if options.run_folder is None:
-        raise BadInputError("--resume needs --run-folder, the run to go on with")
+        raise BadInputError("--resume needs --run-folder, the run to resume")
     try:
         stored = RunFolder.open(options.run_folder).config()
     except ValueError as error:
@@ -462,7 +462,7 @@ def _resume_comparison(
 ) -> tuple[ComparisonFolder, CompareConfig]:
     """Take the configuration of the comparison; options that contradict it are refused."""
     if options.comparison_folder is None:
-        raise BadInputError("--resume needs --comparison-folder, the comparison to go on with")
+        raise BadInputError("--resume needs --comparison-folder, the comparison to resume")
     folder = ComparisonFolder.open(options.comparison_folder)
     stored = folder.config()
     given = _parse(Compare, "memorax compare", arguments, Compare(stored)).config
@@ -501,7 +501,7 @@ def _resume_sweep(
 ) -> tuple[SweepFolder, SweepConfig]:
     """Take the configuration of the sweep; options that contradict it are refused."""
     if options.sweep_folder is None:
-        raise BadInputError("--resume needs --sweep-folder, the sweep to go on with")
+        raise BadInputError("--resume needs --sweep-folder, the sweep to resume")
     folder = SweepFolder.open(options.sweep_folder)
     stored = folder.config()
     check_method_installed(stored)

@@ -62,7 +62,7 @@ def reading_results(folder: Folder, command: str) -> Iterator[dict[str, Any]]:
     path = folder.path / "results.json"
     if not path.is_file():
         raise ValueError(
-            f"{folder.path} has no results yet: go on with: {resume_command(command, folder.path)}"
+            f"{folder.path} has no results yet: resume with: {resume_command(command, folder.path)}"
         )
     with reading(path, "results"):
         yield json.loads(path.read_text(encoding="utf-8"))

@@ -202,7 +202,7 @@ def _train_model(
         with contextlib.closing(CombinedLogger(config.loggers, logged, writes)) as log:
             compile_seconds, trains = 0.0, {}
             while step < total_steps and not any_process(interrupt.wanted):
-                # A run that was made longer may stand within a piece of the longer one.
+                # The checkpoint of an extended run may lie inside a chunk of the longer one.
                 num_steps = chunk_steps - step % chunk_steps
                 if num_steps not in trains:
                     began = time.perf_counter() if trains else started
