@@ -28,7 +28,17 @@ def check_whole(field: str, value: Any, low: int, high: int | None = None) -> No
 
 
 def check_between(field: str, value: Any, low: float, high: float = float("inf")) -> None:
-    """Raise ``ValueError`` if it is not a finite number from ``low`` to ``high``, both allowed."""
+    """Raise ``ValueError`` if it is not a finite number from ``low`` to ``high``, both allowed.
+
+    A tracer of JAX passes if it is a real scalar: its value is not known yet.
+    """
+    if getattr(value, "shape", None) == () and value.dtype.kind in "fiu":
+        # Importing JAX takes a while, and who brings an array has done so.
+        from jax.core import Tracer  # noqa: PLC0415
+
+        if isinstance(value, Tracer):
+            return
+        value = value.item()
     number = isinstance(value, int | float) and not isinstance(value, bool)
     most = sys.float_info.max
     if not number or not max(low, -most) <= value <= min(high, most):

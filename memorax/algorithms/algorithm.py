@@ -1,16 +1,18 @@
 """What every algorithm does alike: train in updates, and evaluate on fresh episodes."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import apply_step
 from memorax.algorithms.evaluation import EvaluationReport, evaluate
 from memorax.dtypes import strongly_typed
-from memorax.environments import Environment, Vectorize
+from memorax.environments import Environment, Vectorize, adapt
 from memorax.networks import Network
 from memorax.validation import check_positive
 
@@ -20,14 +22,49 @@ Metrics = dict[str, Array]
 class Algorithm:
     """The base class of algorithms: an update is a bit of acting and the learning from it.
 
-    A subclass sets ``env``, ``env_params`` and ``_envs``, the copies that it trains on, and
-    implements what raises ``NotImplementedError`` here. Its state is one pytree with all that going
-    on needs, and its methods are pure.
+    A subclass sets ``_envs``, the copies that it trains on, and implements what raises
+    ``NotImplementedError`` here. Its state is one pytree with all that going on needs, and its
+    methods are pure.
+
+    An algorithm is a pytree too, whose leaves are the real numbers of its configuration: it may be
+    made with tracers in their place, or be an argument of ``jax.jit`` and ``jax.vmap``. ``init``,
+    ``train`` and ``evaluate`` are compiled once for each instance, and the programs are freed with
+    it.
+
+    Args:
+        config: What the algorithm does, a dataclass decorated with ``hyperparameters``.
+        env: An ``Environment`` or a Gymnax environment, not vectorised.
+        env_params: Its parameters.
     """
 
-    env: Environment
-    env_params: Any
+    config: Any
     _envs: Vectorize
+
+    def __init__(self, config: Any, env: Environment | Any, env_params: Any):
+        self.config = config
+        self.env = adapt(env)
+        self.env_params = env_params
+        self._original = self
+        self._programs: dict[str, Callable[..., Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Register the subclass as a pytree."""
+        super().__init_subclass__()
+        jax.tree_util.register_pytree_with_keys(
+            cls,
+            lambda agent: ([(jax.tree_util.GetAttrKey("config"), agent.config)], agent._original),
+            lambda original, children: original.with_config(*children),
+        )
+
+    def with_config(self, config: Any) -> "Algorithm":
+        """Return this algorithm with other hyperparameters, which share what is compiled.
+
+        Args:
+            config: As the algorithm's own but for real numbers, which may be tracers.
+        """
+        agent = copy.copy(self)
+        agent.config = config
+        return agent
 
     @property
     def steps_per_update(self) -> int:
@@ -39,9 +76,9 @@ class Algorithm:
         """Sequences that a gradient step learns from."""
         raise NotImplementedError(f"{type(self).__name__} must implement batch_sequences")
 
-    def init(self, key: Array) -> PyTree:
+    def _init(self, key: Array) -> PyTree:
         """Return the state before the first step."""
-        raise NotImplementedError(f"{type(self).__name__} must implement init")
+        raise NotImplementedError(f"{type(self).__name__} must implement _init")
 
     def _update(self, state: Any, key: Array) -> tuple[Any, Metrics]:
         """Act, then learn."""
@@ -53,7 +90,10 @@ class Algorithm:
         """Return the network that acts, its parameters, and (key, its output) -> action."""
         raise NotImplementedError(f"{type(self).__name__} must implement policy")
 
-    @partial(jax.jit, static_argnames=("self", "num_steps"))
+    def init(self, key: Array) -> PyTree:
+        """Return the state before the first step."""
+        return self._run("_init", key)
+
     def train(self, key: Array, state: Any, num_steps: int) -> tuple[Any, Metrics]:
         """Train for the fewest whole updates that make up ``num_steps`` environment steps.
 
@@ -71,13 +111,12 @@ class Algorithm:
             ValueError: If ``num_steps`` is not positive.
         """
         check_positive(f"{type(self).__name__}.train: num_steps", num_steps)
-        num_updates = -(-num_steps // self.steps_per_update)
-        keys = jax.random.split(key, num_updates)
-        # Else what comes out would be compiled for again when it goes in.
-        state, metrics = jax.lax.scan(self._update, strongly_typed(state), keys)
-        return strongly_typed(state), metrics
+        return self._run("_train", key, state, num_updates=-(-num_steps // self.steps_per_update))
 
-    @partial(jax.jit, static_argnames=("self", "num_episodes", "deterministic", "max_steps"))
+    def _train(self, key: Array, state: Any, num_updates: int) -> tuple[Any, Metrics]:
+        keys = jax.random.split(key, num_updates)
+        return jax.lax.scan(self._update, strongly_typed(state), keys)
+
     def evaluate(
         self,
         key: Array,
@@ -101,6 +140,17 @@ class Algorithm:
         """
         check_positive(f"{type(self).__name__}.evaluate: num_episodes", num_episodes)
         check_positive(f"{type(self).__name__}.evaluate: max_steps", max_steps)
+        return self._run(
+            "_evaluate",
+            *(key, state),
+            num_episodes=num_episodes,
+            deterministic=deterministic,
+            max_steps=max_steps,
+        )
+
+    def _evaluate(
+        self, key: Array, state: Any, num_episodes: int, deterministic: bool, max_steps: int
+    ) -> EvaluationReport:
         network, params, choose = self.policy(state, deterministic)
 
         def act(key, timestep, carry):
@@ -111,9 +161,25 @@ class Algorithm:
         env = self._env_for_evaluation(state.env_state)
         return evaluate(act, carry, env, self.env_params, key, num_episodes, max_steps)
 
+    def _run(self, method: str, *arguments: Any, **static: Any) -> Any:
+        """Run a method compiled, with the hyperparameters among its arguments."""
+        if method not in self._programs:
+            # A function of its own for each agent, so that JAX keeps no program longer than it.
+            run = partial(_run_method, self._original, method)
+            self._programs[method] = jax.jit(run, static_argnames=tuple(static))
+        return self._programs[method](self.config, *arguments, **static)
+
     def _env_for_evaluation(self, state: PyTree) -> Environment:
         """Return the environment as training has left it, out of what the algorithm wraps it in."""
         env: Any = self._envs
         while env is not self.env:
             env, state = env.env, env.inner_state(state)
         return self.env.for_evaluation(state)
+
+
+def _run_method(agent: Algorithm, method: str, config: Any, *arguments: Any, **static: Any) -> Any:
+    """Run a method of an agent with the hyperparameters of a configuration."""
+    config = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), config)
+    output = getattr(agent.with_config(config), method)(*arguments, **static)
+    # Else what comes out would be compiled for again when it goes in.
+    return strongly_typed(output)

@@ -19,6 +19,7 @@ from memorax.algorithms.acting import (
 )
 from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
+from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replay_algorithm import (
     ReplayAlgorithm,
     ReplayConfig,
@@ -32,6 +33,7 @@ from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class DQNConfig(ReplayConfig):
     """What DQN does; sizes fit small tasks that need memory.
@@ -78,6 +80,7 @@ class DQNConfig(ReplayConfig):
         check_whole(f"{name}.n_step", self.n_step, 1, self.sequence_length - self.burn_in_length)
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class R2D2Config(DQNConfig):
     """DQN with the choices of R2D2: stored carries, burn-in, overlap, priorities, rescaling.
@@ -155,7 +158,11 @@ class DQN(ReplayAlgorithm):
         self.network = network
         self.optimizer = optimizer
         check_action_values("DQN.network", network, self._envs, env_params)
-        self._prepare_replay(config.priority_exponent)
+        self._prepare_replay()
+
+    @property
+    def _priority_exponent(self) -> Any:
+        return self.config.priority_exponent
 
     def _initial_carry(self) -> PyTree:
         return self.network.initialize_carry(self.config.num_envs)

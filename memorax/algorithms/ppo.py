@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from memorax.algorithms.acting import (
     read_sequences,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
 from memorax.algorithms.rollouts import (
     check_minibatches,
@@ -32,12 +32,12 @@ from memorax.algorithms.rollouts import (
 )
 from memorax.algorithms.schedules import count_skipped_step
 from memorax.algorithms.sharding import gather_batch, is_sharded
-from memorax.dtypes import strongly_typed
-from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize, adapt
+from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class PPOConfig:
     """What PPO does; defaults as in Schulman et al. 2017 and its common implementations.
@@ -254,9 +254,7 @@ class PPO(Algorithm):
         critic: Network | None,
         optimizer: optax.GradientTransformation,
     ):
-        self.config = config
-        self.env = adapt(env)
-        self.env_params = env_params
+        super().__init__(config, env, env_params)
         shared = isinstance(heads.main_head(actor.head), heads.ActorCritic)
         if shared != (critic is None):
             got = "None" if critic is None else type(critic).__name__
@@ -308,8 +306,7 @@ class PPO(Algorithm):
         """Environment steps between updates, over all environments."""
         return self.config.num_envs * self.config.num_steps
 
-    @partial(jax.jit, static_argnames=("self",))
-    def init(self, key: Array) -> PPOState:
+    def _init(self, key: Array) -> PPOState:
         """Return the state before the first step."""
         env_key, *network_keys = jax.random.split(key, 1 + len(self.networks))
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
@@ -319,7 +316,7 @@ class PPO(Algorithm):
                 self.networks.items(), network_keys, strict=True
             )
         }
-        state = PPOState(
+        return PPOState(
             num_updates=jnp.int32(0),
             params=params,
             optimizer_state=self.optimizer.init(params),
@@ -327,7 +324,6 @@ class PPO(Algorithm):
             timestep=timestep,
             carry=self._initial_carry(),
         )
-        return strongly_typed(state)
 
     @property
     def batch_sequences(self) -> int:

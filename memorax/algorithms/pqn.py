@@ -21,6 +21,7 @@ from memorax.algorithms.acting import (
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
+from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replaying import Transition, vectorize
 from memorax.algorithms.returns import lambda_returns
 from memorax.algorithms.rollouts import (
@@ -31,12 +32,12 @@ from memorax.algorithms.rollouts import (
     take_minibatch,
 )
 from memorax.algorithms.sharding import gather_batch
-from memorax.dtypes import strongly_typed
-from memorax.environments import Environment, adapt
+from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class PQNConfig:
     """What PQN does; defaults after Gallici et al. 2024, sizes as for small tasks.
@@ -138,9 +139,7 @@ class PQN(Algorithm):
         network: Network,
         optimizer: optax.GradientTransformation,
     ):
-        self.config = config
-        self.env = adapt(env)
-        self.env_params = env_params
+        super().__init__(config, env, env_params)
         self.network = network
         self.optimizer = optimizer
         self._envs = vectorize(self.env, config.num_envs)
@@ -163,13 +162,12 @@ class PQN(Algorithm):
         """Sequences of a minibatch."""
         return self.steps_per_update // self._sequence_length // self.config.num_minibatches
 
-    @partial(jax.jit, static_argnames=("self",))
-    def init(self, key: Array) -> PQNState:
+    def _init(self, key: Array) -> PQNState:
         """Return the state before the first step."""
         env_key, network_key = jax.random.split(key)
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
         params = init_network(self.network, network_key, timestep)
-        state = PQNState(
+        return PQNState(
             num_updates=jnp.int32(0),
             params=params,
             optimizer_state=self.optimizer.init(params),
@@ -177,7 +175,6 @@ class PQN(Algorithm):
             timestep=timestep,
             carry=self.network.initialize_carry(self.config.num_envs),
         )
-        return strongly_typed(state)
 
     def policy(self, state: PQNState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""

@@ -1,7 +1,6 @@
 """What algorithms that learn from a replay of sequences do alike: act, keep, and draw."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import Timestep, episode_metrics, first_timestep
 from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replaying import (
     Sequences,
     Transition,
@@ -22,11 +22,11 @@ from memorax.algorithms.replaying import (
 )
 from memorax.algorithms.sharding import shard_batch
 from memorax.buffers import ReplaySample, SequenceReplay
-from memorax.dtypes import strongly_typed
-from memorax.environments import Environment, adapt
+from memorax.environments import Environment
 from memorax.validation import check_between, check_positive, check_whole
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class ReplayConfig:
     """What all algorithms with a replay of sequences have; sizes fit small tasks.
@@ -144,20 +144,12 @@ class ReplayAlgorithm(Algorithm):
     A subclass calls ``_prepare_replay`` once its networks are known to fit.
     """
 
-    config: Any
-
     def __init__(self, config: ReplayConfig, env: Environment | Any, env_params: Any):
-        self.config = config
-        self.env = adapt(env)
-        self.env_params = env_params
+        super().__init__(config, env, env_params)
         self._envs = vectorize(self.env, config.num_envs)
 
-    def _prepare_replay(self, priority_exponent: float | None = None) -> None:
+    def _prepare_replay(self) -> None:
         """Check that the replay fits into memory, without allocating any."""
-        config = self.config
-        self._replay = SequenceReplay(
-            config.num_envs, config.num_sequences, config.batch_size, priority_exponent
-        )
 
         def sequence(key):
             timestep, _ = first_timestep(self._envs, self.env_params, key)
@@ -171,6 +163,18 @@ class ReplayAlgorithm(Algorithm):
         """Raise ``ValueError`` if the replays of so many seeds would not fit into memory."""
         self._replay.check_memory(
             f"{type(self.config).__name__}.buffer_size", self._sequence, num_seeds
+        )
+
+    @property
+    def _priority_exponent(self) -> Any:
+        """How much priorities decide what is replayed; ``None``: all alike."""
+        return None
+
+    @property
+    def _replay(self) -> SequenceReplay:
+        config = self.config
+        return SequenceReplay(
+            config.num_envs, config.num_sequences, config.batch_size, self._priority_exponent
         )
 
     @property
@@ -206,12 +210,11 @@ class ReplayAlgorithm(Algorithm):
         """Return the learner after a gradient step, the sequences' priorities, and metrics."""
         raise NotImplementedError(f"{type(self).__name__} must implement _learn")
 
-    @partial(jax.jit, static_argnames=("self",))
-    def init(self, key: Array) -> ReplayState:
+    def _init(self, key: Array) -> ReplayState:
         """Return the state before the first step."""
         env_key, learner_key = jax.random.split(key)
         timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
-        state = ReplayState(
+        return ReplayState(
             num_updates=jnp.int32(0),
             learner=self._init_learner(learner_key, timestep),
             env_state=env_state,
@@ -220,7 +223,6 @@ class ReplayAlgorithm(Algorithm):
             window=self._empty_window(timestep),
             replay=self._replay.init(self._sequence),
         )
-        return strongly_typed(state)
 
     def _empty_window(self, timestep: Timestep):
         config = self.config

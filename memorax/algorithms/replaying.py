@@ -145,7 +145,7 @@ def sequences_of(window: Window, timestep: Timestep) -> Sequences:
 
 
 def n_step_returns(
-    sequences: Sequences, gamma: float, n_step: int
+    sequences: Sequences, gamma: float | Float[Array, ""], n_step: int
 ) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"], Int[Array, "batch time"]]:
     """Add up the next ``n_step`` rewards, fewer where the episode or the sequence ends before.
 

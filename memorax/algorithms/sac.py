@@ -18,6 +18,7 @@ from memorax.algorithms.acting import (
     init_network,
     read_sequences,
 )
+from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replay_algorithm import (
     ReplayAlgorithm,
     ReplayConfig,
@@ -33,6 +34,7 @@ from memorax.networks.heads.base import takes
 from memorax.validation import check_between
 
 
+@hyperparameters
 @dataclass(frozen=True)
 class SACConfig(ReplayConfig):
     """What SAC does; defaults as in Haarnoja et al. 2018, sizes for small tasks.
@@ -140,12 +142,15 @@ class SAC(ReplayAlgorithm):
                 "SAC.critic.head must value given actions, such as TwinContinuousQNetwork(), got "
                 f"{type(critic.head).__name__}"
             )
-        entropy = config.target_entropy
-        self._temperature = heads.Temperature(
-            target_entropy=-float(np.prod(space.shape)) if entropy is None else float(entropy),
-            initial_temperature=config.initial_temperature,
-        )
         self._prepare_replay()
+
+    @property
+    def _temperature(self) -> heads.Temperature:
+        entropy = self.config.target_entropy
+        return heads.Temperature(
+            target_entropy=-float(self._reach.size) if entropy is None else entropy,
+            initial_temperature=self.config.initial_temperature,
+        )
 
     def _check_bounds(self, head: Any, space: Box) -> None:
         if not isinstance(head, heads.SquashedGaussian):

@@ -99,7 +99,7 @@ class SequenceReplay:
         num_envs: int,
         capacity: int,
         batch_size: int,
-        priority_exponent: float | None = None,
+        priority_exponent: float | Float[Array, ""] | None = None,
     ):
         for name, value in (
             ("num_envs", num_envs),

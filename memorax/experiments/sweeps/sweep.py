@@ -1,7 +1,7 @@
 """A sweep: trials, some at a time, and what they come to."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,25 +183,25 @@ def _begun(trial: Trial) -> bool:
 
 def _programs(waiting: Sequence[Trial], at_once: int) -> Iterator[tuple[list[Trial], Program]]:
     """Yield trials that train side by side, and what trains them."""
-    for alike in _grouped(waiting, _real):
-        flags = traceable(alike[0].config, _real(alike[0])) if len(alike) > 1 else ()
-        for group in _grouped(alike, lambda trial, flags=flags: flags):
-            program = Program(group[0].config, flags)
-            for start in range(0, len(group), at_once):
-                yield group[start : start + at_once], program
-            # Every group has a program, and Linux lets a process map only so many.
-            jax.clear_caches()
+    for group in _grouped(waiting):
+        program = Program(group[0].config, _traceable(group[0]))
+        for start in range(0, len(group), at_once):
+            yield group[start : start + at_once], program
+        # Every group has a program, and Linux lets a process map only so many.
+        jax.clear_caches()
 
 
-def _grouped(
-    trials: Sequence[Trial], flags_of: Callable[[Trial], tuple[str, ...]]
-) -> list[list[Trial]]:
-    """Put those together that stand at the same step and differ in the numbers of flags only."""
+def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Put those together that stand at the same step and that one program can train."""
     groups: dict[tuple[str, int], list[Trial]] = {}
     for trial in trials:
-        key = program_key(trial.config, flags_of(trial)), last_step(trial)
+        key = program_key(trial.config, _traceable(trial)), last_step(trial)
         groups.setdefault(key, []).append(trial)
     return list(groups.values())
+
+
+def _traceable(trial: Trial) -> tuple[str, ...]:
+    return traceable(trial.config, trial.values)
 
 
 def _real(trial: Trial) -> tuple[str, ...]:

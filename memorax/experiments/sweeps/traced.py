@@ -1,6 +1,5 @@
 """Configurations some of whose numbers are known only when a program runs."""
 
-import copy
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +12,13 @@ from jaxtyping import Array, Float
 from memorax.algorithms import Algorithm
 from memorax.experiments.agents import make_agent
 from memorax.experiments.config import TrainConfig
-from memorax.experiments.sweeps.search_space import value_of
+from memorax.experiments.sweeps.search_space import value_of, with_values
 
 Numbers = Mapping[str, Float[Array, "..."]]
 """Real numbers by flag."""
+
+OPTIMIZER_NUMBERS = {"learning_rate", "max_gradient_norm"}
+"""Options of a run that ``make_agent`` hands to the optimizer, which takes tracers."""
 
 
 def numbers_of(configs: Sequence[TrainConfig[Any]], flags: Iterable[str]) -> Numbers:
@@ -28,31 +30,22 @@ def numbers_of(configs: Sequence[TrainConfig[Any]], flags: Iterable[str]) -> Num
 
 
 def agent_with(config: TrainConfig[Any], numbers: Numbers) -> Algorithm:
-    """Return a run's agent, with numbers that need not be known yet in the place of its own.
+    """Return a run's agent, with numbers that may be tracers in the place of its own.
 
-    The agent is only good inside the function that the numbers are arguments of.
+    With tracers, the agent is only good inside the function that they are arguments of.
     """
-    traced = copy.copy(config)
-    algorithm = copy.copy(config.algorithm)
-    # Past __post_init__, which cannot check what is not known. The configuration of every trial has
-    # been checked with its own numbers.
-    object.__setattr__(traced, "algorithm", algorithm)
-    for flag, number in numbers.items():
-        name = flag.replace("-", "_")
-        object.__setattr__(traced if hasattr(config, name) else algorithm, name, number)
-    return make_agent(traced, config.torso)
+    return make_agent(with_values(config, numbers), config.torso)
 
 
 def traceable(config: TrainConfig[Any], flags: Iterable[str]) -> tuple[str, ...]:
     """Return those flags whose numbers one program can take as arguments.
 
-    Others, such as whole numbers and what an algorithm decides by which program to run, are part of
-    the program.
+    These are the hyperparameters of the algorithm and of its optimizer. All others are part of the
+    program, such as sizes, and a number that is ``None``.
     """
-    real = tuple(flag for flag in flags if isinstance(value_of(config, flag), float))
-    if _traces(config, real):
-        return real
-    return tuple(flag for flag in real if _traces(config, (flag,)))
+    leaves = jax.tree_util.tree_leaves_with_path(config.algorithm)
+    names = {path[0].name for path, _ in leaves} | OPTIMIZER_NUMBERS
+    return tuple(flag for flag in flags if flag.replace("-", "_") in names)
 
 
 def program_key(config: TrainConfig[Any], flags: Iterable[str]) -> str:
@@ -68,18 +61,3 @@ def program_key(config: TrainConfig[Any], flags: Iterable[str]) -> str:
         if part[name] is not None:
             part[name] = "a number"
     return json.dumps(fields)
-
-
-def _traces(config: TrainConfig[Any], flags: tuple[str, ...]) -> bool:
-    def train(numbers, key):
-        agent = agent_with(config, numbers)
-        state = agent.init(key)
-        return agent.train(key, state, agent.steps_per_update)
-
-    numbers = {flag: jax.ShapeDtypeStruct((), jnp.float32) for flag in flags}
-    try:
-        jax.eval_shape(train, numbers, jax.random.key(0))
-    except (TypeError, ValueError):
-        # So JAX, and checks of a number's range, say that a number has to be known.
-        return False
-    return True

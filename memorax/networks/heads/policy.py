@@ -224,8 +224,8 @@ class Temperature(nn.Module):
     Source: Haarnoja et al. 2018, arXiv 1812.05905, section 5, equation 18.
     """
 
-    target_entropy: float
-    initial_temperature: float = 1.0
+    target_entropy: float | Float[Array, ""]
+    initial_temperature: float | Float[Array, ""] = 1.0
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
@@ -238,7 +238,7 @@ class Temperature(nn.Module):
     @nn.compact
     def __call__(self) -> Float[Array, ""]:
         """Return the temperature."""
-        initializer = nn.initializers.constant(np.log(self.initial_temperature))
+        initializer = nn.initializers.constant(jnp.log(self.initial_temperature))
         return jnp.exp(self.param("log_temperature", initializer, (), self.param_dtype))
 
     @nn.nowrap
