@@ -50,11 +50,14 @@ class Algorithm:
     def __init_subclass__(cls) -> None:
         """Register the subclass as a pytree."""
         super().__init_subclass__()
-        jax.tree_util.register_pytree_with_keys(
-            cls,
-            lambda agent: ([(jax.tree_util.GetAttrKey("config"), agent.config)], agent._original),
-            lambda original, children: original.with_config(*children),
-        )
+
+        def flatten_with_keys(agent):
+            return [(jax.tree_util.GetAttrKey("config"), agent.config)], agent._original
+
+        def unflatten(original, children):
+            return original.with_config(*children)
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
 
     def with_config(self, config: Any) -> "Algorithm":
         """Return this algorithm with other hyperparameters, which share what is compiled.

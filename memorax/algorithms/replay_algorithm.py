@@ -112,7 +112,7 @@ class ReplayState:
         num_updates: Updates so far.
         learner: What gradient steps change, with ``params`` among it.
         env_state: The environments' state.
-        timestep: What the networks read next.
+        timestep: What the networks read next, not normalised yet.
         carry: The networks' carries before they read it.
         window: The latest steps, the next sequences to be kept.
         replay: The sequences kept.
@@ -139,20 +139,24 @@ class ReplayAlgorithm(Algorithm):
     them from where acting did; as parameters move on these grow old, which ``burn_in_length`` makes
     up for. Episodes meet within a sequence only as they do in acting: ``done`` parts them. A time
     limit bootstraps from the value of the true last observation, which the networks read as a step
-    of its own; a termination is worth nothing more.
+    of its own; a termination is worth nothing more. Observations are kept as they were before
+    ``NormalizeObservation``, and are normalised by the latest statistics when they are read.
 
     A subclass calls ``_prepare_replay`` once its networks are known to fit.
     """
 
+    _raw_envs: Any
+
     def __init__(self, config: ReplayConfig, env: Environment | Any, env_params: Any):
         super().__init__(config, env, env_params)
         self._envs = vectorize(self.env, config.num_envs)
+        self._raw_envs, self._normalize = self._envs.without_normalization()
 
     def _prepare_replay(self) -> None:
         """Check that the replay fits into memory, without allocating any."""
 
         def sequence(key):
-            timestep, _ = first_timestep(self._envs, self.env_params, key)
+            timestep, _ = first_timestep(self._raw_envs, self.env_params, key)
             sequences = sequences_of(self._empty_window(timestep), timestep)
             return jax.tree.map(lambda leaf: leaf[0], sequences)
 
@@ -213,16 +217,20 @@ class ReplayAlgorithm(Algorithm):
     def _init(self, key: Array) -> ReplayState:
         """Return the state before the first step."""
         env_key, learner_key = jax.random.split(key)
-        timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
+        timestep, env_state = first_timestep(self._raw_envs, self.env_params, env_key)
         return ReplayState(
             num_updates=jnp.int32(0),
-            learner=self._init_learner(learner_key, timestep),
+            learner=self._init_learner(learner_key, self._shown(timestep, env_state)),
             env_state=env_state,
             timestep=timestep,
             carry=self._initial_carry(),
             window=self._empty_window(timestep),
             replay=self._replay.init(self._sequence),
         )
+
+    def _shown(self, timesteps: Timestep, env_state: PyTree) -> Timestep:
+        """Return timesteps as networks read them, normalised by the latest statistics."""
+        return replace(timesteps, observation=self._normalize(env_state, timesteps.observation))
 
     def _empty_window(self, timestep: Timestep):
         config = self.config
@@ -251,8 +259,9 @@ class ReplayAlgorithm(Algorithm):
     def _act(self, state: ReplayState, key: Array):
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
-        carry, action = self._choose(state, action_key)
-        observation, env_state, reward, terminated, truncated, info = self._envs.step(
+        shown = self._shown(state.timestep, state.env_state)
+        carry, action = self._choose(replace(state, timestep=shown), action_key)
+        observation, env_state, reward, terminated, truncated, info = self._raw_envs.step(
             env_key, state.env_state, action, self.env_params
         )
         transition = Transition(state.timestep, action, reward, terminated, truncated)
@@ -270,6 +279,8 @@ class ReplayAlgorithm(Algorithm):
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""
         sample_key, learn_key = jax.random.split(key)
         sample = shard_batch(self._replay.sample(state.replay, sample_key))
+        shown = self._shown(sample.sequences.timestep, state.env_state)
+        sample = replace(sample, sequences=replace(sample.sequences, timestep=shown))
 
         def learn():
             return self._learn(state.learner, sample, learn_key)

@@ -47,6 +47,7 @@ class StickyAction(Wrapper):
     """
 
     keeps_state = True
+    keeps_observations = True
 
     def __init__(self, env: Environment, probability: float = 0.25):
         super().__init__(env)
@@ -89,6 +90,8 @@ class ScaleReward(Wrapper):
         ValueError: If the factor is out of its range.
     """
 
+    keeps_observations = True
+
     def __init__(self, env: Environment, factor: float):
         super().__init__(env)
         check_between("ScaleReward.factor", factor, SMALLEST_FLOAT, LARGEST_FLOAT)
@@ -116,6 +119,8 @@ class ClipReward(Wrapper):
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
     """
+
+    keeps_observations = True
 
     def __init__(self, env: Environment, low: float = -1.0, high: float = 1.0):
         super().__init__(env)

@@ -1,5 +1,6 @@
 """What an environment is."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Array, Bool, Float, PyTree, UInt8
 from memorax.environments.spaces import Space
 
 Frame = UInt8[np.ndarray, "height width 3"]
+Normalize = Callable[[PyTree, PyTree], PyTree]
 Step = tuple[
     PyTree,
     PyTree,
@@ -54,6 +56,21 @@ class Environment:
             state: The state of vectorised copies of this environment.
         """
         return self
+
+    def without_normalization(self) -> "tuple[Environment, Normalize]":
+        """Return what shows observations before running statistics normalise them, and the rest.
+
+        A replay keeps observations as they were, for what was normalised by old statistics is not
+        what a network reads now.
+
+        Returns:
+            The environment, itself if it normalises nothing, and (its state, observations) to what
+            this environment would show. Observations may have more leading axes.
+
+        Raises:
+            ValueError: If a wrapper changes observations after they were normalised.
+        """
+        return self, lambda state, observation: observation
 
     def for_drawing(self) -> "Environment":
         """Return the environment whose states ``render_frame`` draws.

@@ -190,6 +190,7 @@ class _RecentObservationsWrapper(Wrapper):
     """Keeps the latest observations of an episode; subclasses say what of them is shown."""
 
     keeps_state = True
+    keeps_observations = True
 
     def __init__(self, env: Environment, length: int):
         super().__init__(env)

@@ -18,6 +18,7 @@ from jaxtyping import Array, PyTree
 from memorax.environments import process_pool
 from memorax.environments.actions import check_action
 from memorax.environments.environment import Environment, Frame, Step
+from memorax.environments.holding import Holdable
 from memorax.environments.process_pool import (
     EnvironmentProcessError,
     InvalidActionError,
@@ -39,7 +40,7 @@ _say_once()
 
 
 @struct.dataclass
-class ProcessState:
+class ProcessState(Holdable):
     """Which environment an observation came from, and when.
 
     Attributes:
@@ -183,22 +184,6 @@ class ProcessEnvironment(Environment):
     def action_space(self, params: Any) -> Space:
         """Return the space of actions."""
         return self._action_space
-
-
-def hold(state: PyTree, held: Array) -> PyTree:
-    """Return an environment's state whose next step is not taken in its process where ``held``.
-
-    A step in pure JAX can be computed and forgotten; one in a process cannot be taken back.
-
-    Args:
-        state: The state of an environment, whatever is wrapped around it.
-        held: bool.
-    """
-
-    def mark(node):
-        return dataclasses.replace(node, held=held) if isinstance(node, ProcessState) else node
-
-    return jax.tree.map(mark, state, is_leaf=lambda node: isinstance(node, ProcessState))
 
 
 def release(state: PyTree) -> None:

@@ -10,9 +10,14 @@ from jaxtyping import Array, PyTree
 
 from memorax.dtypes import as_before, narrowed, strongly_typed
 from memorax.environments.actions import as_action
-from memorax.environments.environment import Environment, Frame, Step
-from memorax.environments.processes import hold
+from memorax.environments.environment import Environment, Frame, Normalize, Step
+from memorax.environments.holding import hold
 from memorax.environments.rewards import TASK_REWARD, as_reward
+from memorax.environments.running_statistics import (
+    COPIES,
+    RunningStatistics,
+    of_all_copies,
+)
 from memorax.environments.spaces import Box, Space
 from memorax.validation import check_positive
 
@@ -30,12 +35,14 @@ class Wrapper(Environment):
     Attributes:
         keeps_state: Whether its state has more than the wrapped environment's, which is then the
             field ``env_state`` of it.
+        keeps_observations: Whether observations are the wrapped environment's, each as it is.
 
     Raises:
         ValueError: If there is no environment to wrap.
     """
 
     keeps_state = False
+    keeps_observations = False
 
     def __init__(self, env: Environment):
         if not isinstance(env, Environment):
@@ -65,6 +72,24 @@ class Wrapper(Environment):
     def for_evaluation(self, state: PyTree) -> Environment:
         """Return the same around what the wrapped environment is evaluated as."""
         return self._around(self.env.for_evaluation(self.inner_state(state)))
+
+    def without_normalization(self) -> tuple[Environment, Normalize]:
+        """Return the same around what shows observations before they are normalised, and the rest.
+
+        Raises:
+            ValueError: If this wrapper changes observations after they were normalised.
+        """
+        env, normalize = self.env.without_normalization()
+        if env is self.env:
+            return self, normalize
+        if not self.keeps_observations:
+            raise ValueError(
+                f"NormalizeObservation must wrap {type(self).__name__} and not be wrapped in it, "
+                "since a replay keeps observations as they are before they are normalised"
+            )
+        return self._around(env), lambda state, observation: normalize(
+            self.inner_state(state), observation
+        )
 
     def for_drawing(self) -> Environment:
         """Return the same around what the wrapped environment draws as."""
@@ -99,6 +124,8 @@ class ClipAction(Wrapper):
     drew: only what the environment receives is clipped.
     """
 
+    keeps_observations = True
+
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once, within the bounds."""
         space = self.env.action_space(params)
@@ -132,6 +159,7 @@ class RecordEpisodeStatistics(Wrapper):
     """
 
     keeps_state = True
+    keeps_observations = True
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
@@ -193,6 +221,7 @@ class ShowFinalObservation(Wrapper):
     """
 
     keeps_state = True
+    keeps_observations = True
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
@@ -209,7 +238,11 @@ class ShowFinalObservation(Wrapper):
         )
 
         def unless_waiting(new, old):
-            return jax.tree.map(lambda new, old: jnp.where(waiting, old, new), new, old)
+            def of_node(new, old):
+                # Those of all copies, which have not waited.
+                return new if _are_statistics(new) else jnp.where(waiting, old, new)
+
+            return jax.tree.map(of_node, new, old, is_leaf=_are_statistics)
 
         ended = (terminated | truncated) & ~waiting
         terminated = terminated & ~waiting
@@ -225,8 +258,14 @@ class ShowFinalObservation(Wrapper):
         return shown, state, jnp.where(waiting, 0.0, reward), terminated, waiting, info
 
 
+def _are_statistics(node: Any) -> bool:
+    return isinstance(node, RunningStatistics)
+
+
 class Vectorize(Wrapper):
     """Run independent copies side by side; every array gets a leading axis of ``num_envs``.
+
+    All they share are running statistics, such as those of ``NormalizeObservation``.
 
     Dtypes never change from step to step, whatever the wrapped environment's do: those of a state
     are those it had before, observations and rewards are numbers of 32 bits at most also where JAX
@@ -237,6 +276,8 @@ class Vectorize(Wrapper):
         num_envs: How many copies.
     """
 
+    keeps_observations = True
+
     def __init__(self, env: Environment, num_envs: int):
         check_positive("Vectorize.num_envs", num_envs)
         super().__init__(env)
@@ -245,7 +286,8 @@ class Vectorize(Wrapper):
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return every copy's first observation and state."""
         keys = jax.random.split(key, self.num_envs)
-        observation, state = jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
+        reset = jax.vmap(self.env.reset, in_axes=(0, None), axis_name=COPIES)
+        observation, state = reset(keys, params)
         return narrowed(observation), strongly_typed(state)
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
@@ -253,11 +295,17 @@ class Vectorize(Wrapper):
         # Here, since JAX narrows what it maps over.
         action = as_action(self.name, self.env.action_space(params), action, (self.num_envs,))
         keys = jax.random.split(key, self.num_envs)
-        observation, next_state, reward, terminated, truncated, info = jax.vmap(
-            self.env.step, in_axes=(0, 0, 0, None)
-        )(keys, state, action, params)
+        step = jax.vmap(self.env.step, in_axes=(0, 0, 0, None), axis_name=COPIES)
+        observation, next_state, reward, terminated, truncated, info = step(
+            keys, state, action, params
+        )
         reward = reward.astype(jnp.float32)
         return (
             *(narrowed(observation), as_before(state, next_state), reward),
             *(terminated, truncated, narrowed(info)),
         )
+
+    def without_normalization(self) -> tuple[Environment, Normalize]:
+        """Return copies that show observations before they are normalised, and the rest."""
+        env, normalize = super().without_normalization()
+        return env, lambda state, observation: normalize(of_all_copies(state), observation)

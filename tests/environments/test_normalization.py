@@ -11,8 +11,11 @@ from memorax.environments import (
     RecordEpisodeStatistics,
     Vectorize,
 )
-from memorax.environments.normalization import MOST_COUNTED, RunningStatistics
-from tests.algorithms.agents import make_networks, mlp_torso
+from memorax.environments.running_statistics import COPIES, MOST_COUNTED, RunningStatistics
+from tests.algorithms.agents import (
+    make_networks,
+    mlp_torso,
+)
 from tests.environments.test_observation_wrappers import Walking, play
 
 
@@ -45,28 +48,22 @@ def test_rewards_are_divided_by_the_deviation_of_the_discounted_return():
             total = 0.0
 
 
-def test_copies_together_have_the_statistics_of_all_they_saw():
-    values = np.random.default_rng(0).normal(3, 2, (4, 7, 2))
+def test_copies_have_the_statistics_of_all_that_counted():
+    values = np.random.default_rng(0).normal(3, 2, (4, 7, 2)).astype(np.float32)
+    counted = np.random.default_rng(1).random((4, 7)) < 0.6
 
-    def of_copy(values):
+    def of_copy(values, counted):
         statistics = RunningStatistics.empty((2,))
-        for value in values:
-            statistics = statistics.updated(value)
+        for value, counts in zip(values, counted, strict=True):
+            statistics = statistics.updated(value, counts)
         return statistics
 
-    merged = jax.vmap(of_copy)(jnp.asarray(values, jnp.float32)).merged()
-    np.testing.assert_allclose(merged.mean, values.mean((0, 1)), rtol=1e-5)
-    np.testing.assert_allclose(merged.deviation, values.std((0, 1)), rtol=1e-5)
-
-
-def test_many_copies_together_have_seen_more_than_32_bits_count():
-    counts = jnp.full(2_048, 2**20, jnp.int32)
-    merged = RunningStatistics(
-        jnp.full((2_048, 1), 3.0), jnp.full((2_048, 1), 4 * 2.0**20), counts
-    ).merged()
-    np.testing.assert_allclose(merged.count, 2**31)
-    np.testing.assert_allclose(merged.mean, 3)
-    np.testing.assert_allclose(merged.deviation, 2)
+    shared = jax.vmap(of_copy, axis_name=COPIES)(values, counted)
+    for copy in range(4):
+        statistics = jax.tree.map(lambda leaf, copy=copy: leaf[copy], shared)
+        assert statistics.count == counted.sum()
+        np.testing.assert_allclose(statistics.mean, values[counted].mean(0), rtol=1e-5)
+        np.testing.assert_allclose(statistics.deviation, values[counted].std(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("count", [MOST_COUNTED, 2**31 - 1])

@@ -15,7 +15,7 @@ from memorax.environments import (
     process_failure,
     release,
 )
-from memorax.environments.processes import hold
+from memorax.environments.holding import hold
 from memorax.experiments import training
 from memorax.experiments.run_folder import RunFolder
 

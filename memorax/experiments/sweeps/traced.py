@@ -1,5 +1,6 @@
 """Configurations some of whose numbers are known only when a program runs."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float
 from memorax.algorithms import Algorithm
 from memorax.experiments.agents import make_agent
 from memorax.experiments.config import TrainConfig
-from memorax.experiments.sweeps.search_space import value_of, with_values
+from memorax.experiments.sweeps.search_space import value_of
 
 Numbers = Mapping[str, Float[Array, "..."]]
 """Real numbers by flag."""
@@ -34,7 +35,16 @@ def agent_with(config: TrainConfig[Any], numbers: Numbers) -> Algorithm:
 
     With tracers, the agent is only good inside the function that they are arguments of.
     """
-    return make_agent(with_values(config, numbers), config.torso)
+    named = {flag.replace("-", "_"): number for flag, number in numbers.items()}
+    algorithm = jax.tree_util.tree_map_with_path(
+        lambda path, value: named.get(path[0].name, value), config.algorithm
+    )
+    traced = copy.copy(config)
+    # Past __post_init__, which has checked every trial's own numbers.
+    for name, value in (named | {"algorithm": algorithm}).items():
+        if hasattr(config, name):
+            object.__setattr__(traced, name, value)
+    return make_agent(traced, config.torso)
 
 
 def traceable(config: TrainConfig[Any], flags: Iterable[str]) -> tuple[str, ...]:
