@@ -27,18 +27,6 @@ from memorax.environments.process_pool import (
 from memorax.environments.spaces import Space, structure
 
 
-def _say_once() -> None:
-    """Keep JAX's trace off the screen of a failure that is raised, and told, as well."""
-
-    def says_more(record: logging.LogRecord) -> bool:
-        return not record.exc_info or not isinstance(record.exc_info[1], EnvironmentProcessError)
-
-    logging.getLogger("jax._src.callback").addFilter(says_more)
-
-
-_say_once()
-
-
 @struct.dataclass
 class ProcessState(Holdable):
     """Which environment an observation came from, and when.

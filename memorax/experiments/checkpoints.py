@@ -1,7 +1,6 @@
 """The checkpoints that a run keeps."""
 
 import contextlib
-import logging
 import math
 import os
 import re
@@ -33,26 +32,6 @@ OLD_REPLAY = "replay/is_full"
 """What states had while flashbax kept the replay."""
 # What etils' glob, TensorStore and etils' names of cloud storage would not leave as it is.
 UNUSUAL = re.compile(r"[*?\[\]\\:]")
-
-
-def _say_once() -> None:
-    """Keep traces off the screen of what is raised as well.
-
-    Orbax logs every failure. The further ones of a save come when nobody waits for them any more:
-    asyncio logs them, or TensorStore tells of them to an event loop that is closed by then.
-    """
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
-    unraisable = sys.unraisablehook
-
-    def hook(failure: Any) -> None:
-        if str(failure.exc_value) != "Event loop is closed":
-            unraisable(failure)
-
-    sys.unraisablehook = hook
-
-
-_say_once()
 
 
 class CheckpointError(ValueError):

@@ -44,6 +44,7 @@ from memorax.experiments.processes import (
     out_of_memory,
 )
 from memorax.experiments.report import write_report
+from memorax.experiments.reported_errors import hide_reported_errors
 from memorax.experiments.run_folder import RunFolder
 from memorax.experiments.sweeps.config import SweepConfig, check_method_installed
 from memorax.experiments.sweeps.report import write_report as write_sweep_report
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What follows ``memorax``; None: those of the process.
     """
+    hide_reported_errors()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,

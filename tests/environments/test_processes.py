@@ -17,6 +17,7 @@ from memorax.environments import (
 )
 from memorax.environments.holding import hold
 from memorax.experiments import training
+from memorax.experiments.reported_errors import hide_reported_errors
 from memorax.experiments.run_folder import RunFolder
 
 pytestmark = pytest.mark.extra("gymnasium")
@@ -204,6 +205,7 @@ def test_an_action_out_of_range_is_an_error_and_takes_no_step(begun):
     ],
 )
 def test_a_failure_is_told_in_the_process_s_own_words_and_once(failure, words, caplog):
+    hide_reported_errors()
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
         play(counting(failure=failure), [0, 0, 0])
     told = process_failure(caught.value)

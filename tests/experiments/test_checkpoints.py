@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from memorax.experiments.checkpoints import Checkpoints
+from memorax.experiments.reported_errors import hide_reported_errors
 from memorax.experiments.run_folder import RunFolder
 from tests.experiments.states import make_state, save_all, values
 
@@ -142,6 +143,7 @@ def test_a_damaged_checkpoint_is_told_or_does_no_harm(folder, damage):
 
 
 def test_what_cannot_be_written_is_an_os_error_and_what_is_there_stays(folder, capfd):
+    hide_reported_errors()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     checkpoints = Checkpoints(folder, "gru", 1)
     checkpoints.save(1, make_state(1))

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from memorax.experiments.command_line import main
+from memorax.experiments.reported_errors import hide_reported_errors
 from memorax.experiments.write_errors import WriteErrors, WriteFailedError
 
 RUN = (
@@ -40,6 +41,8 @@ def test_an_error_stops_or_is_told_once_and_at_the_end():
 
 
 def test_further_failures_of_one_save_are_not_told(caplog):
+    hide_reported_errors()
+
     async def fail(words):
         raise OSError(words)
 

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -108,7 +107,7 @@ def cross_entropy(
     output: ValueDistribution, target: Float[Array, "*axes atoms"]
 ) -> Float[Array, "*axes"]:
     """Return - sum target log(output), the logarithm taken of the output's probabilities."""
-    return optax.softmax_cross_entropy(output.logits, target)
+    return -jnp.sum(target * jax.nn.log_softmax(output.logits), axis=-1)
 
 
 def check_support(head: str, atoms_field: str, num_atoms: Any, v_min: Any, v_max: Any) -> None:
