@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from memorax.distribution import install_command
 from memorax.environments.environment import Environment
 from memorax.environments.spaces import Discrete
 from memorax.validation import unknown_name
@@ -137,7 +138,7 @@ def _import_suite(name: str) -> ModuleType:
         if not suite.extra or (error.name or "").startswith("memorax"):
             raise ValueError(_unimportable(name, error)) from error
         raise ModuleNotFoundError(
-            f"environments '{name}::...' need {error.name}: pip install 'memorax[{suite.extra}]'",
+            f"environments '{name}::...' need {error.name}: {install_command(suite.extra)}",
             name=error.name,
         ) from error
     except Exception as error:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from memorax.cache_folder import user_cache_folder
+from memorax.distribution import conflict
 from memorax.environments import process_failure
 from memorax.environments.process_pool import EnvironmentProcessError
 from memorax.experiments.checkpoints import CheckpointError, Choice
@@ -216,6 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``memorax``; None: those of the process.
     """
     hide_reported_errors()
+    if (problem := conflict()) is not None:
+        print(f"memorax: {problem}", file=sys.stderr)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,

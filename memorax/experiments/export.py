@@ -14,6 +14,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from memorax.distribution import install_command
 from memorax.experiments.policy import PolicyStep
 
 PLATFORMS = "cpu", "cuda", "tpu"
@@ -146,7 +147,7 @@ def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
         import jax2onnx  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "format onnx needs the extra onnx: pip install 'memorax[onnx]'"
+            f"format onnx needs the extra onnx: {install_command('onnx')}"
         ) from error
     # Traced by JAX itself: jax2onnx's own tracing puts tracers into shapes.
     program = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(step)(*signature.inputs.values()))

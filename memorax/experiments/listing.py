@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from rich.table import Table
 
 from memorax import environments
+from memorax.distribution import install_command
 
 
 def suites_table() -> Table:
@@ -17,7 +18,7 @@ def suites_table() -> Table:
     for column in ("suite", "installed"):
         result.add_column(column)
     for name, suite in sorted(environments.SUITES.items()):
-        remedy = f"pip install 'memorax[{suite.extra}]'"
+        remedy = install_command(suite.extra)
         result.add_row(name, "yes" if suite.installed else f"no: {remedy}")
     return result
 

@@ -235,8 +235,11 @@ def test_when_a_logger_cannot_begin_the_others_are_closed(folder, monkeypatch):
         ("train --loggers tensorbord", "unknown logger 'tensorbord'; the closest are: tensorboard"),
         ("train --loggers csv csv", "loggers must differ from each other, got 'csv' twice"),
         ("train --loggers progress dashboard", "one that draws in the terminal, got dashboard and"),
-        ("train --loggers wandb", "logger 'wandb' needs wandb: pip install 'memorax[wandb]'"),
-        ("compare --loggers mlflow", "logger 'mlflow' needs mlflow: pip install 'memorax[mlflow]'"),
+        ("train --loggers wandb", "logger 'wandb' needs wandb: pip install 'memorax-rl[wandb]'"),
+        (
+            "compare --loggers mlflow",
+            "logger 'mlflow' needs mlflow: pip install 'memorax-rl[mlflow]'",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_line_with_exit_code_2(

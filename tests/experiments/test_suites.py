@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memorax import environments
+from memorax.distribution import install_command
 from memorax.environments import SUITES, names
 from memorax.environments.registration import Suite
 from memorax.experiments.command_line import main
@@ -144,6 +145,6 @@ def test_what_is_not_installed_is_told_with_its_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "navix", None)
     monkeypatch.delitem(sys.modules, "memorax.environments.navix", raising=False)
     assert main(["environments"]) == 0
-    assert "pip install 'memorax[navix]'" in capsys.readouterr().out
+    assert install_command("navix") in capsys.readouterr().out
     assert main(["train", "--environment", "navix::Navix-Empty-5x5-v0"]) == 2
-    assert "pip install 'memorax[navix]'" in capsys.readouterr().err
+    assert install_command("navix") in capsys.readouterr().err

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memorax.distribution import install_command
 from memorax.validation import unknown_name
 
 
@@ -76,8 +77,7 @@ def check_installed(loggers: Sequence[str]) -> None:
         for package in LOGGERS[name].packages:
             if not _is_installed(package):
                 raise ModuleNotFoundError(
-                    f"logger {name!r} needs {package}: "
-                    f"pip install 'memorax[{LOGGERS[name].extra}]'",
+                    f"logger {name!r} needs {package}: {install_command(LOGGERS[name].extra)}",
                     name=package,
                 )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal
 
 import tyro
 
+from memorax.distribution import install_command
 from memorax.experiments.config import AlgorithmConfig, TrainConfig, run_from_fields, to_fields
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.sweeps.search_space import Domain, RealRange, parse_search
@@ -124,7 +125,7 @@ def check_method_installed(config: SweepConfig[Any]) -> None:
         ModuleNotFoundError: If it is not; the extra to install is named.
     """
     if config.method == "optuna" and importlib.util.find_spec("optuna") is None:
-        raise ModuleNotFoundError("method 'optuna' needs optuna: pip install 'memorax[optuna]'")
+        raise ModuleNotFoundError(f"method 'optuna' needs optuna: {install_command('optuna')}")
 
 
 def to_json(config: SweepConfig[Any]) -> str:
