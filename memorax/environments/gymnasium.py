@@ -1,21 +1,25 @@
 """Gymnasium's environments, and all that are registered with it; the only file to import it."""
 
+import dataclasses
 import importlib
+import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import cloudpickle
 import gymnasium
 import jax
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import PyTree
 
 from memorax.environments.choices import joint_choice
 from memorax.environments.environment import Environment
-from memorax.environments.parameters import check_parameters, signature_defaults
+from memorax.environments.parameters import REGISTERING, check_parameters, signature_defaults
 from memorax.environments.process_pool import ProcessTask
 from memorax.environments.processes import ProcessEnvironment
 from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space, structure
@@ -36,7 +40,8 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
 
     Args:
         name: Gymnasium's name, such as ``"CartPole-v1"``, or that of any environment registered
-            with it, its module before a colon if that is yet to be imported.
+            with it, its module before a colon if that is yet to be imported; or
+            ``"module:Class"``, a class of environments.
         **params: ``max_episode_steps``, the time limit; ``observation_key``, the key of a
             dictionary to show alone; and arguments of the environment's constructor.
 
@@ -78,19 +83,87 @@ def make_registered(
         declare: From the space of observations that the environment has declared to the one that
             the suite knows it to be, of the same arrays.
     """
-    module, _, registered_name = gymnasium_name.rpartition(":")
-    if module:
-        importlib.import_module(module)
     try:
-        spec = gymnasium.spec(registered_name)
+        spec = _spec(gymnasium_name)
     except gymnasium.error.Error as error:
-        raise ValueError(unknown_name(f"{suite} environment", name, choices)) from error
-    task = f"{suite}::{name}"
-    if not isinstance(spec.entry_point, str):
+        reason = unknown_name(f"{suite} environment", name, choices)
+        if suite == "gymnasium":
+            reason += f"; for one of your own, {REGISTERING}"
+        raise ValueError(reason) from error
+    return _make(f"{suite}::{name}", spec, params, options, declare)
+
+
+def make_own(env: Any, /, **params: Any) -> tuple[Environment, Any]:
+    """Return an environment of the user's own in processes, registered or not.
+
+    A class or function makes each copy in its process. An environment is copied as it is, with its
+    wrappers; it is not stepped itself. What another process cannot import, such as a class of a
+    script or notebook, is sent by ``cloudpickle``, which comes with Gymnasium.
+
+    Args:
+        env: A Gymnasium environment, its class, or a function that makes one.
+        **params: As for ``make``; an environment has no arguments of a constructor any more.
+
+    Raises:
+        ValueError: As ``make``, or if it cannot be sent to another process.
+    """
+    if isinstance(env, gymnasium.Env):
+        spec = getattr(env.unwrapped, "spec", None)
+        name = spec.id if spec else type(env.unwrapped).__name__
+        env = _copying(f"gymnasium::{name}", env)
+    else:
+        # Lambdas and what is no function have no name that Gymnasium takes.
+        name = re.sub(r"\W", "", getattr(env, "__name__", type(env).__name__))
+    return _make(f"gymnasium::{name}", EnvSpec(name, entry_point=env), params)
+
+
+def _spec(name: str) -> EnvSpec:
+    """Return what is registered by a name, or a class of a module as if it were."""
+    module_name, _, registered_name = name.rpartition(":")
+    module = importlib.import_module(module_name) if module_name else None
+    own = getattr(module, registered_name, None)
+    # Nothing but an environment: names are also read from files, which may run nothing else.
+    if isinstance(own, type) and issubclass(own, gymnasium.Env):
+        spec = EnvSpec(registered_name, entry_point=name)
+    else:
+        spec = gymnasium.spec(registered_name)
+    if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
+        # Another process has another __main__.
+        return dataclasses.replace(spec, entry_point=load_env_creator(spec.entry_point))
+    return spec
+
+
+def _copying(task: str, env: gymnasium.Env) -> Callable[[], gymnasium.Env]:
+    """Return a function that makes copies of an environment."""
+    data = _sent(task, env)
+    # A function inside of another goes to a process without the module that it is in.
+    return lambda: pickle.loads(data)
+
+
+def _sent(task: str, what: Any) -> bytes:
+    """Return what another process makes of an environment, or of how to make it.
+
+    Raises:
+        ValueError: If it cannot be pickled.
+    """
+    try:
+        return cloudpickle.dumps(what)
+    except Exception as error:
         raise ValueError(
-            f"{task} must be registered with an entry point 'module:Class', which another process "
-            f"can import, got {spec.entry_point!r}"
-        )
+            f"{task} runs in processes, and cannot be sent to one: {type(error).__name__}: "
+            f"{error}; {REGISTERING}"
+        ) from error
+
+
+def _make(
+    task: str,
+    spec: EnvSpec,
+    params: dict[str, Any],
+    options: Mapping[str, Any] = MappingProxyType({}),
+    declare: Callable[[PyTree], PyTree] = lambda space: space,
+) -> tuple[Environment, Any]:
+    """Return a task of Gymnasium's in processes; the arguments are those of ``make_registered``."""
+    _sent(task, (spec, params))
     try:
         _check(task, spec, params, options)
         params = dict(params)
@@ -111,7 +184,10 @@ def make_registered(
 
 
 def _check(task: str, spec: Any, params: dict[str, Any], options: Mapping[str, Any]) -> None:
-    accepted = dict(options) | signature_defaults(load_env_creator(spec.entry_point)) | spec.kwargs
+    creator = spec.entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    accepted = dict(options) | signature_defaults(creator) | spec.kwargs
     accepted |= {"observation_key": None, "max_episode_steps": None}
     # Drawing is asked of the environment, not of the task.
     accepted.pop("render_mode", None)

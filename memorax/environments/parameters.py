@@ -7,6 +7,12 @@ from typing import Any
 
 from memorax.validation import unknown_name
 
+REGISTERING = (
+    "register it in a module, gymnasium.register(id='Name-v0', entry_point='module:Class'), and "
+    "name it 'gymnasium::module:Name-v0'"
+)
+"""How a user's own environment gets a name."""
+
 
 def check_parameters(task: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Check the parameters that a user gives a task.

@@ -132,7 +132,11 @@ class Process:
             start_new_session=True,
         )
         theirs.close()
-        self.send((task.spec, task.params, num_envs))
+        # It comes with Gymnasium, without which there is no task.
+        import cloudpickle  # noqa: PLC0415
+
+        # Classes and functions that it cannot import, such as those of a notebook, go along.
+        self.send((cloudpickle.dumps((task.spec, task.params)), num_envs))
 
     @property
     def process_id(self) -> int:

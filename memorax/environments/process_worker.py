@@ -5,6 +5,7 @@ pipe what to do, one pickled message after the other, and ends when the pipe doe
 """
 
 import faulthandler
+import pickle
 import sys
 import traceback
 from copy import deepcopy
@@ -21,14 +22,14 @@ class Worker:
     of their class.
 
     Args:
-        spec: The task, Gymnasium's ``EnvSpec``.
-        params: What its constructor is told.
+        task: Gymnasium's ``EnvSpec`` and what its constructor is told, pickled.
         num_envs: How many environments.
     """
 
-    def __init__(self, spec: Any, params: dict[str, Any], num_envs: int):
+    def __init__(self, task: bytes, num_envs: int):
         import gymnasium  # noqa: PLC0415
 
+        spec, params = pickle.loads(task)
         self._envs = [
             gymnasium.make(spec, disable_env_checker=True, **params) for _ in range(num_envs)
         ]

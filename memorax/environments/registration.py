@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from memorax.distribution import install_command
 from memorax.environments.environment import Environment
+from memorax.environments.parameters import REGISTERING
 from memorax.environments.spaces import Discrete
 from memorax.validation import unknown_name
 
@@ -51,21 +52,32 @@ SUITES = {
 """Every suite by its name."""
 
 
-def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
+def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
     """Return an environment and its parameters.
 
     Args:
-        name: ``"suite::name"``, such as ``"gymnax::MemoryChain-bsuite"``.
+        name: ``"suite::name"``, such as ``"gymnax::MemoryChain-bsuite"``; or a Gymnasium
+            environment, its class, or a function that makes one.
         **params: The environment's own parameters, such as ``memory_length=20``.
 
     Raises:
         ValueError: If there is no such suite, environment or parameter, the closest are named; if
-            the suite fails to make or to run it with these parameters.
+            the suite fails to make or to run it with these parameters; if an environment cannot be
+            sent to a process of its own.
         ModuleNotFoundError: If the suite is not installed; the extra to install is named.
     """
-    suite, separator, task = name.partition("::") if isinstance(name, str) else ("", "", "")
+    if not isinstance(name, str):
+        if isinstance(name, Environment) or _is_gymnax(name):
+            raise ValueError(
+                f"{type(name).__name__} is an environment already: give it to the agent as it is"
+            )
+        return _make_own(name, params)
+    suite, separator, task = name.partition("::")
     if not separator:
-        raise ValueError(f"an environment is named by a string 'suite::name', got {name!r}")
+        raise ValueError(
+            f"an environment is named by a string 'suite::name', got {name!r}; for one of your "
+            f"own, {REGISTERING}"
+        )
     module = _import_suite(suite)
     try:
         env, env_params = module.make(task, **params)
@@ -93,19 +105,44 @@ def names(suite: str) -> list[str]:
 
 
 def adapt(env: Any) -> Environment:
-    """Return ``env`` if it is an ``Environment``, and a Gymnax environment as one.
+    """Return ``env`` if it is an ``Environment``, and one of Gymnax or Gymnasium as one.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or as ``make``.
     """
     if isinstance(env, Environment):
         return env
-    if any(base.__module__.startswith("gymnax.") for base in type(env).__mro__):
+    if _is_gymnax(env):
         return _import_suite("gymnax").GymnaxEnvironment(env)
-    raise ValueError(
-        "env must be a memorax.environments.Environment or a gymnax environment, "
-        f"got {type(env).__name__}"
-    )
+    return _make_own(env, {})[0]
+
+
+def _make_own(env: Any, params: dict[str, Any]) -> tuple[Environment, Any]:
+    kind = env if isinstance(env, type) else type(env)
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__}
+    of_gymnasium = ("gymnasium", "Env") in bases
+    others = {module for module, _ in bases} & {"memorax", "gymnax", "gymnasium"}
+    makes_one = callable(env) and not others
+    if not (of_gymnasium or makes_one):
+        got = f"the class {kind.__name__}" if kind is env else kind.__name__
+        raise ValueError(
+            "env must be a memorax.environments.Environment, a gymnax environment, or a Gymnasium "
+            f"environment, its class or a function that makes one, got {got}; others have a name "
+            "for memorax.environments.make, 'suite::name'"
+        )
+    try:
+        return _import_suite("gymnasium").make_own(env, **params)
+    except (ValueError, ModuleNotFoundError):
+        raise
+    # What a user's own class or function raises can be anything.
+    except Exception as error:
+        raise ValueError(
+            _cannot_be_made(getattr(env, "__name__", kind.__name__), params, error)
+        ) from error
+
+
+def _is_gymnax(env: Any) -> bool:
+    return any(base.__module__.startswith("gymnax.") for base in type(env).__mro__)
 
 
 def _try_out(env: Environment, env_params: Any) -> None:
