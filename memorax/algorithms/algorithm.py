@@ -7,12 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
+from memorax.algorithms import evaluation
 from memorax.algorithms.acting import apply_step
-from memorax.algorithms.evaluation import EvaluationReport, evaluate
+from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.dtypes import strongly_typed
-from memorax.environments import Environment, Vectorize, adapt
+from memorax.environments import Environment, Vectorize, adapt, release
 from memorax.networks import Network
 from memorax.validation import check_positive
 
@@ -33,7 +34,8 @@ class Algorithm:
 
     Args:
         config: What the algorithm does, a dataclass decorated with ``hyperparameters``.
-        env: An ``Environment`` or a Gymnax environment, not vectorised.
+        env: An ``Environment``, a Gymnax environment, or a Gymnasium environment, its class or a
+            function that makes one, not vectorised.
         env_params: Its parameters.
     """
 
@@ -136,7 +138,8 @@ class Algorithm:
             num_episodes: How many episodes, each in an environment of its own. Static.
             deterministic: Take the most likely or most valued action instead of exploring as at
                 the end of training.
-            max_steps: Where an episode without end is given up, which the report says.
+            max_steps: Where episodes that have not ended are cut off. The report says which were
+                (``completed``); their returns and lengths are those up to there. Static.
 
         Raises:
             ValueError: If ``num_episodes`` or ``max_steps`` is not positive.
@@ -154,15 +157,72 @@ class Algorithm:
     def _evaluate(
         self, key: Array, state: Any, num_episodes: int, deterministic: bool, max_steps: int
     ) -> EvaluationReport:
+        episodes = self._begin_evaluation(key, state, num_episodes)
+        episodes = self._continue_evaluation(state, episodes, 0, max_steps, deterministic)
+        release(episodes.env_state)
+        return episodes.report
+
+    def begin_evaluation(self, key: Array, state: Any, num_episodes: int) -> EvaluationState:
+        """Begin fresh episodes, which ``continue_evaluation`` plays a number of steps at a time.
+
+        ``evaluate`` plays them in one program, which says nothing and cannot be stopped before its
+        end.
+
+        Args:
+            key: A PRNG key.
+            state: Whose parameters to play with.
+            num_episodes: How many episodes, each in an environment of its own. Static.
+
+        Raises:
+            ValueError: If ``num_episodes`` is not positive.
+        """
+        check_positive(f"{type(self).__name__}.begin_evaluation: num_episodes", num_episodes)
+        return self._run("_begin_evaluation", key, state, num_episodes=num_episodes)
+
+    def _begin_evaluation(self, key: Array, state: Any, num_episodes: int) -> EvaluationState:
+        network, _, _ = self.policy(state, deterministic=True)
+        carry = network.initialize_carry(num_episodes)
+        env = self._env_for_evaluation(state.env_state)
+        return evaluation.begin(carry, env, self.env_params, key, num_episodes)
+
+    def continue_evaluation(
+        self,
+        state: Any,
+        episodes: EvaluationState,
+        first_step: ArrayLike,
+        last_step: ArrayLike,
+        deterministic: bool = True,
+    ) -> EvaluationState:
+        """Play episodes from one step to another, or until all have ended.
+
+        Args:
+            state: Whose parameters to play with.
+            episodes: What ``begin_evaluation`` or the call before has returned.
+            first_step: How many steps were played before.
+            last_step: How many steps there are to be at most.
+            deterministic: As for ``evaluate``.
+        """
+        steps = first_step, last_step
+        return self._run(
+            "_continue_evaluation", *(state, episodes, *steps), deterministic=deterministic
+        )
+
+    def _continue_evaluation(
+        self,
+        state: Any,
+        episodes: EvaluationState,
+        first_step: ArrayLike,
+        last_step: ArrayLike,
+        deterministic: bool,
+    ) -> EvaluationState:
         network, params, choose = self.policy(state, deterministic)
 
         def act(key, timestep, carry):
             carry, output = apply_step(network, params, timestep, carry)
             return carry, choose(key, output)[:, 0]
 
-        carry = network.initialize_carry(num_episodes)
         env = self._env_for_evaluation(state.env_state)
-        return evaluate(act, carry, env, self.env_params, key, num_episodes, max_steps)
+        return evaluation.play(act, env, self.env_params, episodes, first_step, last_step)
 
     def _run(self, method: str, *arguments: Any, **static: Any) -> Any:
         """Run a method compiled, with the hyperparameters among its arguments."""

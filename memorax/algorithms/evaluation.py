@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from memorax.algorithms.acting import Timestep, first_timestep
-from memorax.environments import RecordEpisodeStatistics, Vectorize, release
+from memorax.environments import RecordEpisodeStatistics, Vectorize
 from memorax.environments.environment import Environment
 
 Act = Callable[[Array, Timestep, PyTree], tuple[PyTree, Array]]
@@ -31,49 +31,82 @@ class EvaluationReport:
     completed: PyTree
 
 
-def evaluate(
+@struct.dataclass
+class EvaluationState:
+    """Episodes of an evaluation while they are played.
+
+    Attributes:
+        key: What their random numbers come from.
+        report: What was seen so far.
+        timestep: What the policy sees next.
+        env_state: The environments' state. Those that run in processes are ended by ``release``.
+        carry: The policy's.
+    """
+
+    key: PyTree
+    report: PyTree
+    timestep: PyTree
+    env_state: PyTree
+    carry: PyTree
+
+
+def begin(
+    carry: PyTree, env: Environment, env_params: Any, key: Array, num_episodes: int
+) -> EvaluationState:
+    """Begin one episode in each of ``num_episodes`` fresh environments.
+
+    Args:
+        carry: The policy's initial carry, its batch ``num_episodes``.
+        env: The environment, not vectorised.
+        env_params: Its parameters.
+        key: A PRNG key.
+        num_episodes: How many episodes.
+    """
+    reset_key, key = jax.random.split(key)
+    timestep, env_state = first_timestep(_copies(env, num_episodes), env_params, reset_key)
+    report = EvaluationReport(
+        jnp.zeros(num_episodes, jnp.float32),
+        jnp.zeros(num_episodes, jnp.int32),
+        jnp.zeros(num_episodes, bool),
+    )
+    return EvaluationState(key, report, timestep, env_state, carry)
+
+
+def play(
     act: Act,
-    carry: PyTree,
     env: Environment,
     env_params: Any,
-    key: Array,
-    num_episodes: int,
-    max_steps: int,
-) -> EvaluationReport:
-    """Play one episode in each of ``num_episodes`` fresh environments, side by side.
+    evaluation: EvaluationState,
+    first_step: ArrayLike,
+    last_step: ArrayLike,
+) -> EvaluationState:
+    """Play episodes side by side from one step to another, or until all have ended.
 
     Every environment counts with its first episode alone, so that short episodes do not count
     more often than long ones.
 
     Args:
         act: ``(key, timestep, carry) -> (carry, action)``.
-        carry: The policy's initial carry, its batch ``num_episodes``.
-        env: The environment, not vectorised.
+        env: The environment, as given to ``begin``.
         env_params: Its parameters.
-        key: A PRNG key.
-        num_episodes: How many episodes.
-        max_steps: Where an episode without end is given up.
+        evaluation: The episodes.
+        first_step: How many steps were played before. The same for all copies under ``jax.vmap``.
+        last_step: How many steps there are to be at most; likewise.
     """
-    envs = Vectorize(RecordEpisodeStatistics(env), num_episodes)
-    reset_key, key = jax.random.split(key)
-    timestep, env_state = first_timestep(envs, env_params, reset_key)
-    report = EvaluationReport(
-        jnp.zeros(num_episodes, jnp.float32),
-        jnp.zeros(num_episodes, jnp.int32),
-        jnp.zeros(num_episodes, bool),
-    )
+    envs = _copies(env, evaluation.report.completed.shape[0])
 
     def unfinished(loop):
-        step, report, *_ = loop
-        return (step < max_steps) & _any(~report.completed)
+        step, evaluation = loop
+        return (step < last_step) & _any(~evaluation.report.completed)
 
-    def play(loop):
-        step, report, timestep, env_state, carry = loop
-        act_key, step_key = jax.random.split(jax.random.fold_in(key, step))
-        carry, action = act(act_key, timestep, carry)
+    def play_step(loop):
+        step, evaluation = loop
+        report, timestep = evaluation.report, evaluation.timestep
+        act_key, step_key = jax.random.split(jax.random.fold_in(evaluation.key, step))
+        carry, action = act(act_key, timestep, evaluation.carry)
         action = action.astype(timestep.action.dtype)
         observation, env_state, reward, terminated, truncated, info = envs.step(
-            step_key, env_state, action, env_params
+            step_key, evaluation.env_state, action, env_params
         )
         ended = terminated | truncated
         report = EvaluationReport(
@@ -81,13 +114,15 @@ def evaluate(
             jnp.where(report.completed, report.episode_lengths, info["episode_length"]),
             report.completed | ended,
         )
-        return step + 1, report, Timestep(observation, ended, action, reward), env_state, carry
+        timestep = Timestep(observation, ended, action, reward)
+        return step + 1, EvaluationState(evaluation.key, report, timestep, env_state, carry)
 
-    _, report, _, env_state, _ = jax.lax.while_loop(
-        unfinished, play, (jnp.int32(0), report, timestep, env_state, carry)
-    )
-    release(env_state)
-    return report
+    loop = jnp.asarray(first_step, jnp.int32), evaluation
+    return jax.lax.while_loop(unfinished, play_step, loop)[1]
+
+
+def _copies(env: Environment, num_episodes: int) -> Vectorize:
+    return Vectorize(RecordEpisodeStatistics(env), num_episodes)
 
 
 @jax.custom_batching.custom_vmap

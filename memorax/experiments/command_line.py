@@ -108,6 +108,8 @@ class Evaluate:
     """The run's folder."""
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
+    evaluation_steps: int | None = None
+    """Steps after which episodes that have not ended are cut off; None: as in the run itself."""
     checkpoint: Choice = "last"
     """The last one, or the best: that with the greatest mean return before it."""
 
@@ -310,6 +312,7 @@ def _play(arguments: list[str]) -> int:
     )
 
     options = _parse(Play, "memorax play", arguments)
+    console = make_console()
     try:
         check_whole("first_episode", options.first_episode, 0, 2**31 - 1)
         check_positive("episodes", options.episodes)
@@ -322,13 +325,21 @@ def _play(arguments: list[str]) -> int:
         step = load_step(options.run, options.model, options.seed)
         config = RunFolder.open(options.run).config()
         player = Player(step, config.task, draw=options.output is not None)
-        played = [
-            player.play(jax.random.fold_in(jax.random.key(0), number), options.max_steps)
-            for number in range(options.first_episode, options.first_episode + options.episodes)
-        ]
+        played = []
+        # Episodes are shown when all have been played.
+        with console.status("playing") as status:
+            for number in range(options.first_episode, options.first_episode + options.episodes):
+
+                def show_step(step, number=number):
+                    status.update(
+                        f"playing episode {number}: step {step:,} of at most {options.max_steps:,}"
+                    )
+
+                key = jax.random.fold_in(jax.random.key(0), number)
+                played.append(player.play(key, options.max_steps, show_step))
     except (ValueError, ModuleNotFoundError, EnvironmentProcessError) as error:
         raise BadInputError(error) from error
-    console, model = make_console(), options.model or config.torso
+    model = options.model or config.torso
     if options.terminal:
         show(played, model, console, options.frames_per_second)
     if options.output is not None:
@@ -427,8 +438,9 @@ def _evaluate(arguments: list[str]) -> int:
     try:
         folder = RunFolder.open(options.run)
         config = folder.config()
-        if options.evaluation_episodes is not None:
-            config = dataclasses.replace(config, evaluation_episodes=options.evaluation_episodes)
+        for name in ("evaluation_episodes", "evaluation_steps"):
+            if (value := getattr(options, name)) is not None:
+                config = dataclasses.replace(config, **{name: value})
         agents = make_agents(config)
         states = {
             name: restore(config, name, agent, folder, options.checkpoint)
@@ -436,11 +448,12 @@ def _evaluate(arguments: list[str]) -> int:
         }
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
+    console = make_console()
     evaluations = [
-        evaluate_model(config, name, agent, one_device(), states[name], config.evaluation_episodes)
+        evaluate_model(config, name, agent, one_device(), states[name], console)
         for name, agent in agents.items()
     ]
-    make_console().print(table(config, evaluations))
+    console.print(table(config, evaluations))
     return 0
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memorax.experiments.comparison_config import CompareConfig
+from memorax.experiments.evaluation import cut_off_note
 from memorax.experiments.fields import reading
 from memorax.experiments.run_folder import RunFolder, read_curves, read_timing
 from memorax.experiments.statistics import (
@@ -38,6 +39,8 @@ class Outcome:
         num_parameters: Parameters of all its networks.
         carry_bytes: What their memories hold of one environment.
         steps_per_second: Environment steps of all seeds in a second of training.
+        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
+        num_cut_off: Those that were cut off by ``evaluation_steps``.
     """
 
     returns: Float[np.ndarray, " runs"]
@@ -46,6 +49,8 @@ class Outcome:
     num_parameters: int
     carry_bytes: int
     steps_per_second: float
+    num_ended: int
+    num_cut_off: int
 
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]
@@ -69,6 +74,8 @@ class Row:
         carry_bytes: What their memories hold of one environment.
         steps_per_second: Environment steps of all seeds in a second of training.
         seed_values: What each seed reached; on all tasks, the mean over them.
+        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
+        num_cut_off: Those that were cut off by ``evaluation_steps``.
 
     What is not known, such as the interval of a single seed, is ``None``.
     """
@@ -84,6 +91,8 @@ class Row:
     carry_bytes: int | None
     steps_per_second: float | None
     seed_values: list[float]
+    num_ended: int | None
+    num_cut_off: int | None
 
 
 def read_outcome(folder: RunFolder) -> Outcome:
@@ -99,6 +108,8 @@ def read_outcome(folder: RunFolder) -> Outcome:
             num_parameters=int(evaluation["num_parameters"]),
             carry_bytes=int(evaluation["carry_bytes"]),
             steps_per_second=timing["steps"] / timing["seconds"],
+            num_ended=int(evaluation["num_ended"]),
+            num_cut_off=int(evaluation["num_cut_off"]),
         )
 
 
@@ -121,12 +132,16 @@ def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:
                     num_parameters=outcome.num_parameters,
                     carry_bytes=outcome.carry_bytes,
                     steps_per_second=outcome.steps_per_second,
+                    num_ended=outcome.num_ended,
+                    num_cut_off=outcome.num_cut_off,
                 )
             )
     scores, trained = scores_over_tasks(config, outcomes)
     for model in scores:
         statistics = _statistics(scores, trained, model, reference)
-        unknown = dict.fromkeys(("num_parameters", "carry_bytes", "steps_per_second"))
+        unknown = dict.fromkeys(
+            ("num_parameters", "carry_bytes", "steps_per_second", "num_ended", "num_cut_off")
+        )
         rows.append(Row(task=ALL_TASKS, model=model, **statistics, **unknown))
     return rows
 
@@ -211,7 +226,7 @@ def to_markdown(config: CompareConfig, rows: list[Row], diverged: Mapping[str, s
     for task, of_task in itertools.groupby(rows, key=lambda row: row.task):
         lines += [f"**{task}**", "", _markdown_row(titles), _markdown_row(["---"] * len(titles))]
         lines += [*(_markdown_row(formatted(row)) for row in of_task), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in notes(config, diverged))]) + "\n"
+    return "\n".join([*lines, *(f"- {note}" for note in notes(config, rows, diverged))]) + "\n"
 
 
 def _markdown_row(columns: list[str]) -> str:
@@ -250,8 +265,8 @@ def _text(value: float | int | None, style: str) -> str:
     return "" if value is None or math.isnan(value) else format(value, style)
 
 
-def notes(config: CompareConfig, diverged: Mapping[str, str]) -> list[str]:
-    """Say in sentences what the table's columns mean."""
+def notes(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> list[str]:
+    """Say in sentences what the table's columns mean, and what to know about its rows."""
     sentences = [
         f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
         f"{config.evaluation_episodes} fresh episodes each, played after {config.total_steps:,} "
@@ -275,12 +290,19 @@ def notes(config: CompareConfig, diverged: Mapping[str, str]) -> list[str]:
             )
             + "."
         )
-    return [*sentences, *(f"Left out: {name}: {why}" for name, why in diverged.items())]
+    cut_off = (
+        f"{row.model} on {row.task}: "
+        + cut_off_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)
+        for row in rows
+        if row.num_cut_off
+    )
+    left_out = (f"Left out: {name}: {why}" for name, why in diverged.items())
+    return [*sentences, *cut_off, *left_out]
 
 
 def table(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> Table:
     """Show all results."""
-    result = Table(caption="\n".join(notes(config, diverged)), caption_justify="left")
+    result = Table(caption="\n".join(notes(config, rows, diverged)), caption_justify="left")
     for index, column in enumerate(header(config)):
         result.add_column(column, justify="right" if index else "left")
     task = None

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 import tyro
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.environments.parameters import REGISTERING
 from memorax.experiments.encoders import ENCODERS
 from memorax.experiments.fields import from_fields, read_json, reading
 from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
@@ -27,6 +28,8 @@ MOST_LAYERS = 64
 LONGEST_MEMORY = 10**6
 MOST_SEEDS = 2**16
 MOST_EPISODES = 2**20
+# Counted in int32.
+MOST_EVALUATION_STEPS = 2**31 - 1
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 
@@ -110,6 +113,9 @@ class Settings:
     """Where all random numbers come from."""
     evaluation_episodes: int = 256
     """Fresh episodes that each seed plays at the end, with its most likely actions."""
+    evaluation_steps: int = 100_000
+    """Steps after which those that have not ended are cut off; what they earned up to there
+    counts, and how many there were is reported."""
     checkpoint_every: int = 100_000
     """Environment steps between checkpoints."""
     keep_checkpoints: int = 2
@@ -134,6 +140,7 @@ class Settings:
             "total_steps": MOST_STEPS,
             "num_seeds": MOST_SEEDS,
             "evaluation_episodes": MOST_EPISODES,
+            "evaluation_steps": MOST_EVALUATION_STEPS,
             "checkpoint_every": MOST_STEPS,
             "keep_checkpoints": LARGEST,
         }.items():
@@ -178,7 +185,10 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         """Check the fields."""
         super().__post_init__()
         if not all(self.environment.partition("::")):
-            raise ValueError(f"an environment is named 'suite::name', got {self.environment!r}")
+            raise ValueError(
+                f"an environment is named 'suite::name', got {self.environment!r}; for one of your "
+                f"own, {REGISTERING}"
+            )
         algorithm: Any = self.algorithm
         if algorithm.num_envs * algorithm.num_steps > LARGEST:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Episodes of a trained agent, with what it saw, did and remembered in each step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,13 +74,22 @@ class Player:
             lambda key, state, action: self._task.step(key, state, action, self._params)
         )
 
-    def play(self, key: Array, max_steps: int) -> Episode:
-        """Play an episode, at most so many steps of it."""
+    def play(
+        self, key: Array, max_steps: int, show_step: Callable[[int], None] = lambda step: None
+    ) -> Episode:
+        """Play an episode, at most so many steps of it.
+
+        Args:
+            key: A PRNG key.
+            max_steps: Where an episode that has not ended is cut off.
+            show_step: Called with the number of steps so far, before each.
+        """
         reset_key, key = jax.random.split(key)
         observation, state = self._task.reset(reset_key, self._params)
         carry, done, reward, total = self._step.initial_carry, True, 0.0, 0.0
         moments, memory, ended = [], [], False
         while not ended and len(moments) < max_steps:
+            show_step(len(moments))
             text, frame = self._look(observation, state)
             earned = jnp.float32(reward) if self._step.reads_reward else None
             observation = jax.tree.map(jnp.asarray, observation)

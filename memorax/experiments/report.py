@@ -55,7 +55,7 @@ def _page(folder: ComparisonFolder, config: CompareConfig, found: list[Row], div
             section(
                 "Results",
                 table(header(config), _by_task(found, formatted)),
-                points(notes(config, diverged)),
+                points(notes(config, found, diverged)),
             ),
             section(
                 "Pictures",

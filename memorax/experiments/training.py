@@ -110,23 +110,26 @@ def run(
                 if folder.writes:
                     with writes.caught("picture of the learning curve"):
                         plot_learning_curve(folder, config)
-            if not trained.finished:
+            evaluation = None
+            if trained.finished:
+                release(trained.state)
+                with what_is_left_told(model, folder):
+                    evaluation = evaluate_model(
+                        *(config, model, agent, mesh, trained.state, console),
+                        interrupted=lambda: interrupt.wanted,
+                    )
+            if evaluation is None:
+                where = "in its evaluation, " if trained.finished else ""
                 console.print(
-                    f"interrupted: {model} at {trained.step:,} of {steps_to_train(config):,} steps "
-                    f"is kept in {folder.path}",
+                    f"interrupted: {model} {where}at {trained.step:,} of "
+                    f"{steps_to_train(config):,} steps is kept in {folder.path}",
                     soft_wrap=True,
                 )
                 writes.report()
                 if interrupt.signal not in (None, signal.SIGINT):
                     raise TerminatedError(interrupt.signal)
                 return None
-            release(trained.state)
-            with what_is_left_told(model, folder):
-                evaluations.append(
-                    evaluate_model(
-                        config, model, agent, mesh, trained.state, config.evaluation_episodes
-                    )
-                )
+            evaluations.append(evaluation)
     console.print(table(config, evaluations))
     with what_is_left_told(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))

@@ -349,6 +349,18 @@ def test_evaluation_counts_each_environments_first_episode_and_repeats():
     assert drawn.completed.all()
 
 
+def test_an_evaluation_in_parts_is_the_one_in_a_single_program():
+    agent = make_agent(gru_torso())
+    state = agent.init(jax.random.key(0))
+    whole = agent.evaluate(jax.random.key(1), state, 8)
+    episodes = agent.begin_evaluation(jax.random.key(1), state, 8)
+    for first, last in ((0, 1), (1, 3), (3, 100)):
+        assert not episodes.report.completed.any()
+        episodes = agent.continue_evaluation(state, episodes, first, last)
+    assert agent._programs["_continue_evaluation"]._cache_size() == 1
+    jax.tree.map(np.testing.assert_array_equal, episodes.report, whole)
+
+
 @drawn_parameters
 def test_evaluation_says_which_episodes_it_gave_up():
     agent = make_agent(gru_torso())

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from memorax.experiments.config import TrainConfig
+from memorax.experiments.evaluation import cut_off_note
 from memorax.experiments.statistics import interquartile_mean, stratified_bootstrap_interval
 from memorax.experiments.sweeps.config import SweepConfig
 from memorax.experiments.sweeps.trial import Outcome, Trial, text
@@ -32,6 +33,8 @@ class TrialRow:
         high: Its upper end.
         last_return: Mean return in the last part of training that it went through.
         seed_values: What each seed reached.
+        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
+        num_cut_off: Those that were cut off by ``evaluation_steps``.
         why: Why it did not finish.
     """
 
@@ -43,6 +46,8 @@ class TrialRow:
     high: float | None
     last_return: float | None
     seed_values: list[float]
+    num_ended: int | None
+    num_cut_off: int | None
     why: str
 
 
@@ -61,12 +66,13 @@ def _row(trial: Trial) -> TrialRow:
     ending = trial.ending
     if ending is None:
         raise ValueError(f"{trial.name} has not ended")
-    reached, low, high, seeds = None, None, None, []
+    reached, low, high, seeds, num_ended, num_cut_off = None, None, None, [], None, None
     if ending.outcome == "finished":
         returns = trial.seed_returns
         reached, seeds = trial.score, returns.tolist()
         ends = stratified_bootstrap_interval(returns[:, None], interquartile_mean)
         low, high = (None if np.isnan(end) else float(end) for end in ends)
+        num_ended, num_cut_off = trial.num_ended, trial.num_cut_off
     return TrialRow(
         trial=trial.name,
         values=trial.values,
@@ -76,6 +82,8 @@ def _row(trial: Trial) -> TrialRow:
         high=high,
         last_return=next((part for part in reversed(ending.reports) if part is not None), None),
         seed_values=seeds,
+        num_ended=num_ended,
+        num_cut_off=num_cut_off,
         why=ending.why,
     )
 
@@ -150,7 +158,7 @@ def formatted(config: SweepConfig[Any], row: TrialRow) -> list[str]:
 
 
 def notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
-    """Say in sentences what the table's columns mean."""
+    """Say in sentences what the table's columns mean, and what to know about its rows."""
     train = config.train
     return [
         f"IQM: interquartile mean over {train.num_seeds} seed(s) of the mean return of "
@@ -158,6 +166,12 @@ def notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
         "steps with the most likely actions. Interval: 95 % bootstrap over seeds.",
         "While training: mean return in the last tenth of training that the trial went through.",
         "The best of many trials is partly luck: repeat it with another --seed.",
+        *(
+            f"{row.trial}: "
+            + cut_off_note(row.num_ended or 0, row.num_cut_off, train.evaluation_steps)
+            for row in rows
+            if row.num_cut_off
+        ),
         *(f"{row.trial}: {row.why}" for row in rows if row.why),
     ]
 

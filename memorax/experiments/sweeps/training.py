@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,12 +12,19 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from rich.console import Console
 
+from memorax.algorithms.evaluation import EvaluationReport
 from memorax.environments import release
 from memorax.experiments.agents import make_agent, num_updates
 from memorax.experiments.checkpoints import Checkpoints
 from memorax.experiments.config import TrainConfig
 from memorax.experiments.devices import seed_keys
-from memorax.experiments.evaluation import evaluation_keys, summarize, to_json
+from memorax.experiments.evaluation import (
+    EvaluationProgress,
+    evaluation_keys,
+    play_episodes,
+    summarize,
+    to_json,
+)
 from memorax.experiments.folder_lock import lock
 from memorax.experiments.interrupt import Interrupt
 from memorax.experiments.loggers.combined import CombinedLogger
@@ -60,11 +68,14 @@ class Program:
         longest = config.checkpoint_every // agent.steps_per_update
         self.piece_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
         self.init = jax.jit(self._over_trials(lambda agent, key: agent.init(key)))
-        self.evaluate = jax.jit(
+        self._begin = jax.jit(
             self._over_trials(
-                lambda agent, key, state: agent.evaluate(key, state, config.evaluation_episodes)
+                lambda agent, key, state: agent.begin_evaluation(
+                    key, state, config.evaluation_episodes
+                )
             )
         )
+        self._play = jax.jit(self._play_over_trials)
         self._train = self._over_trials(
             lambda agent, key, state: agent.train(key, state, self.piece_steps)
         )
@@ -76,6 +87,29 @@ class Program:
             train = jax.jit(self._train, donate_argnums=2)
             self._compiled[len(keys)] = train.lower(numbers, keys, state).compile()
         return self._compiled[len(keys)]
+
+    def evaluate(
+        self,
+        numbers: Numbers,
+        keys: Array,
+        state: PyTree,
+        progress: EvaluationProgress,
+        interrupted: Callable[[], bool],
+    ) -> EvaluationReport | None:
+        """Return what fresh episodes of all trials came to, or None if that was interrupted."""
+        return play_episodes(
+            partial(self._begin, numbers, keys, state),
+            partial(self._play, numbers, state),
+            *(self._config, progress, interrupted),
+        )
+
+    def _play_over_trials(self, numbers, state, episodes, first_step, last_step):
+        play = self._over_trials(
+            lambda agent, state, episodes: agent.continue_evaluation(
+                state, episodes, first_step, last_step
+            )
+        )
+        return play(numbers, state, episodes)
 
     def _over_trials(self, method):
         def one_trial(numbers, *arguments):
@@ -176,10 +210,10 @@ def train_trials(
             lane.save(_lane(state, index))
     if lanes and lanes[0].step < program.total_steps:
         return False
-    if lanes:
-        release(state)
-        _evaluate([lane.trial for lane in lanes], state, program)
-    return True
+    if not lanes:
+        return True
+    release(state)
+    return _evaluate([lane.trial for lane in lanes], state, program, console, interrupt)
 
 
 def _train(
@@ -243,16 +277,30 @@ def _ending(lane, steps, metrics, seconds, program, should_stop) -> Ending | Non
     return None
 
 
-def _evaluate(trials: Sequence[Trial], state: PyTree, program: Program) -> None:
-    """Evaluate trials that went to their end."""
+def _evaluate(
+    trials: Sequence[Trial],
+    state: PyTree,
+    program: Program,
+    console: Console,
+    interrupt: Interrupt,
+) -> bool:
+    """Evaluate trials that went to their end; return whether that was not interrupted."""
     configs = [trial.config for trial in trials]
     keys = jnp.stack([evaluation_keys(config) for config in configs])
-    report = program.evaluate(numbers_of(configs, program.flags), keys, state)
+    title = ", ".join(trial.name for trial in trials)
+    report = program.evaluate(
+        *(numbers_of(configs, program.flags), keys, state),
+        EvaluationProgress(title, configs[0], console),
+        lambda: interrupt.wanted,
+    )
+    if report is None:
+        return False
     for index, (trial, config) in enumerate(zip(trials, configs, strict=True)):
         evaluation = summarize(config, config.torso, _lane(state, index), _lane(report, index))
         trial.folder.write("evaluation.json", to_json([evaluation]))
         plot_learning_curve(trial.folder, config)
         trial.end(Ending("finished", reports=trial.reports(program.total_steps)))
+    return True
 
 
 def _restore(trials: Sequence[Trial], program: Program) -> tuple[int, PyTree]:

@@ -1,6 +1,7 @@
 """One trial of a sweep."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -87,10 +88,23 @@ class Trial:
     @property
     def seed_returns(self) -> Float[np.ndarray, " seeds"]:
         """What each seed reached on fresh episodes, of a trial that finished."""
+        return self._evaluated(lambda evaluation: np.array(evaluation["seed_returns"], float))
+
+    @property
+    def num_ended(self) -> int:
+        """How many of its evaluation's episodes ended by themselves."""
+        return self._evaluated(lambda evaluation: int(evaluation["num_ended"]))
+
+    @property
+    def num_cut_off(self) -> int:
+        """How many of them were cut off."""
+        return self._evaluated(lambda evaluation: int(evaluation["num_cut_off"]))
+
+    def _evaluated(self, read: Callable[[dict[str, Any]], Any]) -> Any:
         path = self.folder.path / "evaluation.json"
         with reading(path, "evaluation of a trial"):
             (evaluation,) = json.loads(path.read_text(encoding="utf-8"))
-            return np.array(evaluation["seed_returns"], float)
+            return read(evaluation)
 
     @property
     def score(self) -> float:
