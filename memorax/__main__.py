@@ -20,6 +20,11 @@ def main() -> int:
         from memorax.experiments.supervision import supervise  # noqa: PLC0415
 
         return supervise(sys.argv[1:])
+    if sys.argv[1:] == ["doctor"]:
+        # It tells what is wrong where the command line cannot even be imported.
+        from memorax.experiments.doctor import doctor  # noqa: PLC0415
+
+        return doctor()
     from memorax.experiments import command_line  # noqa: PLC0415
 
     try:

@@ -18,7 +18,17 @@ LONGEST_CELL = 25
 LESS_TRAINING = (
     *("--total-steps", "256", "--num-seeds", "2", "--evaluation-episodes", "8", "--features", "8"),
 )
-COMMANDS = ("train", "evaluate", "play", "export", "compare", "sweep", "report", "environments")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "play",
+    "export",
+    "compare",
+    "sweep",
+    "report",
+    "environments",
+    "doctor",
+)
 
 
 def all_blocks(document):

@@ -25,6 +25,7 @@ from memorax.experiments.comparison_config import CompareConfig, differences
 from memorax.experiments.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.console import make_console, resume_command
 from memorax.experiments.devices import Devices, make_mesh, one_device
+from memorax.experiments.doctor import doctor
 from memorax.experiments.encoders import report as report_encoder
 from memorax.experiments.evaluation import evaluate_model, table
 from memorax.experiments.export import export
@@ -74,6 +75,7 @@ commands:
   sweep          search the options that a memory learns best with
   report         turn a comparison or a sweep into a single page
   environments   list suites, and the tasks that match a pattern
+  doctor         describe this machine and what is installed, for reports of bugs
 
 'memorax COMMAND --help' lists the options of a command."""
 
@@ -209,6 +211,15 @@ class Environments:
     """A part of a task's name, or its whole with * and ?, such as 'popgym::*Easy'."""
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Describe this machine, what is installed, and how fast the demo trains, as plain text.
+
+    It takes a minute: every suite is imported, and ten updates of the demo are compiled and run.
+    The exit code is 0 if training works here, else 1.
+    """
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -231,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "sweep": _sweep,
         "report": _report,
         "environments": _environments,
+        "doctor": _doctor,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_OVERVIEW)
@@ -561,6 +573,11 @@ def _environments(arguments: list[str]) -> int:
     except ValueError as error:
         raise BadInputError(error) from error
     return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    _parse(Doctor, "memorax doctor", arguments)
+    return doctor()
 
 
 def _parse(kind: Any, program: str, arguments: list[str], default: Any = None) -> Any:
