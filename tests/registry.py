@@ -15,6 +15,7 @@ from memorax.networks import (
     GLU,
     RNN,
     ALiBi,
+    CausalConv1d,
     ChronoGRUCell,
     ChronoLSTMCell,
     FFMCell,
@@ -288,6 +289,12 @@ REGISTRY = (
     Entry("scanned_stack", scanned(), {"remat": scanned(remat=True)}),
     Entry("mixture_of_experts", experts("dense"), {"dispatch": experts("dispatch")}),
     Entry("mixture_of_memories", experts_with_memory),
+    Entry(
+        "causal_conv1d",
+        lambda dtype, param_dtype: Stack(
+            (dense(dtype, param_dtype), CausalConv1d(FEATURES, 3, dtype, param_dtype))
+        ),
+    ),
     Entry("wrapped_mlp", lambda *dtypes: SequenceModelWrapper(mlp(*dtypes))),
     Entry("mlp", mlp),
     Entry("dense", dense),

@@ -63,7 +63,9 @@ TORSOS: dict[str, Torso] = {
         *(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
         recurrence_parameters=("Lambda_real", "Lambda_imag", "log_step"),
     ),
-    "min_gru": Torso(architectures.min_gru, 2, True, "pre-norm residual minGRU and FFN"),
+    "min_gru": Torso(
+        architectures.min_gru, 2, True, "pre-norm residual convolution, then minGRU and FFN"
+    ),
     "mamba2": Torso(
         *(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
         recurrence_parameters=("A_log", "dt_bias"),
@@ -71,7 +73,8 @@ TORSOS: dict[str, Torso] = {
     "mlstm": Torso(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
     "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory", ("a", "b")),
     "linear_attention": Torso(
-        architectures.linear_attention, 2, False, "pre-norm residual linear attention, then FFN"
+        *(architectures.linear_attention, 2, False),
+        "pre-norm residual convolution, then linear attention, then FFN",
     ),
     "attention": Torso(
         architectures.attention, 2, False, "pre-norm residual attention with RoPE, then SwiGLU"

@@ -49,6 +49,7 @@ from memorax.networks.positional_embeddings import (
 )
 from memorax.networks.sequence_models import (
     RNN,
+    CausalConv1d,
     Memoroid,
     MemoroidCell,
     MonoidCell,
@@ -66,6 +67,7 @@ __all__ = [
     "GLU",
     "RNN",
     "ALiBi",
+    "CausalConv1d",
     "ChronoGRUCell",
     "ChronoLSTMCell",
     "FFMCell",

@@ -57,6 +57,7 @@ from memorax.networks.positional_embeddings import (
 )
 from memorax.networks.sequence_models import (
     RNN,
+    CausalConv1d,
     Memoroid,
     RL2Wrapper,
     SelfAttention,
@@ -164,10 +165,13 @@ def ffm(
 ) -> Stack:
     """Return layers of fast and forgetful memory, whose norm, gates and skip are inside the cell.
 
+    Its contexts begin with periods that are spaced logarithmically from 2 steps on, since of the
+    authors', spaced linearly from 1, none tells the last few steps apart.
+
     Source: Morad et al. 2023, arXiv 2310.04128, section 4.
     """
     check_positive("ffm.num_layers", num_layers)
-    config = FFMConfig(features)
+    config = FFMConfig(features, min_period=2.0, period_spacing="logarithmic")
     if memory_horizon is not None:
         config = replace(config, max_period=float(memory_horizon))
     return Stack((Memoroid(FFMCell(config, dtype=dtype, param_dtype=param_dtype)),) * num_layers)
@@ -269,14 +273,16 @@ def linear_attention(
 ) -> Stack:
     """Return a transformer whose attention is linear, each layer with its feed-forward network.
 
+    Linear attention is blind to order, so that a convolution over the last 4 steps gives positions.
+
     Source: Katharopoulos et al. 2020, arXiv 2006.16236, equation 1 and section 3.4; norms on the
-    way in.
+    way in; positions as in Chu et al. 2021, arXiv 2102.10882.
     """
     check_positive("linear_attention.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
     config = LinearAttentionConfig(features, num_heads, max(features // num_heads, 1))
     memory = Memoroid(LinearAttentionCell(config, **dtypes))
-    layer = (memory, FFN(features, 2, **dtypes))
+    layer = (CausalConv1d(features, **dtypes), memory, FFN(features, 2, **dtypes))
     return _residual_stack(features, layer, num_layers, nn.LayerNorm, dtypes)
 
 
@@ -416,16 +422,19 @@ def min_gru(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
-    """Return a stack of minGRU layers: the cell, then a feed-forward network as wide as it is.
+    """Return a stack of minGRU layers: a convolution, the cell, then a feed-forward network.
 
-    Source: Feng et al. 2024, arXiv 2410.01201; one residual around both, and a network that costs
-    no more than the cell.
+    The gates do not see the state, so that the convolution, over the last 4 steps, tells them what
+    has just been.
+
+    Source: Feng et al. 2024, arXiv 2410.01201, experiments; one residual around cell and network,
+    which costs no more than the cell.
     """
     check_positive("min_gru.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
     config = MinGRUConfig(features, memory_horizon=memory_horizon)
     memory = Memoroid(MinGRUCell(config, **dtypes))
-    layer = (Stack((memory, FFN(features, 1, **dtypes))),)
+    layer = (CausalConv1d(features, **dtypes), Stack((memory, FFN(features, 1, **dtypes))))
     return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
 
 

@@ -16,7 +16,7 @@ arXiv 2310.04128, section 4; the gates and the skip as in the authors' PyTorch c
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -45,6 +45,8 @@ class FFMConfig:
         min_period: Steps of the fastest context at first.
         max_period: Steps of the slowest context at first, after which the slowest trace keeps
             1 %.
+        period_spacing: How the others lie between: ``"linear"`` as the authors', where all but the
+            fastest are slow, or ``"logarithmic"``, which also tells the last few steps apart.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -55,6 +57,7 @@ class FFMConfig:
     context_size: int = 4
     min_period: float = 1.0
     max_period: float = 1024.0
+    period_spacing: Literal["linear", "logarithmic"] = "linear"
 
     def __post_init__(self):
         """Check the fields."""
@@ -63,6 +66,12 @@ class FFMConfig:
         check_whole("FFMConfig.features", self.features, 2)
         check_between("FFMConfig.min_period", self.min_period, 1e-6)
         check_between("FFMConfig.max_period", self.max_period, self.min_period)
+        spacings = get_args(FFMConfig.__annotations__["period_spacing"])
+        if self.period_spacing not in spacings:
+            raise ValueError(
+                f"FFMConfig.period_spacing must be one of {', '.join(spacings)}, got "
+                f"{self.period_spacing!r}"
+            )
 
 
 class FFMCell(MemoroidCell):
@@ -127,7 +136,8 @@ class FFMCell(MemoroidCell):
         )
 
     def _first_frequencies(self):
-        periods = jnp.linspace(
+        spaced = jnp.linspace if self.config.period_spacing == "linear" else jnp.geomspace
+        periods = spaced(
             self.config.min_period,
             self.config.max_period,
             self.config.context_size,

@@ -1,6 +1,7 @@
 """Memories over time."""
 
 from memorax.networks.sequence_models.base import SequenceModel
+from memorax.networks.sequence_models.causal_conv1d import CausalConv1d
 from memorax.networks.sequence_models.memoroid import Memoroid, MemoroidCell, MonoidCell
 from memorax.networks.sequence_models.rl2 import RL2Wrapper
 from memorax.networks.sequence_models.rnn import RNN
@@ -9,6 +10,7 @@ from memorax.networks.sequence_models.wrappers import SequenceModelWrapper
 
 __all__ = [
     "RNN",
+    "CausalConv1d",
     "Memoroid",
     "MemoroidCell",
     "MonoidCell",

@@ -121,6 +121,10 @@ def test_ffm_begins_with_the_authors_decays_and_frequencies():
         (S5Config, {"features": 4, "hidden_dim": 4, "min_step": 0.5}, "max_step must be a number"),
         (MinGRUConfig, {"features": -1}, "MinGRUConfig.features .* got -1"),
         (FFMConfig, {"features": 4, "memory_size": 0}, "FFMConfig.memory_size .* got 0"),
+        (
+            *(FFMConfig, {"features": 4, "period_spacing": "log"}),
+            "FFMConfig.period_spacing must be one of linear, logarithmic, got 'log'",
+        ),
         (FFMConfig, {"features": 1}, "FFMConfig.features .* at least 2, got 1"),
         (FFMConfig, {"features": 4, "max_period": 0.5}, "FFMConfig.max_period must be a number"),
         (Mamba2Config, {"features": 4, "num_groups": 3}, "num_heads=8, num_groups=3"),
