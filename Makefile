@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-exhaustive lint docs audit bench learn install
+.PHONY: demo test test-exhaustive lint docs audit bench learn soak install
 
 install: $(INSTALLED)
 
@@ -43,6 +43,11 @@ audit: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/training.py
+
+# Train every algorithm with three memories for five million steps each; takes hours, and skips what
+# docs/results/soak.json has.
+soak: $(INSTALLED)
+	@$(BIN)/python benchmarks/soak.py --output docs/results
 
 # Train every algorithm, head and architecture; takes hours.
 learn: $(INSTALLED)
