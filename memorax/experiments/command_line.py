@@ -462,8 +462,10 @@ def _evaluate(arguments: list[str]) -> int:
         raise BadInputError(error) from error
     console = make_console()
     evaluations = [
-        evaluate_model(config, name, agent, one_device(), states[name], console)
+        evaluation
         for name, agent in agents.items()
+        # Nothing but Ctrl-C interrupts it here, which ends the command.
+        if (evaluation := evaluate_model(config, name, agent, one_device(), states[name], console))
     ]
     console.print(table(config, evaluations))
     return 0

@@ -5,7 +5,6 @@ a part needs it.
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import io
 import os
@@ -43,14 +42,17 @@ def told(error: BaseException) -> str:
 
 def installation() -> Iterator[str]:
     """Describe memorax, Python and the operating system."""
-    from memorax import __version__, installation  # noqa: PLC0415
+    from memorax import __version__  # noqa: PLC0415
+    from memorax.distribution import DISTRIBUTION, OTHER, conflict  # noqa: PLC0415
 
     yield f"memorax {__version__} in {shown(Path(__file__).parents[1])}"
-    for distribution in installation.distributions():
-        ours = "" if installation.is_ours(distribution) else "ANOTHER PROJECT'S "
-        where = shown(Path(str(distribution.locate_file(""))))
-        name = distribution.metadata["Name"]
-        yield f"{ours}distribution {name} {distribution.version} in {where}"
+    for name in (DISTRIBUTION, OTHER):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found = importlib.metadata.distribution(name)
+            where = shown(Path(str(found.locate_file(""))))
+            yield f"distribution {name} {found.version} in {where}: {found.metadata['Summary']}"
+    if (problem := conflict()) is not None:
+        yield f"FAILED: {problem}"
     yield f"Python {platform.python_version()}, {shown(Path(sys.executable))}"
     yield f"{platform.platform()}, {platform.machine()}"
 
@@ -103,10 +105,11 @@ def settings() -> Iterator[str]:
 def suites() -> Iterator[str]:
     """Import every suite of environments that is installed."""
     from memorax import environments  # noqa: PLC0415
+    from memorax.distribution import install_command  # noqa: PLC0415
 
     for name, suite in sorted(environments.SUITES.items()):
         if not suite.installed:
-            yield f"{name}: not installed: pip install 'memorax[{suite.extra}]'"
+            yield f"{name}: not installed: {install_command(suite.extra)}"
             continue
         began = time.perf_counter()
         try:
@@ -132,7 +135,7 @@ def cache() -> Iterator[str]:
     ours, chosen = user_cache_folder(), jax.config.values["jax_compilation_cache_dir"]
     if ours is None and chosen is None:
         yield "no folder: there is no home folder; XDG_CACHE_HOME can name another place"
-    for folder in {ours, Path(chosen) if chosen else None} - {None}:
+    for folder in dict.fromkeys(Path(folder) for folder in (ours, chosen) if folder):
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         yield f"{shown(folder)}: {len(files):,} files, {gigabytes(size)}"
