@@ -144,9 +144,15 @@ def make_encoder(encoder: str, space: PyTree, features: int) -> ObservationEncod
         features: How many features come out of each picture, and of all that is no picture.
 
     Raises:
-        ValueError: If there is no picture for an encoder of pictures, or one that does not fit it.
+        ValueError: If there is no picture for an encoder of pictures, or one that does not fit it,
+            or a part of the observation has no element.
     """
     spaces = tuple(jax.tree.leaves(space))
+    if not spaces or any(0 in getattr(part, "shape", ()) for part in spaces):
+        raise ValueError(
+            f"every part of an observation must have an element to read, got the observation "
+            f"{describe(space)}"
+        )
     names = [_choose(encoder, part) for part in spaces]
     if encoder in PICTURE_ENCODERS and encoder not in names:
         raise ValueError(

@@ -11,7 +11,7 @@ OBSERVATIONS = {
     "picture": spaces.Box(0, 255, (6, 5, 3), np.uint8),
     "bytes": spaces.Box(0, 255, (4,), np.uint8),
     "double": spaces.Box(-1e3, 1e3, (2,), np.float64),
-    "long": spaces.Box(-(2**40), 2**40, (2,), np.int64),
+    "long": spaces.Box(-(2**31), 2**31 - 1, (2,), np.int64),
     "choice": spaces.Discrete(5),
     "choice_from_minus_two": spaces.Discrete(4, start=-2),
     "choices": spaces.MultiDiscrete([3, 4]),

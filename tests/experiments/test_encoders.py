@@ -144,6 +144,12 @@ def test_bytes_are_scaled(encoder):
     np.testing.assert_allclose(features, scaled, rtol=1e-6)
 
 
+@pytest.mark.parametrize("space", [Box(-1.0, 1.0, (0,)), {"seen": Box(0.0, 1.0, (2, 0))}, {}])
+def test_an_observation_without_an_element_is_refused(space):
+    with pytest.raises(ValueError, match="must have an element to read, got the observation"):
+        make_encoder("auto", space, 8)
+
+
 def test_integers_are_scaled_by_their_bounds_unless_these_are_out_of_reach():
     shape = (6, 5, 2)
     few = Box(np.int32(-5), np.int32(5), shape, np.int32)
