@@ -3,12 +3,11 @@ import itertools
 import os
 from pathlib import Path
 
-# Sharding along the batch needs a second device, and how many there are is fixed at import. Nearly
-# all programs here are small and run a few times: LLVM's optimisation costs more than it gives, and
-# without the fusion emitters a program compiles in less than half the time.
+from tests.xla_flags import FAST_COMPILATION
+
+# Sharding along the batch needs a second device, and how many there are is fixed at import.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
-    "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
+    f"--xla_force_host_platform_device_count=2 {FAST_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
 ).strip()
 
 import hypothesis

@@ -20,6 +20,8 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.xla_flags import FAST_COMPILATION
+
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"}
 DROP_FROM_BOUNDING_SET, OVERRIDE_PERMISSIONS = 24, 1
 
@@ -41,8 +43,7 @@ class Lives:
             text=True,
             env=os.environ
             | {
-                "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-                "--xla_cpu_use_fusion_emitters=false "
+                "XLA_FLAGS": f"{FAST_COMPILATION} "
                 f"--xla_force_host_platform_device_count={num_devices}",
                 "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
