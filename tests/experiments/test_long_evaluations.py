@@ -23,7 +23,7 @@ OPTIONS = {
     "ppo": (),
     "pqn": (),
     "dqn": REPLAY,
-    "r2d2": (*REPLAY, "--burn-in-length", "1", "--n-step", "1"),
+    "r2d2": (*REPLAY, "--sequence-length", "8", "--burn-in-length", "4", "--n-step", "1"),
     "sac": (*REPLAY, "--environment", "gymnax::Pendulum-v1", "--environment-parameters"),
 }
 # Its episodes never end.
@@ -113,6 +113,7 @@ def test_an_interrupted_evaluation_of_a_sweep_is_repeated_by_resuming(
     folder = tmp_path / "sweep"
     command = ["sweep", *SMALL, "--search", "learning-rate=1e-3,1e-2", "--trials-at-once", "2"]
     command += ["--environment-parameters", "memory_length=9", "--evaluation-steps", "3"]
+    command += ["--num-trials", "2"]
     interrupted.append(signal.SIGINT)
     assert main([*command, "--sweep-folder", str(folder)]) == 130
     assert not list(folder.glob("trials/*/evaluation.json"))
