@@ -16,6 +16,8 @@ import numpy as np
 
 from memorax.distribution import install_command
 from memorax.experiments.policy import PolicyStep
+from memorax.experiments.real_program import in_real_operators
+from memorax.experiments.verification import check_acts_alike
 
 PLATFORMS = "cpu", "cuda", "tpu"
 FORMATS = "stablehlo", "onnx"
@@ -44,6 +46,8 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     the carry to begin with. On a task in processes, observation and action are the arrays that
     ``environments.make`` has for Gymnasium's.
 
+    The file is loaded and run beside the agent for 200 steps before the folder appears.
+
     Args:
         step: The step.
         kind: ``"stablehlo"`` or ``"onnx"``.
@@ -53,8 +57,8 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
         The folder.
 
     Raises:
-        ValueError: If the folder exists, the kind is unknown, or the network does something that
-            ONNX has no operator for.
+        ValueError: If the folder exists, the kind is unknown, the network does something that
+            ONNX has no operator for, or what was written does not act as the agent does.
         ModuleNotFoundError: If ONNX's extra is not installed.
     """
     if kind not in FORMATS:
@@ -62,12 +66,21 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     if folder.exists():
         raise ValueError(f"{folder} exists and is not overwritten: choose another by --output")
     signature = _signature(step)
-    serialize = _stablehlo if kind == "stablehlo" else _onnx
-    program = serialize(_flat(step), signature)
+    serialize, load = (_stablehlo, _load_stablehlo) if kind == "stablehlo" else (_onnx, _load_onnx)
+    refusal = f"{step.name} cannot be exported as {kind}"
+    try:
+        program = serialize(_flat(step), signature)
+    except ValueError as error:
+        raise ValueError(f"{refusal}: {_first_line(error)}") from error
     # Made beside its place and moved there, so that it is never half there.
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        (partial / f"policy.{kind}").write_bytes(program)
+        file = partial / f"policy.{kind}"
+        file.write_bytes(program)
+        try:
+            check_acts_alike(load(file, signature), step, list(signature.outputs))
+        except ValueError as error:
+            raise ValueError(f"{refusal}: {_first_line(error)}") from error
         (partial / "signature.json").write_text(_to_json(signature), encoding="utf-8")
         carry: Any = dict(zip(_carry_names(step), step.initial_carry, strict=True))
         np.savez(partial / "initial_carry.npz", **carry)
@@ -138,28 +151,65 @@ def _stablehlo(step: Callable[..., Any], signature: Signature) -> bytes:
     return bytes(exported.serialize())
 
 
-def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
+def _onnx_libraries() -> tuple[Any, Any]:
+    """Return what writes ONNX and what runs it."""
     # They warn of every library that they would know too and that is not there, and of values whose
     # type ONNX infers by itself.
     for library in ("jax2onnx", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.ERROR)
     try:
         import jax2onnx  # noqa: PLC0415
+        import onnxruntime  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"format onnx needs the extra onnx: {install_command('onnx')}"
         ) from error
-    # Traced by JAX itself: jax2onnx's own tracing puts tracers into shapes.
-    program = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(step)(*signature.inputs.values()))
+    return jax2onnx, onnxruntime
+
+
+def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
+    jax2onnx, _ = _onnx_libraries()
+    arrays = signature.inputs.values()
     try:
+        # Traced by JAX itself: jax2onnx's own tracing puts tracers into shapes.
+        program = in_real_operators(jax.make_jaxpr(step)(*arrays))
         model: Any = jax2onnx.to_onnx(
-            program,
-            list(signature.inputs.values()),
+            jax.extend.core.jaxpr_as_fun(program),
+            list(arrays),
             model_name="policy",
             input_names=list(signature.inputs),
             output_names=list(signature.outputs),
         )
     except Exception as error:
-        # It fails in many ways where it has no operator, complex numbers being the most frequent.
-        raise ValueError(f"this network cannot be written as ONNX: {error}") from error
+        # It fails in many ways where it has no operator.
+        raise ValueError(_first_line(error)) from error
     return model.SerializeToString()
+
+
+def _load_stablehlo(file: Path, signature: Signature) -> Callable[..., Any]:
+    return jax.jit(jax.export.deserialize(bytearray(file.read_bytes())).call)
+
+
+def _load_onnx(file: Path, signature: Signature) -> Callable[..., Any]:
+    _, onnxruntime = _onnx_libraries()
+    options = onnxruntime.SessionOptions()
+    # Errors only: it warns of every constant that no operator reads.
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # Its exceptions have no common base of their own.
+        raise ValueError(f"onnxruntime does not load it: {_first_line(error)}") from error
+
+    def run(*arrays):
+        feeds = dict(zip(signature.inputs, map(np.asarray, arrays), strict=True))
+        try:
+            return session.run(list(signature.outputs), feeds)
+        except Exception as error:
+            raise ValueError(f"onnxruntime does not run it: {_first_line(error)}") from error
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

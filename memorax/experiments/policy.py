@@ -32,11 +32,13 @@ class PolicyStep:
         agent: The agent, its environment wrapped as the command line does.
         state: The state of one seed.
         reads_reward: Whether the network reads the previous reward.
+        name: What messages call the network.
     """
 
     agent: Algorithm
     state: Any
     reads_reward: bool
+    name: str = "this network"
 
     @cached_property
     def _policy(self) -> tuple[Any, PyTree, Callable[..., Array]]:
@@ -90,16 +92,27 @@ class PolicyStep:
         Returns:
             The action that the task takes, without a batch, and the new carry.
         """
-        network, params, choose = self._policy
+        memory, output = self.read(observation, carry, done, reward)
+        action = self.choose(output)
+        space = self.agent.env.action_space(self.agent.env_params)
+        taken = jnp.clip(action, space.low, space.high) if isinstance(space, Box) else action
+        return taken[0], tuple(jax.tree.leaves((memory, action)))
+
+    def read(
+        self, observation: PyTree, carry: Carry, done: Array, reward: Array | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """Return the network's new memory and its head's output, of the arguments of a call."""
+        network, params, _ = self._policy
         memory, action = jax.tree.unflatten(self._structure, carry)
         earned = jnp.float32(0) if reward is None else reward
         observation = jax.tree.map(lambda array: array[None], observation)
         timestep = Timestep(observation, done[None], action, earned[None])
-        memory, output = apply_step(network, params, timestep, memory)
-        action = choose(jax.random.key(0), output)[:, 0].astype(action.dtype)
-        space = self.agent.env.action_space(self.agent.env_params)
-        taken = jnp.clip(action, space.low, space.high) if isinstance(space, Box) else action
-        return taken[0], tuple(jax.tree.leaves((memory, action)))
+        return apply_step(network, params, timestep, memory)
+
+    def choose(self, output: PyTree) -> Array:
+        """Return the action of a head's output, with a batch of 1 and before it is clipped."""
+        _, action = self._fresh()
+        return self._policy[2](jax.random.key(0), output)[:, 0].astype(action.dtype)
 
 
 def load_step(run: Path, model: str | None, seed: int, checkpoint: Choice = "last") -> PolicyStep:
@@ -124,7 +137,7 @@ def load_step(run: Path, model: str | None, seed: int, checkpoint: Choice = "las
     agent = make_agents(config)[model]
     states = restore(config, model, agent, folder, checkpoint)
     state = jax.tree.map(lambda leaf: leaf[seed], states)
-    return PolicyStep(agent, state, config.previous_inputs)
+    return PolicyStep(agent, state, config.previous_inputs, f"torso {model}")
 
 
 class Policy:

@@ -8,12 +8,9 @@ import pytest
 
 import memorax
 from memorax import environments
-from memorax.experiments.agents import make_agent
 from memorax.experiments.command_line import main
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.export import export
 from memorax.experiments.play import Player
-from memorax.experiments.policy import PolicyStep, load_step
+from memorax.experiments.policy import load_step
 
 pytestmark = pytest.mark.exhaustive
 
@@ -233,16 +230,6 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_made(runs, capsys,
     assert main(["export", str(tmp_path)]) == 2
     assert "is not a run folder" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_what_onnx_has_no_operators_for_is_refused(tmp_path):
-    config = TrainConfig(torso="lru", features=8, num_seeds=1, memoryless_twin=False)
-    agent = make_agent(config, "lru")
-    step = PolicyStep(agent, agent.init(jax.random.key(0)), reads_reward=False)
-    with pytest.raises(ValueError, match=r"this network cannot be written as ONNX: .*complex"):
-        export(step, "onnx", tmp_path / "lru")
-    assert not list(tmp_path.iterdir())
-    assert (export(step, "stablehlo", tmp_path / "lru") / "policy.stablehlo").is_file()
 
 
 def test_onnx_names_its_extra(runs, capsys, monkeypatch, tmp_path):

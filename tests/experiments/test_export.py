@@ -1,0 +1,207 @@
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxpr_as_fun
+
+from memorax import environments
+from memorax.algorithms import DQNConfig, SACConfig
+from memorax.environments import Box, Discrete, Environment
+from memorax.experiments import export as exporting
+from memorax.experiments.agents import make_agent
+from memorax.experiments.config import TrainConfig
+from memorax.experiments.export import FORMATS, export
+from memorax.experiments.policy import PolicyStep
+from memorax.experiments.real_program import in_real_operators
+from memorax.experiments.torsos import TORSOS
+from memorax.experiments.verification import check_acts_alike
+
+PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"
+
+
+def untrained(torso="gru", **options):
+    """Return the step of an agent with random parameters; nothing is compiled for it."""
+    config = TrainConfig(
+        **{"environment": "memory::RepeatPreviousEasy", "environment_parameters": ()} | options,
+        **{"torso": torso, "features": 8, "num_seeds": 1, "memoryless_twin": False},
+    )
+    agent = make_agent(config, torso)
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(rng.normal(size=leaf.shape, scale=0.3), leaf.dtype)
+        return leaf
+
+    state = jax.tree.map(draw, jax.eval_shape(agent.init, jax.random.key(0)))
+    return PolicyStep(agent, state, config.previous_inputs, f"torso {torso}")
+
+
+def can_be_exported(step, kind, folder):
+    try:
+        export(step, kind, folder)
+    except ValueError as error:
+        message = str(error)
+    else:
+        return "yes"
+    assert message.startswith(f"{step.name} cannot be exported as {kind}: "), message
+    assert not folder.exists()
+    return "no"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("torso", TORSOS)
+def test_the_page_tells_which_torsos_are_exported_and_act_like_the_agent(torso, tmp_path):
+    step = untrained(torso, previous_inputs=True)
+    row = [can_be_exported(step, kind, tmp_path / kind) for kind in FORMATS]
+    assert f"| `{torso}` | {' | '.join(row)} |" in PAGE.read_text().splitlines()
+
+
+def test_the_page_of_exports_has_a_row_for_every_torso_and_no_other():
+    rows = [line.split("`")[1] for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    assert rows == list(TORSOS)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": DQNConfig(), "value_head": "dueling_q_network"},
+        {"algorithm": DQNConfig(), "value_head": "c51_q_network"},
+        {"shared_memory": False, "torso": "lru"},
+        {"environment": "memory::StatelessPendulumEasy", "torso": "s5"},
+        {"environment": "memory::StatelessPendulumEasy", "algorithm": SACConfig()},
+        {"environment": "memory::BattleshipEasy", "torso": "mlp"},
+    ],
+    ids=["dueling", "c51", "memories apart", "gaussian", "squashed gaussian", "battleship"],
+)
+def test_agents_of_every_kind_are_exported_as_onnx(options, tmp_path):
+    assert can_be_exported(untrained(**options), "onnx", tmp_path / "x") == "yes"
+
+
+class Pictures(Environment):
+    """Shows a picture."""
+
+    def __init__(self, size):
+        self.space = Box(0, 255, (size, size, 3), jnp.uint8)
+
+    def reset(self, key, params):
+        return jnp.zeros(self.space.shape, jnp.uint8), ()
+
+    def step(self, key, state, action, params):
+        observation, state = self.reset(key, params)
+        return observation, state, jnp.float32(0), jnp.bool_(False), jnp.bool_(False), {}
+
+    def observation_space(self, params):
+        return self.space
+
+    def action_space(self, params):
+        return Discrete(3)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("encoder", "size"), [("minatar", 10), ("nature", 60), ("impala", 16), ("vit", 16)]
+)
+def test_every_encoder_of_pictures_is_exported_as_onnx(encoder, size, monkeypatch, tmp_path):
+    monkeypatch.setattr(environments, "make", lambda name, **_: (Pictures(size), None))
+    step = untrained("mlp", encoder=encoder)
+    assert can_be_exported(step, "onnx", tmp_path / "x") == "yes"
+
+
+def recurrence(decay, inputs):
+    """Multiply, divide, add and exponentiate complex numbers, in a scan of several steps, too."""
+
+    @jax.custom_vjp
+    def turn(state):
+        return state * jnp.exp(jax.lax.complex(-decay, 2 * decay))
+
+    turn.defvjp(lambda state: (turn(state), None), lambda _, slope: (slope,))
+
+    def step(state, entering):
+        state = turn(state) / (2 - 1j) + jnp.where(entering > 0, entering, state)
+        return state, state
+
+    jax.random.split(jax.random.key(0))
+    start = jnp.conj(inputs[0] + 1j * decay)
+    last, states = jax.lax.scan(step, start, inputs)
+    once, _ = jax.lax.scan(step, last, inputs[:1])
+    first, *_ = states
+    joined = jnp.stack([once - last, first])
+    return joined.real, joined.imag, jax.lax.cummax(jnp.int32(once.real)[None])
+
+
+def test_a_program_of_complex_numbers_computes_the_same_in_real_ones():
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((5,), (3, 5))]
+    program = jax.make_jaxpr(recurrence)(*arrays)
+    assert "c64" in str(program)
+    real = in_real_operators(program)
+    assert not any(word in str(real) for word in ("c64", "cummax", "stack", "custom_vjp", "random"))
+    results = jax.jit(jaxpr_as_fun(real))(*arrays)
+    for result, right in zip(results, recurrence(*arrays), strict=True):
+        assert result.dtype == right.dtype
+        np.testing.assert_allclose(result, right, rtol=1e-5, atol=1e-6)
+
+
+def test_a_complex_operation_without_a_real_form_is_refused_by_name():
+    program = jax.make_jaxpr(lambda x: jnp.sqrt(x + 1j).real)(jnp.ones(2))
+    with pytest.raises(ValueError, match="the complex operation sqrt has no form in real numbers"):
+        in_real_operators(program)
+
+
+def test_a_complex_carry_is_refused():
+    program = jax.make_jaxpr(jnp.conj)(jnp.ones(2, jnp.complex64))
+    with pytest.raises(ValueError, match="keep real and imaginary parts as two arrays"):
+        in_real_operators(program)
+
+
+def changed(step, change):
+    """Return an agent's step as a program that changes its arguments or results."""
+    program = jax.jit(exporting._flat(step))
+    return lambda *arrays: change(program, *arrays)
+
+
+def outputs(step):
+    return list(exporting._signature(step).outputs)
+
+
+def test_a_program_that_does_not_see_where_episodes_begin_is_found():
+    step = untrained("gru", show_episode_start=False)
+    check_acts_alike(jax.jit(exporting._flat(step)), step, outputs(step))
+
+    def unseen(program, *arrays):
+        return program(*arrays[:-1], np.bool_(False))
+
+    with pytest.raises(ValueError, match=r"at step 3 of a trial its \w+ is not the agent's"):
+        check_acts_alike(changed(step, unseen), step, outputs(step))
+
+
+def test_another_action_passes_only_where_rounding_decides():
+    step = untrained("mlp")
+
+    def other(program, *arrays):
+        action, carry = program(*arrays)
+        return (action + 1) % 4, (carry + 1) % 4
+
+    with pytest.raises(ValueError, match="at step 0 of a trial its action is not the agent's"):
+        check_acts_alike(changed(step, other), step, outputs(step))
+    indifferent = replace(step, state=jax.tree.map(jnp.zeros_like, step.state))
+    check_acts_alike(changed(indifferent, other), indifferent, outputs(step))
+
+
+def test_a_file_that_acts_otherwise_is_refused_in_one_line_and_not_left(monkeypatch, tmp_path):
+    wrong = untrained("mlp")
+    load = exporting._load_stablehlo
+
+    def load_and_spoil(file, signature):
+        program = load(file, signature)
+        return lambda *arrays: tuple(array + 1 for array in program(*arrays))
+
+    monkeypatch.setattr(exporting, "_load_stablehlo", load_and_spoil)
+    with pytest.raises(ValueError, match=r"^torso mlp cannot be exported as stablehlo: at step 0"):
+        export(wrong, "stablehlo", tmp_path / "x")
+    assert not list(tmp_path.iterdir())
