@@ -193,8 +193,8 @@ def _load_stablehlo(file: Path, signature: Signature) -> Callable[..., Any]:
 def _load_onnx(file: Path, signature: Signature) -> Callable[..., Any]:
     _, onnxruntime = _onnx_libraries()
     options = onnxruntime.SessionOptions()
-    # Errors only: it warns of every constant that no operator reads.
-    options.log_severity_level = 3
+    # What fails is raised, and it warns of every constant that no operator reads.
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:
