@@ -22,7 +22,7 @@ class Worker:
     of their class.
 
     Args:
-        task: Gymnasium's ``EnvSpec`` and what its constructor is told, pickled.
+        task: Gymnasium's ``EnvSpec`` and its constructor's arguments, pickled.
         num_envs: How many environments.
     """
 

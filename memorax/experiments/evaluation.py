@@ -184,7 +184,7 @@ class EvaluationProgress:
             self._bar.start()
 
     def update(self, step: int, completed: np.ndarray) -> None:
-        """Show that episodes have been played up to a step; which have ended is told."""
+        """Show up to which step episodes have been played, and which of them have ended."""
         ended, total = int(completed.sum()), completed.size
         told = (
             f"{ended:,} of {total:,} episodes ended, step {step:,} of at most {self._max_steps:,}"
