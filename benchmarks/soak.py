@@ -40,6 +40,7 @@ def soak(algorithm: str, torso: str, total_steps: int) -> dict:
     train = jax.jit(agent.train, static_argnums=2, donate_argnums=1)
     init_key, key = jax.random.split(jax.random.key(config.seed))
     state, parts = jax.block_until_ready(agent.init(init_key)), []
+    learning = False
     for part in range(PARTS):
         started = time.perf_counter()
         state, metrics = train(
@@ -49,17 +50,18 @@ def soak(algorithm: str, torso: str, total_steps: int) -> dict:
         seconds = time.perf_counter() - started
         # Until learning starts there are no losses.
         losses = np.stack([value for name, value in metrics.items() if "loss" in name])
-        learned = ~np.isnan(losses).all(axis=0)
+        learning = np.logical_or.accumulate(~np.isnan(losses).all(axis=0)) | learning
         parts.append(
             {
                 "step": (part + 1) * updates * agent.steps_per_update,
                 "return": float(np.nanmean(metrics["episode_return"])),
-                "finite": bool(np.isfinite(losses[:, learned]).all()),
-                "gradient_norm": float(np.nanmax(metrics["gradient_norm"])),
+                "finite": bool(np.isfinite(losses[:, learning]).all()),
+                "gradient_norm": float(metrics["gradient_norm"][learning].max(initial=0)),
                 "steps_per_second": updates * agent.steps_per_update / seconds,
                 "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
         )
+        learning = learning[-1]
     return {
         "algorithm": algorithm,
         "torso": torso,

@@ -1,8 +1,9 @@
 """Algorithms that train memory networks."""
 
 from memorax.algorithms.algorithm import Algorithm
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.dqn import DQN, DQNConfig, R2D2Config
-from memorax.algorithms.evaluation import EvaluationReport
+from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.algorithms.ppo import PPO, PPOConfig, PPOState
 from memorax.algorithms.pqn import PQN, PQNConfig, PQNState
 from memorax.algorithms.replay_algorithm import ReplayAlgorithm, ReplayState
@@ -16,6 +17,7 @@ __all__ = [
     "Algorithm",
     "DQNConfig",
     "EvaluationReport",
+    "EvaluationState",
     "PPOConfig",
     "PPOState",
     "PQNConfig",
@@ -24,4 +26,5 @@ __all__ = [
     "ReplayAlgorithm",
     "ReplayState",
     "SACConfig",
+    "hyperparameters",
 ]

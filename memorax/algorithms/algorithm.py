@@ -24,7 +24,7 @@ class Algorithm:
     """The base class of algorithms: an update is a bit of acting and the learning from it.
 
     A subclass sets ``_envs``, the copies that it trains on, and implements what raises
-    ``NotImplementedError`` here. Its state is one pytree with all that going on needs, and its
+    ``NotImplementedError`` here. Its state is one pytree with all that resuming needs, and its
     methods are pure.
 
     An algorithm is a pytree too, whose leaves are the real numbers of its configuration: it may be
@@ -43,6 +43,11 @@ class Algorithm:
     _envs: Vectorize
 
     def __init__(self, config: Any, env: Environment | Any, env_params: Any):
+        if any(leaf is config for leaf in jax.tree.leaves(config)):
+            raise ValueError(
+                f"{type(self).__name__}.config must be of a class decorated with "
+                f"memorax.algorithms.hyperparameters, got {type(config).__name__}"
+            )
         self.config = config
         self.env = adapt(env)
         self.env_params = env_params
@@ -57,11 +62,11 @@ class Algorithm:
             return [(jax.tree_util.GetAttrKey("config"), agent.config)], agent._original
 
         def unflatten(original, children):
-            return original.with_config(*children)
+            return original._with_config(*children)
 
         jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
 
-    def with_config(self, config: Any) -> "Algorithm":
+    def _with_config(self, config: Any) -> "Algorithm":
         """Return this algorithm with other hyperparameters, which share what is compiled.
 
         Args:
@@ -243,6 +248,6 @@ class Algorithm:
 def _run_method(agent: Algorithm, method: str, config: Any, *arguments: Any, **static: Any) -> Any:
     """Run a method of an agent with the hyperparameters of a configuration."""
     config = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), config)
-    output = getattr(agent.with_config(config), method)(*arguments, **static)
+    output = getattr(agent._with_config(config), method)(*arguments, **static)
     # Else what comes out would be compiled for again when it goes in.
     return strongly_typed(output)

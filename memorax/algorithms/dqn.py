@@ -18,8 +18,8 @@ from memorax.algorithms.acting import (
     read_sequences,
 )
 from memorax.algorithms.algorithm import Metrics
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
-from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replay_algorithm import (
     ReplayAlgorithm,
     ReplayConfig,

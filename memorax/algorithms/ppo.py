@@ -21,7 +21,7 @@ from memorax.algorithms.acting import (
     read_sequences,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
-from memorax.algorithms.hyperparameters import hyperparameters
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
 from memorax.algorithms.rollouts import (
     check_minibatches,

@@ -20,8 +20,8 @@ from memorax.algorithms.acting import (
     read_sequences,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
-from memorax.algorithms.hyperparameters import hyperparameters
 from memorax.algorithms.replaying import Transition, vectorize
 from memorax.algorithms.returns import lambda_returns
 from memorax.algorithms.rollouts import (

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import Timestep, episode_metrics, first_timestep
 from memorax.algorithms.algorithm import Algorithm, Metrics
-from memorax.algorithms.hyperparameters import hyperparameters
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.replaying import (
     Sequences,
     Transition,

@@ -18,7 +18,7 @@ from memorax.algorithms.acting import (
     init_network,
     read_sequences,
 )
-from memorax.algorithms.hyperparameters import hyperparameters
+from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.replay_algorithm import (
     ReplayAlgorithm,
     ReplayConfig,

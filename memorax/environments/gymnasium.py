@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -176,18 +177,26 @@ def _make(
     observation_space, encode = _observations(task, env.observation_space, observation_key)
     observation_space = declare(observation_space)
     action_space, decode = _actions(task, env.action_space)
-    draws = "rgb_array" in (env.metadata.get("render_modes") or ())
+    draws = _takes_render_mode(spec) and "rgb_array" in (env.metadata.get("render_modes") or ())
     env.close()
     shape, dtype = _shape_and_dtype(observation_space)
     process_task = ProcessTask(task, spec, params, check, encode, decode, shape, dtype, draws)
     return ProcessEnvironment(process_task, observation_space, action_space), None
 
 
-def _check(task: str, spec: Any, params: dict[str, Any], options: Mapping[str, Any]) -> None:
+def _creator(spec: Any) -> Callable[..., Any]:
     creator = spec.entry_point
-    if isinstance(creator, str):
-        creator = load_env_creator(creator)
-    accepted = dict(options) | signature_defaults(creator) | spec.kwargs
+    return load_env_creator(creator) if isinstance(creator, str) else creator
+
+
+def _takes_render_mode(spec: Any) -> bool:
+    parameters = inspect.signature(_creator(spec)).parameters
+    any_name = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    return any_name or "render_mode" in parameters or "render_mode" in spec.kwargs
+
+
+def _check(task: str, spec: Any, params: dict[str, Any], options: Mapping[str, Any]) -> None:
+    accepted = dict(options) | signature_defaults(_creator(spec)) | spec.kwargs
     accepted |= {"observation_key": None, "max_episode_steps": None}
     # Drawing is asked of the environment, not of the task.
     accepted.pop("render_mode", None)

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 
 class Holdable:
-    """The base class of states with a field ``held``: a bool, whether the next step counts not.
+    """The base class of states with a field ``held``: a bool, whether the next step is ignored.
 
     A step in pure JAX can be computed and forgotten. One in a process cannot be taken back, and one
     that enters the statistics of all copies has changed those of the others.

@@ -30,7 +30,7 @@ class Normalized(Holdable):
         env_state: The wrapped environment's state.
         statistics: Of what has been seen so far.
         discounted_return: The rewards of the episode so far, discounted; of rewards alone.
-        held: Whether the next step counts not, such as one in which a copy stands still.
+        held: Whether the next step is ignored, such as one in which a copy stands still.
     """
 
     env_state: PyTree

@@ -315,13 +315,20 @@ def _latest(numbers: np.ndarray, times: np.ndarray) -> np.ndarray:
     return latest
 
 
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _start(task: ProcessTask, rows: Sequence[int]) -> list[int]:
     """Start an environment for each entry of ``rows``; return their numbers in that order.
 
     The processes of all rows together are as many as there are processors, if each row has one.
     """
     counts = Counter(rows)
-    most = max(1, len(os.sched_getaffinity(0)) // max(1, len(counts)))
+    most = max(1, usable_processors() // max(1, len(counts)))
     started: dict[int, list[int]] = defaultdict(list)
     for row, count in counts.items():
         for share in np.array_split(np.arange(count), min(count, most)):

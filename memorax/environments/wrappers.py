@@ -85,7 +85,8 @@ class Wrapper(Environment):
         if not self.keeps_observations:
             raise ValueError(
                 f"NormalizeObservation must wrap {type(self).__name__} and not be wrapped in it, "
-                "since a replay keeps observations as they are before they are normalised"
+                "since a replay keeps observations as they are before they are normalised; a "
+                "wrapper that changes none sets keeps_observations = True"
             )
         return self._around(env), lambda state, observation: normalize(
             self.inner_state(state), observation

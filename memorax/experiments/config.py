@@ -28,8 +28,6 @@ MOST_LAYERS = 64
 LONGEST_MEMORY = 10**6
 MOST_SEEDS = 2**16
 MOST_EPISODES = 2**20
-# Counted in int32.
-MOST_EVALUATION_STEPS = 2**31 - 1
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 
@@ -140,7 +138,7 @@ class Settings:
             "total_steps": MOST_STEPS,
             "num_seeds": MOST_SEEDS,
             "evaluation_episodes": MOST_EPISODES,
-            "evaluation_steps": MOST_EVALUATION_STEPS,
+            "evaluation_steps": LARGEST,
             "checkpoint_every": MOST_STEPS,
             "keep_checkpoints": LARGEST,
         }.items():

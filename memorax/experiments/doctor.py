@@ -27,15 +27,15 @@ def doctor() -> int:
         print(f"{title}:", flush=True)
         try:
             for line in part():
-                print(f"  {line}", flush=True)
+                print(f"  {without_user(line)}", flush=True)
         # It is what is asked for: whatever fails here fails for the user, too.
         except Exception as error:
             works = False
-            print(f"  FAILED: {told(error)}", flush=True)
+            print(f"  FAILED: {without_user(as_one_line(error))}", flush=True)
     return 0 if works else 1
 
 
-def told(error: BaseException) -> str:
+def as_one_line(error: BaseException) -> str:
     """Return an error as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -45,15 +45,15 @@ def installation() -> Iterator[str]:
     from memorax import __version__  # noqa: PLC0415
     from memorax.distribution import DISTRIBUTION, OTHER, conflict  # noqa: PLC0415
 
-    yield f"memorax {__version__} in {shown(Path(__file__).parents[1])}"
+    yield f"memorax {__version__} in {Path(__file__).parents[1]}"
     for name in (DISTRIBUTION, OTHER):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found = importlib.metadata.distribution(name)
-            where = shown(Path(str(found.locate_file(""))))
+            where = found.locate_file("")
             yield f"distribution {name} {found.version} in {where}: {found.metadata['Summary']}"
     if (problem := conflict()) is not None:
         yield f"FAILED: {problem}"
-    yield f"Python {platform.python_version()}, {shown(Path(sys.executable))}"
+    yield f"Python {platform.python_version()}, {Path(sys.executable)}"
     yield f"{platform.platform()}, {platform.machine()}"
 
 
@@ -68,8 +68,9 @@ def packages() -> Iterator[str]:
 
 def devices() -> Iterator[str]:
     """List processors, memory, and the devices that JAX sees."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield f"{usable} of {os.cpu_count()} processors are usable"
+    from memorax.environments.process_pool import usable_processors  # noqa: PLC0415
+
+    yield f"{usable_processors()} of {os.cpu_count()} processors are usable"
     yield from _memory()
     import jax  # noqa: PLC0415
 
@@ -138,7 +139,7 @@ def cache() -> Iterator[str]:
     for folder in dict.fromkeys(Path(folder) for folder in (ours, chosen) if folder):
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
-        yield f"{shown(folder)}: {len(files):,} files, {gigabytes(size)}"
+        yield f"{folder}: {len(files):,} files, {gigabytes(size)}"
 
 
 def training() -> Iterator[str]:
@@ -203,11 +204,11 @@ def gigabytes(number: int) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
 
 
-def shown(path: Path) -> str:
-    """Return a path without the user's name, so that it can be published."""
-    with contextlib.suppress(RuntimeError, ValueError):
-        return str(Path("~") / path.relative_to(Path.home()))
-    return str(path)
+def without_user(line: str) -> str:
+    """Return a line without the user's home folder, so that it can be published."""
+    with contextlib.suppress(RuntimeError):
+        return line.replace(str(Path.home()), "~")
+    return line
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {

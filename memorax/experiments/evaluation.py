@@ -175,26 +175,26 @@ class EvaluationProgress:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[told]}", markup=False),
+                TextColumn("{task.fields[status]}", markup=False),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
             )
-            self._bar.add_task(f"{title}: evaluation", total=None, told="starting")
+            self._bar.add_task(f"{title}: evaluation", total=None, status="starting")
             self._bar.start()
 
     def update(self, step: int, completed: np.ndarray) -> None:
         """Show up to which step episodes have been played, and which of them have ended."""
         ended, total = int(completed.sum()), completed.size
-        told = (
+        status = (
             f"{ended:,} of {total:,} episodes ended, step {step:,} of at most {self._max_steps:,}"
         )
         if self._bar is not None:
             (task,) = self._bar.tasks
-            self._bar.update(task.id, completed=ended, total=total, told=told)
+            self._bar.update(task.id, completed=ended, total=total, status=status)
         elif time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            self._console.print(f"{self._title}: evaluation: {told}", soft_wrap=True)
+            self._console.print(f"{self._title}: evaluation: {status}", soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -212,4 +212,4 @@ def _load_onnx(file: Path, signature: Signature) -> Callable[..., Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -76,11 +76,15 @@ def _evaluate(equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         return _run(inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), inputs)
     if name == "scan":
         return _scan(inputs, **params)
-    if name in _OF_ONE_STEP and inputs[0].shape[params["axis"]] == 1:
+    if name in _OF_ONE_STEP and _shape(equation.invars[0])[params["axis"]] == 1:
         return inputs
     if any(_is_complex(variable.aval) for variable in (*equation.invars, *equation.outvars)):
         return _of_pairs(equation, inputs)
     return _bind(equation, inputs)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _of_pairs(equation, inputs):
@@ -88,7 +92,10 @@ def _of_pairs(equation, inputs):
     if name in _COMPLEX:
         return [_COMPLEX[name](*inputs, **equation.params)]
     if name not in _BY_PARTS:
-        raise ValueError(f"the complex operation {name} has no form in real numbers")
+        raise ValueError(
+            f"the complex operation {name} cannot be written; compute it from the real and the "
+            "imaginary part"
+        )
     parts = ([_part(value, index) for value in inputs] for index in range(2))
     return [Pair(*both) for both in zip(*(_bind(equation, part) for part in parts), strict=True)]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.algorithms import PPO, DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from tests.algorithms.agents import make_agent, make_dqn, make_pqn, make_sac, mlp_torso
 
 OPTIONAL = {
@@ -69,8 +69,8 @@ def test_an_agent_is_an_argument_whose_leaves_are_its_hyperparameters(name):
     other = replace(agent.config, gamma=0.5)
     traced = jax.jit(partial(losses_of, num_updates=4))
     for config in (agent.config, other):
-        for metric, values in losses_of(agent.with_config(config)).items():
-            given = traced(agent.with_config(config))[metric]
+        for metric, values in losses_of(agent._with_config(config)).items():
+            given = traced(agent._with_config(config))[metric]
             np.testing.assert_allclose(given, values, rtol=2e-3, atol=1e-4, err_msg=metric)
     assert traced._cache_size() == 1
 
@@ -100,6 +100,19 @@ def test_a_configuration_is_rebuilt_as_it_was(config):
     leaves, structure = jax.tree.flatten(config())
     assert jax.tree.unflatten(structure, leaves) == config()
     assert all(type(leaf) is float for leaf in leaves)
+
+
+@dataclasses.dataclass(frozen=True)
+class Undecorated(PPOConfig):
+    temperature: float = 1.0
+
+
+def test_a_configuration_that_is_no_pytree_is_refused():
+    agent = MAKERS["ppo"]()
+    actor, critic = agent.networks.values()
+    config = Undecorated(num_envs=4, num_steps=16, num_minibatches=2)
+    with pytest.raises(ValueError, match=r"PPO\.config must be of a class decorated with"):
+        PPO(config, agent.env, agent.env_params, actor, critic, agent.optimizer)
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -98,7 +98,12 @@ def test_a_broken_installation_is_described_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"), [(Path.home() / "a" / "b", "~/a/b"), (Path("/opt/a"), "/opt/a")]
+    ("line", "expected"),
+    [
+        (f"memorax in {Path.home() / 'a' / 'b'}", f"memorax in {Path('~/a/b')}"),
+        (f"XDG_CACHE_HOME={Path.home()}/.cache", "XDG_CACHE_HOME=~/.cache"),
+        ("Python in /opt/a", "Python in /opt/a"),
+    ],
 )
-def test_paths_are_shown_without_the_user_s_name(path, expected):
-    assert doctor.shown(path) == expected
+def test_lines_are_printed_without_the_home_folder(line, expected):
+    assert doctor.without_user(line) == expected

@@ -180,7 +180,8 @@ def test_a_folder_with_something_to_wait_for_is_refused(tmp_path):
 
 
 GOOD_EVALUATION = (
-    '[{"model": "gru", "seed_returns": [1, 2], "num_parameters": 1, "carry_bytes": 1}]'
+    '[{"model": "gru", "seed_returns": [1, 2], "num_parameters": 1, "carry_bytes": 1, '
+    '"num_ended": 2, "num_cut_off": 0}]'
 )
 OUTCOME = {
     "evaluation.json": GOOD_EVALUATION,

@@ -123,7 +123,7 @@ def test_the_command_to_resume_by_is_one_that_a_shell_understands(path, word):
 
 def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys):
     config = TrainConfig(environment="memory::[/b]:smile:[bold]", environment_parameters=())
-    evaluation = Evaluation("[/i]", 1, 1, 1, [0.5], 0.5, 0.1, 0.9, 0)
+    evaluation = Evaluation("[/i]", 1, 1, 1, [0.5], 0.5, 0.1, 0.9, 100, 1, 0)
     make_console().print(table(config, [evaluation]))
     shown = capsys.readouterr().out
     assert "memory::[/b]:smile:[bold]" in shown

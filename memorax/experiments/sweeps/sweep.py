@@ -95,7 +95,7 @@ def check_trials(config: SweepConfig[Any]) -> None:
     for number, values in enumerate(propose(config, []).values):
         trial = Trial(number, values, config.train, RunFolder(Path()))
         try:
-            key = program_key(trial.config, _real(trial))
+            key = program_key(trial.config, _traceable(trial))
             if key in made:
                 continue
             made.add(key)
@@ -202,10 +202,6 @@ def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 def _traceable(trial: Trial) -> tuple[str, ...]:
     return traceable(trial.config, trial.values)
-
-
-def _real(trial: Trial) -> tuple[str, ...]:
-    return tuple(flag for flag, value in trial.values.items() if isinstance(value, float))
 
 
 def _finish(

@@ -1,4 +1,4 @@
-"""Hyperparameters that JAX can map over: the real numbers of a configuration."""
+"""Configurations as pytrees, whose real numbers JAX can map over."""
 
 import dataclasses
 import typing
