@@ -97,6 +97,8 @@ with Interrupt(console) as interrupt:
 """
     process, terminal = pty.fork()
     if not process:
+        # Under nohup the tests' own process ignores it.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, "-c", script])
     assert os.read(terminal, 5) == b"begun"
     os.close(terminal)
