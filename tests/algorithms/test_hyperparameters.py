@@ -76,7 +76,7 @@ def test_an_agent_is_an_argument_whose_leaves_are_its_hyperparameters(name):
 
 
 @pytest.mark.usefixtures("drawn_parameters")
-@every_algorithm
+@pytest.mark.parametrize("name", ["pqn", "dqn"])
 def test_agents_made_in_a_loop_are_freed_with_their_programs(name):
     def programs():
         gc.collect()

@@ -37,7 +37,7 @@ def trains(algorithm, observation, action):
     return observation not in NOT_OBSERVED and action in actions.get(algorithm, DISCRETE)
 
 
-@settings(max_examples=2, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(observation=st.sampled_from(sorted(OBSERVATIONS)), action=st.sampled_from(sorted(ACTIONS)))
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_spaces_are_trained_on_or_refused_in_one_line(
