@@ -10,7 +10,6 @@ import pytest
 from memorax.environments import process_pool
 from memorax.experiments import evaluation
 from memorax.experiments.command_line import main
-from memorax.experiments.config import ALGORITHMS
 from memorax.experiments.console import make_console
 from memorax.experiments.evaluation import EvaluationProgress
 
@@ -21,9 +20,7 @@ SMALL = (
 REPLAY = ("--sequence-length", "4", "--batch-size", "2", "--buffer-size", "64")
 OPTIONS = {
     "ppo": (),
-    "pqn": (),
     "dqn": REPLAY,
-    "r2d2": (*REPLAY, "--sequence-length", "8", "--burn-in-length", "4", "--n-step", "1"),
     "sac": (*REPLAY, "--environment", "gymnax::Pendulum-v1", "--environment-parameters"),
 }
 # Its episodes never end.
@@ -91,7 +88,7 @@ def test_ctrl_c_in_the_evaluation_of_endless_episodes_keeps_what_was_trained(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", OPTIONS)
 def test_an_interrupted_evaluation_is_repeated_by_resuming(algorithm, tmp_path, interrupted):
     folder = tmp_path / "run"
     assert train(folder, "--algorithm", algorithm, *OPTIONS[algorithm]) == 0
