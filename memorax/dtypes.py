@@ -28,9 +28,13 @@ def as_before(before: PyTree, after: PyTree) -> PyTree:
     """Return arrays as wide as they were before; those of another kind, and keys, as they are."""
 
     def of_leaf(before, after):
-        if _is_extended(after) or jnp.dtype(before.dtype).kind != jnp.dtype(after.dtype).kind:
-            return _strong(after)
-        return _as(after, before.dtype)
+        kinds = jnp.bool_, jnp.signedinteger, jnp.unsignedinteger, jnp.floating, jnp.complexfloating
+        # By JAX's kinds: to NumPy, bfloat16 is no floating number.
+        alike = any(
+            jnp.issubdtype(before.dtype, kind) and jnp.issubdtype(after.dtype, kind)
+            for kind in kinds
+        )
+        return _as(after, before.dtype) if alike else _strong(after)
 
     return jax.tree.map(of_leaf, before, after)
 

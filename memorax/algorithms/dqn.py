@@ -28,6 +28,7 @@ from memorax.algorithms.replay_algorithm import (
 )
 from memorax.algorithms.replaying import Sequences, masked_mean, n_step_returns
 from memorax.buffers import ReplaySample, importance_weights
+from memorax.dtypes import as_before
 from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between, check_positive, check_whole
@@ -210,10 +211,10 @@ class DQN(ReplayAlgorithm):
         params = optax.apply_updates(learner.params, updates)
         num_gradient_steps = learner.num_gradient_steps + 1
         due = num_gradient_steps % config.target_update_period == 0
+        moved = optax.incremental_update(params, learner.target_params, config.target_update_rate)
+        # The rate is of 32 bits, and would widen parameters of 16.
         target_params = jax.tree.map(
-            partial(jnp.where, due),
-            optax.incremental_update(params, learner.target_params, config.target_update_rate),
-            learner.target_params,
+            partial(jnp.where, due), as_before(learner.target_params, moved), learner.target_params
         )
         learner = DQNLearner(params, target_params, optimizer_state, num_gradient_steps)
         metrics["gradient_norm"] = optax.tree.norm(gradients)

@@ -27,6 +27,7 @@ from memorax.algorithms.replay_algorithm import (
 )
 from memorax.algorithms.replaying import Sequences, masked_mean
 from memorax.buffers import ReplaySample
+from memorax.dtypes import as_before
 from memorax.environments import Box, Environment
 from memorax.environments.actions import check_action_space
 from memorax.networks import Network, heads
@@ -214,9 +215,11 @@ class SAC(ReplayAlgorithm):
             gradients, learner.optimizer_state, learner.params
         )
         params: Any = optax.apply_updates(learner.params, updates)
-        target_params = optax.incremental_update(
+        moved = optax.incremental_update(
             params["critic"], learner.target_params, self.config.target_update_rate
         )
+        # The rate is of 32 bits, and would widen parameters of 16.
+        target_params = as_before(learner.target_params, moved)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         return SACLearner(params, target_params, optimizer_state), None, metrics
 

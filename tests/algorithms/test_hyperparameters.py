@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +94,18 @@ def test_agents_made_in_a_loop_are_freed_with_their_programs(name):
     assert not any(agent() for agent in agents)
     # The first may have compiled what all share, such as the making of keys.
     assert max(counts[1:]) <= counts[0]
+
+
+@pytest.mark.parametrize("name", ["dqn", "sac"])
+def test_a_target_network_keeps_parameters_of_16_bits(name):
+    torso = nn.Dense(8, param_dtype=jnp.bfloat16)
+    agent = {"dqn": make_dqn, "sac": make_sac}[name](torso, learning_starts=16)
+    key = jax.random.key(0)
+    state = jax.eval_shape(agent.init, key)
+    trained, _ = jax.eval_shape(lambda state: agent.train(key, state, 32), state)
+    assert jax.tree.map(lambda leaf: leaf.dtype, trained.learner.target_params) == jax.tree.map(
+        lambda leaf: leaf.dtype, state.learner.target_params
+    )
 
 
 @pytest.mark.parametrize("config", [PPOConfig, DQNConfig, R2D2Config, PQNConfig, SACConfig])

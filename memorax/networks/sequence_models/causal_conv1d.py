@@ -55,7 +55,7 @@ class CausalConv1d(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Convolve the inputs; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         if inputs.shape[-1] != self.features:
             raise ValueError(
