@@ -19,9 +19,9 @@ import jax
 import numpy as np
 
 from memorax.algorithms import PPOConfig
-from memorax.experiments.agents import make_agent
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.devices import Devices, abstract_state, compile_training, make_mesh
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.devices import Devices, abstract_state, compile_training, make_mesh
 
 CONFIG = TrainConfig(
     environment="gymnax::CartPole-v1",

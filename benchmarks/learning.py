@@ -24,12 +24,12 @@ from memorax.algorithms import (
     SACConfig,
 )
 from memorax.environments import MaskObservation, ScaleReward
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.devices import one_device
-from memorax.experiments.plotting import plot_learning_curves
-from memorax.experiments.run_folder import RunFolder, read_curves
-from memorax.experiments.statistics import fill_gaps
-from memorax.experiments.training import make_agents, run
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.devices import one_device
+from memorax.experiments.run.folder import RunFolder, read_curves
+from memorax.experiments.run.training import make_agents, run
+from memorax.experiments.study.plots import plot_learning_curves
+from memorax.experiments.study.statistics import fill_gaps
 from memorax.networks import heads
 
 PENDULUM = "gymnax::Pendulum-v1"

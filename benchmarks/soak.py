@@ -17,8 +17,8 @@ import jax
 import numpy as np
 import tyro
 
-from memorax.experiments.agents import make_agent
-from memorax.experiments.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import ALGORITHMS, TrainConfig
 
 PARTS = 20
 TASKS = {"sac": "gymnax::Pendulum-v1"}

@@ -26,9 +26,9 @@ from timing import medians
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
 from memorax.environments import RecordEpisodeStatistics, Vectorize
-from memorax.experiments.agents import make_agent as make_configured_agent
-from memorax.experiments.config import ALGORITHMS, TrainConfig
-from memorax.experiments.torsos import TORSOS, make_torso
+from memorax.experiments.presets.torsos import TORSOS, make_torso
+from memorax.experiments.run.agents import make_agent as make_configured_agent
+from memorax.experiments.run.config import ALGORITHMS, TrainConfig
 from memorax.networks import (
     RNN,
     FeatureExtractor,

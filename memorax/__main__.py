@@ -17,15 +17,15 @@ def main() -> int:
         # JAX, the environments and the checkpoints' library take seconds to import.
         print(f"memorax {sys.argv[1]}: starting", flush=True)
     if sys.argv[1:2] == ["train"] and any(_is_coordinator(word) for word in sys.argv):
-        from memorax.experiments.supervision import supervise  # noqa: PLC0415
+        from memorax.experiments.run.supervision import supervise  # noqa: PLC0415
 
         return supervise(sys.argv[1:])
     if sys.argv[1:] == ["doctor"]:
         # It tells what is wrong where the command line cannot even be imported.
-        from memorax.experiments.doctor import doctor  # noqa: PLC0415
+        from memorax.experiments.cli.doctor import doctor  # noqa: PLC0415
 
         return doctor()
-    from memorax.experiments import command_line  # noqa: PLC0415
+    from memorax.experiments.cli import command_line  # noqa: PLC0415
 
     try:
         code = command_line.main()

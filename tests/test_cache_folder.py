@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from memorax.cache_folder import user_cache_folder
-from memorax.experiments import command_line
+from memorax.experiments.cli import command_line
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memorax import distribution
-from memorax.experiments.command_line import main
+from memorax.experiments.cli.command_line import main
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

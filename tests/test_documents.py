@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memorax.experiments import command_line
-from memorax.experiments.torsos import TORSOS, torsos_table
+from memorax.experiments.cli import command_line
+from memorax.experiments.presets.torsos import TORSOS, torsos_table
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,8 +1,12 @@
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import memorax
 
 HEAVY = (
     "chex",
@@ -27,6 +31,21 @@ def test_a_library_imports_no_heavy_package(name):
     code = f"import sys, {name}\nprint(*sorted(set({HEAVY}) & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == []
+
+
+def imported_packages(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        yield from (name.partition(".")[0] for name in names)
+
+
+def test_no_file_or_folder_is_named_like_a_package_that_it_imports():
+    (package,) = memorax.__path__
+    for path in Path(package).rglob("*.py"):
+        own = {path.stem, path.parent.name} - {"memorax"}
+        assert not own & set(imported_packages(path)), path
 
 
 SETTINGS = """
@@ -76,7 +95,7 @@ LIBRARY = "memorax, memorax.networks, memorax.algorithms, memorax.environments, 
         ("import flax.linen, optax", LIBRARY),
         (
             "import matplotlib.pyplot, orbax.checkpoint, scipy.sparse, scipy.stats, tyro",
-            "memorax.experiments.command_line, memorax.experiments.policy",
+            "memorax.experiments.cli.command_line, memorax.experiments.run.policy",
         ),
     ],
 )

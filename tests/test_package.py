@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 TRAIN = """
 import sys
 import memorax
-from memorax.experiments.command_line import main
+from memorax.experiments.cli.command_line import main
 assert memorax.__file__.startswith(sys.argv[1]), memorax.__file__
 sys.exit(main(["train", *sys.argv[2:]]))
 """

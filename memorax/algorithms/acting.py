@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
-from memorax.environments.actions import check_action_space
+from memorax.environments.checks import check_action_space
 from memorax.networks import Network, heads
 from memorax.networks.heads.base import takes
 

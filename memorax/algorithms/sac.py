@@ -29,7 +29,7 @@ from memorax.algorithms.replaying import Sequences, masked_mean
 from memorax.buffers import ReplaySample
 from memorax.dtypes import as_before
 from memorax.environments import Box, Environment
-from memorax.environments.actions import check_action_space
+from memorax.environments.checks import check_action_space
 from memorax.networks import Network, heads
 from memorax.networks.heads.base import takes
 from memorax.validation import check_between

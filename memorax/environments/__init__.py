@@ -1,13 +1,23 @@
 """Tasks by name, and what can be put around them."""
 
-from memorax.environments.action_and_reward_wrappers import (
+from memorax.environments.environment import Environment
+from memorax.environments.processes.environment import in_processes, process_failure, release
+from memorax.environments.registration import SUITES, adapt, make, names
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
+from memorax.environments.wrappers.actions_and_rewards import (
     ClipReward,
     ScaleReward,
     StickyAction,
 )
-from memorax.environments.environment import Environment
-from memorax.environments.normalization import NormalizeObservation, NormalizeReward
-from memorax.environments.observation_wrappers import (
+from memorax.environments.wrappers.base import (
+    ClipAction,
+    RecordEpisodeStatistics,
+    ShowFinalObservation,
+    Vectorize,
+    Wrapper,
+)
+from memorax.environments.wrappers.normalization import NormalizeObservation, NormalizeReward
+from memorax.environments.wrappers.observations import (
     DelayObservation,
     FlattenObservation,
     FlickerObservation,
@@ -15,16 +25,6 @@ from memorax.environments.observation_wrappers import (
     NoisyObservation,
     ShowPreviousInputs,
     StackObservations,
-)
-from memorax.environments.processes import in_processes, process_failure, release
-from memorax.environments.registration import SUITES, adapt, make, names
-from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
-from memorax.environments.wrappers import (
-    ClipAction,
-    RecordEpisodeStatistics,
-    ShowFinalObservation,
-    Vectorize,
-    Wrapper,
 )
 
 __all__ = [

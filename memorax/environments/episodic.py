@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from memorax.environments.actions import check_action
+from memorax.environments.checks import check_action
 from memorax.environments.environment import Environment, Step
 from memorax.environments.rewards import as_reward
 

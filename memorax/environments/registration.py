@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from memorax.distribution import install_command
+from memorax.environments.checks import REGISTERING
 from memorax.environments.environment import Environment
-from memorax.environments.parameters import REGISTERING
 from memorax.environments.spaces import Discrete
 from memorax.validation import unknown_name
 
@@ -37,17 +37,25 @@ class Suite:
 
 
 SUITES = {
-    "ale": Suite("memorax.environments.ale", ("ale_py", "gymnasium"), "ale"),
-    "brax": Suite("memorax.environments.brax", ("brax",), "brax"),
-    "craftax": Suite("memorax.environments.craftax", ("craftax",), "craftax"),
-    "gymnasium": Suite("memorax.environments.gymnasium", ("gymnasium",), "gymnasium"),
-    "gymnax": Suite("memorax.environments.gymnax", ("gymnax",), "envs"),
-    "jumanji": Suite("memorax.environments.jumanji", ("jumanji",), "jumanji"),
+    "ale": Suite("memorax.environments.suites.ale_adapter", ("ale_py", "gymnasium"), "ale"),
+    "brax": Suite("memorax.environments.suites.brax_adapter", ("brax",), "brax"),
+    "craftax": Suite("memorax.environments.suites.craftax_adapter", ("craftax",), "craftax"),
+    "gymnasium": Suite(
+        "memorax.environments.suites.gymnasium_adapter", ("gymnasium",), "gymnasium"
+    ),
+    "gymnax": Suite("memorax.environments.suites.gymnax_adapter", ("gymnax",), "envs"),
+    "jumanji": Suite("memorax.environments.suites.jumanji_adapter", ("jumanji",), "jumanji"),
     "memory": Suite("memorax.environments.memory"),
-    "minigrid": Suite("memorax.environments.minigrid", ("minigrid", "gymnasium"), "minigrid"),
-    "navix": Suite("memorax.environments.navix", ("navix",), "navix"),
-    "popgym": Suite("memorax.environments.popgym", ("popgym", "gymnasium"), "popgym"),
-    "xminigrid": Suite("memorax.environments.xminigrid", ("xminigrid",), "xminigrid"),
+    "minigrid": Suite(
+        "memorax.environments.suites.minigrid_adapter", ("minigrid", "gymnasium"), "minigrid"
+    ),
+    "navix": Suite("memorax.environments.suites.navix_adapter", ("navix",), "navix"),
+    "popgym": Suite(
+        "memorax.environments.suites.popgym_adapter", ("popgym", "gymnasium"), "popgym"
+    ),
+    "xminigrid": Suite(
+        "memorax.environments.suites.xminigrid_adapter", ("xminigrid",), "xminigrid"
+    ),
 }
 """Every suite by its name."""
 

@@ -20,7 +20,7 @@ from memorax.environments import (
     Vectorize,
 )
 from memorax.environments.memory.task import Task
-from memorax.environments.running_statistics import RunningStatistics, of_all_copies
+from memorax.environments.wrappers.running_statistics import RunningStatistics, of_all_copies
 from memorax.networks import FeatureExtractor, Network, heads
 from tests.algorithms.agents import make_agent, make_dqn, make_pqn, make_sac, mlp_torso
 

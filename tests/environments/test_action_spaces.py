@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from memorax.environments import Box, Discrete
-from memorax.environments.actions import check_action_space
+from memorax.environments.checks import check_action_space
 from memorax.networks import heads
 from tests.algorithms.agents import make_agent, make_dqn, make_sac, mlp_torso
 from tests.algorithms.tasks import Counting

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from memorax import environments
-from memorax.environments.process_pool import EnvironmentProcessError
-from memorax.environments.processes import ProcessEnvironment
+from memorax.environments.processes.environment import ProcessEnvironment
+from memorax.environments.processes.pool import EnvironmentProcessError
 from memorax.environments.spaces import structure
 
 gymnasium = pytest.importorskip("gymnasium")

@@ -235,6 +235,6 @@ def test_a_missing_suite_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "gymnax", None)
-    monkeypatch.delitem(sys.modules, "memorax.environments.gymnax", raising=False)
+    monkeypatch.delitem(sys.modules, "memorax.environments.suites.gymnax_adapter", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r"memorax-rl\[envs\]"):
         environments.make("gymnax::CartPole-v1")

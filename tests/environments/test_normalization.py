@@ -11,7 +11,7 @@ from memorax.environments import (
     RecordEpisodeStatistics,
     Vectorize,
 )
-from memorax.environments.running_statistics import COPIES, MOST_COUNTED, RunningStatistics
+from memorax.environments.wrappers.running_statistics import COPIES, MOST_COUNTED, RunningStatistics
 from tests.algorithms.agents import (
     make_networks,
     mlp_torso,

@@ -14,7 +14,7 @@ import pytest
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
 from memorax.environments import Vectorize, release
-from memorax.experiments.command_line import main
+from memorax.experiments.cli.command_line import main
 from memorax.networks import FeatureExtractor, Network, heads
 from tests.algorithms.tasks import Counting as InJax
 

@@ -16,9 +16,9 @@ from memorax.environments import (
     release,
 )
 from memorax.environments.holding import hold
-from memorax.experiments import training
-from memorax.experiments.reported_errors import hide_reported_errors
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.cli.reported_errors import hide_reported_errors
+from memorax.experiments.run import training
+from memorax.experiments.run.folder import RunFolder
 
 pytestmark = pytest.mark.extra("gymnasium")
 

@@ -11,7 +11,7 @@ from memorax.environments.memory.key_to_door import KeyToDoorState
 from memorax.environments.memory.labyrinth import LabyrinthState
 from memorax.environments.memory.mine_sweeper import MineSweeperState
 from memorax.environments.memory.t_maze import TMazeState
-from memorax.environments.rendering import observation_text
+from memorax.experiments.play.text import observation_text
 
 HERE = jnp.array([1, 0])
 NOWHERE = jnp.array([2, 2])

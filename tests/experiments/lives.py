@@ -114,7 +114,7 @@ def _serve():
     # Here, so that the test itself needs no second import of all of this.
     import jax._src.xla_bridge as backends
 
-    from memorax.experiments.command_line import main
+    from memorax.experiments.cli.command_line import main
 
     for line in sys.stdin:
         assert not backends.backends_are_initialized(), "its threads would be missing in a fork"

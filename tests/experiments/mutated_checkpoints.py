@@ -12,9 +12,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from memorax.experiments.checkpoints import Checkpoints
-from memorax.experiments.checksums import write_sums
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.files.checksums import write_sums
+from memorax.experiments.run.checkpoints import Checkpoints
+from memorax.experiments.run.folder import RunFolder
 from tests.experiments.mutations import mutate_bytes
 from tests.experiments.states import make_state, save_all, values
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from memorax.experiments.checkpoints import Checkpoints
+from memorax.experiments.run.checkpoints import Checkpoints
 
 
 def make_state(value=0.0, features=3):

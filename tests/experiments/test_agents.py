@@ -5,11 +5,11 @@ import jax
 import pytest
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
-from memorax.experiments import agents
-from memorax.experiments.agents import make_agent
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.heads import POLICY_HEADS, VALUE_HEADS
-from memorax.experiments.torsos import TORSOS, make_torso
+from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
+from memorax.experiments.presets.torsos import TORSOS, make_torso
+from memorax.experiments.run import agents
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import TrainConfig
 from memorax.networks import heads
 
 PENDULUM = "gymnax::Pendulum-v1"

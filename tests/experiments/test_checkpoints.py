@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memorax.experiments.checkpoints import Checkpoints
-from memorax.experiments.reported_errors import hide_reported_errors
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.cli.reported_errors import hide_reported_errors
+from memorax.experiments.run.checkpoints import Checkpoints
+from memorax.experiments.run.folder import RunFolder
 from tests.experiments.states import make_state, save_all, values
 
 MEBIBYTE = 2**20
@@ -170,8 +170,8 @@ def test_half_of_a_save_is_never_taken_for_a_checkpoint(folder):
 import os, signal, sys
 from pathlib import Path
 import jax.numpy as jnp
-from memorax.experiments.checkpoints import Checkpoints
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.run.checkpoints import Checkpoints
+from memorax.experiments.run.folder import RunFolder
 checkpoints = Checkpoints(RunFolder(Path(sys.argv[1])), "gru", 2)
 checkpoints.save(3, {"large": jnp.zeros(2**24)})
 while not list(checkpoints.path.glob("3.*")):

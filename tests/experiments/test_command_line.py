@@ -10,12 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from memorax.experiments.checkpoints import Checkpoints
-from memorax.experiments.command_line import main
-from memorax.experiments.config import ALGORITHMS, TrainConfig
+from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
-from memorax.experiments.run_folder import RunFolder, read_curves, read_metrics
-from memorax.experiments.training import make_agents, restore
+from memorax.experiments.run.checkpoints import Checkpoints
+from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.folder import RunFolder, read_curves, read_metrics
+from memorax.experiments.run.training import make_agents, restore
 
 # Small, but with all there is: two seeds, several pieces, episodes that end inside a rollout.
 SMALL = (

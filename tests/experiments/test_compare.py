@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from memorax.experiments.command_line import main
+from memorax.experiments.cli.command_line import main
 
 pytestmark = pytest.mark.exhaustive
 

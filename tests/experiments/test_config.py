@@ -3,8 +3,8 @@ import json
 import pytest
 
 from memorax.algorithms import PPOConfig, R2D2Config
-from memorax.experiments.config import TrainConfig, from_json, to_json
-from memorax.experiments.training import chunk_updates
+from memorax.experiments.run.config import TrainConfig, from_json, to_json
+from memorax.experiments.run.training import chunk_updates
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memorax.experiments.command_line import main
+from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
-from memorax.experiments.processes import failing_at_once, other_process_error
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.processes import failing_at_once, other_process_error
 from tests.experiments.lives import Lives
 
 SMALL = (

@@ -10,9 +10,9 @@ import memorax
 from memorax import environments
 from memorax.algorithms import PPOConfig
 from memorax.environments.registration import Suite
-from memorax.experiments import doctor
-from memorax.experiments.command_line import main
-from memorax.experiments.config import TrainConfig
+from memorax.experiments.cli import doctor
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.run.config import TrainConfig
 
 SMALL = TrainConfig(
     environment="memory::MemoryChain",

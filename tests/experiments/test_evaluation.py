@@ -1,6 +1,6 @@
 import numpy as np
 
-from memorax.experiments.evaluation import bootstrap_interval
+from memorax.experiments.run.evaluation import bootstrap_interval
 
 
 def test_the_interval_of_equal_values_is_a_point():

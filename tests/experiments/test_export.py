@@ -10,14 +10,14 @@ from jax.extend.core import jaxpr_as_fun
 from memorax import environments
 from memorax.algorithms import DQNConfig, SACConfig
 from memorax.environments import Box, Discrete, Environment
-from memorax.experiments import export as exporting
-from memorax.experiments.agents import make_agent
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.export import FORMATS, export
-from memorax.experiments.policy import PolicyStep
-from memorax.experiments.real_program import in_real_operators
-from memorax.experiments.torsos import TORSOS
-from memorax.experiments.verification import check_acts_alike
+from memorax.experiments.presets.torsos import TORSOS
+from memorax.experiments.run import export as exporting
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.export import FORMATS, export
+from memorax.experiments.run.policy import PolicyStep
+from memorax.experiments.run.real_program import in_real_operators
+from memorax.experiments.run.verification import check_acts_alike
 
 PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"
 

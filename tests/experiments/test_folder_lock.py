@@ -7,19 +7,19 @@ import threading
 
 import pytest
 
-from memorax.experiments.command_line import main
-from memorax.experiments.comparison import ComparisonFolder
-from memorax.experiments.comparison_config import CompareConfig
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.folder_lock import LOCK, FolderInUseError, lock
-from memorax.experiments.run_folder import RunFolder
-from memorax.experiments.sweeps.config import SweepConfig
-from memorax.experiments.sweeps.sweep import SweepFolder
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.files.lock import LOCK, FolderInUseError, lock
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.study.comparison import ComparisonFolder
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.sweep import SweepFolder
+from memorax.experiments.study.sweep_config import SweepConfig
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from memorax.experiments.folder_lock import lock
+from memorax.experiments.files.lock import lock
 with lock(Path(sys.argv[1]), "run folder"):
     print("held", flush=True)
     time.sleep(600)
@@ -106,7 +106,7 @@ def test_a_folder_on_a_file_system_without_locks_is_trained_in(tmp_path, monkeyp
     def no_locks(*arguments):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("memorax.experiments.folder_lock.fcntl.flock", no_locks)
+    monkeypatch.setattr("memorax.experiments.files.lock.fcntl.flock", no_locks)
     with lock(tmp_path, "run folder"):
         pass
 

@@ -9,10 +9,10 @@ import pytest
 import tensorstore
 
 from memorax import Policy
-from memorax.experiments.checkpoints import Checkpoints
-from memorax.experiments.checksums import write_sums
-from memorax.experiments.config import TrainConfig, to_json
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.files.checksums import write_sums
+from memorax.experiments.run.checkpoints import Checkpoints
+from memorax.experiments.run.config import TrainConfig, to_json
+from memorax.experiments.run.folder import RunFolder
 from tests.experiments.states import make_state, save_all
 
 ROOT = Path(__file__).parents[2]

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from memorax.experiments import comparison_config, config
-from memorax.experiments.command_line import main
-from memorax.experiments.comparison_config import CompareConfig
-from memorax.experiments.comparison_results import read_outcome
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.run_folder import RunFolder
-from memorax.experiments.sweeps import config as sweep_config
-from memorax.experiments.sweeps.config import SweepConfig
-from memorax.experiments.sweeps.trial import Ending, Trial
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.run import config
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.study import comparison_config, sweep_config
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.comparison_results import read_outcome
+from memorax.experiments.study.sweep_config import SweepConfig
+from memorax.experiments.study.trial import Ending, Trial
 from tests.experiments.mutations import mutate_bytes, mutate_json
 
 MUTATIONS = 250

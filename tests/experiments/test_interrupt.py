@@ -11,8 +11,8 @@ def interrupted(*numbers):
     """Send signals to a process that is busy; return its exit code and what it said."""
     script = f"""
 import hashlib, os, threading, time
-from memorax.experiments.console import make_console
-from memorax.experiments.interrupt import Interrupt
+from memorax.experiments.run.console import make_console
+from memorax.experiments.run.interrupt import Interrupt
 
 def send():
     for number in {tuple(map(int, numbers))}:
@@ -65,8 +65,8 @@ def test_the_shell_and_the_system_may_both_say_that_the_terminal_is_gone():
 def test_a_run_that_ignores_hanging_up_goes_on():
     script = """
 import os, signal, time
-from memorax.experiments.console import make_console
-from memorax.experiments.interrupt import Interrupt
+from memorax.experiments.run.console import make_console
+from memorax.experiments.run.interrupt import Interrupt
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 with Interrupt(make_console()) as interrupt:
     os.kill(os.getpid(), signal.SIGHUP)
@@ -82,8 +82,8 @@ def test_a_terminal_that_goes_away_is_a_wish_to_stop_and_no_failure(tmp_path):
     script = f"""
 import sys, time
 from pathlib import Path
-from memorax.experiments.console import make_console
-from memorax.experiments.interrupt import Interrupt
+from memorax.experiments.run.console import make_console
+from memorax.experiments.run.interrupt import Interrupt
 console = make_console()
 with Interrupt(console) as interrupt:
     console.print("begun")

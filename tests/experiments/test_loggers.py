@@ -12,16 +12,16 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
-from memorax.experiments.command_line import main
-from memorax.experiments.config import TrainConfig
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
 from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.dashboard import BARS, sparkline
 from memorax.experiments.loggers.line_file import LineFile
 from memorax.experiments.loggers.logger import LoggedModel, means_over_seeds
 from memorax.experiments.loggers.registry import LOGGERS
 from memorax.experiments.loggers.tensorboard import TensorBoardLogger
-from memorax.experiments.run_folder import RunFolder, read_metrics
-from memorax.experiments.write_errors import WriteErrors, WriteFailedError
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.folder import RunFolder, read_metrics
 
 STEPS = (32, 64, 96)
 METRICS = {
@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def logged(folder, model="gru", step=0, console=None):
     console = console or Console(quiet=True)
-    return LoggedModel(folder, folder.config(), model, step, 96, console)
+    return LoggedModel(folder, model, step, 96, console)
 
 
 def write(names, logged, first, last):

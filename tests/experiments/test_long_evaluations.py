@@ -7,11 +7,11 @@ import signal
 import numpy as np
 import pytest
 
-from memorax.environments import process_pool
-from memorax.experiments import evaluation
-from memorax.experiments.command_line import main
-from memorax.experiments.console import make_console
-from memorax.experiments.evaluation import EvaluationProgress
+from memorax.environments.processes import pool as process_pool
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.run import evaluation
+from memorax.experiments.run.console import make_console
+from memorax.experiments.run.evaluation import EvaluationProgress
 
 SMALL = (
     *("--features", "4", "--num-envs", "4", "--num-steps", "4", "--total-steps", "32"),

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from memorax import __main__
-from memorax.experiments.checkpoints import CheckpointError, Checkpoints
-from memorax.experiments.command_line import main
-from memorax.experiments.comparison_config import CompareConfig
-from memorax.experiments.comparison_results import table as comparison_table
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.console import make_console, resume_command
-from memorax.experiments.evaluation import Evaluation, table
-from memorax.experiments.listing import suites_table
-from memorax.experiments.play import Episode, Moment
-from memorax.experiments.play_terminal import show
-from memorax.experiments.plotting import plot_learning_curves
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.cli.listing import suites_table
+from memorax.experiments.play.episode import Episode, Moment
+from memorax.experiments.play.terminal import show
+from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.console import make_console, resume_command
+from memorax.experiments.run.evaluation import Evaluation, table
+from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.comparison_results import table as comparison_table
+from memorax.experiments.study.plots import plot_learning_curves
 
 NAMES = [
     *(

@@ -4,12 +4,12 @@ import pytest
 from PIL import Image
 
 import memorax
-from memorax.experiments.agents import make_agent
-from memorax.experiments.command_line import main
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.play import Player, activity
-from memorax.experiments.play_gif import write_gif
-from memorax.experiments.policy import PolicyStep, load_step
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.play.episode import Player, activity
+from memorax.experiments.play.gif import write_gif
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.policy import PolicyStep, load_step
 
 TASK = "memory::TMazePassive"
 

@@ -8,9 +8,9 @@ import pytest
 
 import memorax
 from memorax import environments
-from memorax.experiments.command_line import main
-from memorax.experiments.play import Player
-from memorax.experiments.policy import load_step
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.play.episode import Player
+from memorax.experiments.run.policy import load_step
 
 pytestmark = pytest.mark.exhaustive
 

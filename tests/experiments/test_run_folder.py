@@ -2,12 +2,12 @@ import threading
 
 import pytest
 
-from memorax.experiments.comparison import ComparisonFolder
-from memorax.experiments.comparison_config import CompareConfig
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.run_folder import RunFolder
-from memorax.experiments.sweeps.config import SweepConfig
-from memorax.experiments.sweeps.sweep import SweepFolder
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.study.comparison import ComparisonFolder
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.sweep import SweepFolder
+from memorax.experiments.study.sweep_config import SweepConfig
 
 
 @pytest.mark.parametrize(

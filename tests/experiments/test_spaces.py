@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memorax.experiments.command_line import main
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.run.folder import RunFolder, read_metrics
 from tests.environments.spaced import ACTIONS, OBSERVATIONS
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.extra("gymnasium")]

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from memorax.experiments.statistics import (
+from memorax.experiments.study.statistics import (
     fill_gaps,
     interquartile_mean,
     performance_profile,

@@ -9,8 +9,8 @@ from memorax import environments
 from memorax.distribution import install_command
 from memorax.environments import SUITES, names
 from memorax.environments.registration import Suite
-from memorax.experiments.command_line import main
-from memorax.experiments.run_folder import RunFolder, read_metrics
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.run.folder import RunFolder, read_metrics
 
 # The cheapest task of each suite; what is given is to end episodes soon.
 TASKS = {
@@ -143,7 +143,7 @@ def test_what_is_not_installed_is_told_with_its_extra(capsys, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "navix", None)
-    monkeypatch.delitem(sys.modules, "memorax.environments.navix", raising=False)
+    monkeypatch.delitem(sys.modules, "memorax.environments.suites.navix_adapter", raising=False)
     assert main(["environments"]) == 0
     assert install_command("navix") in capsys.readouterr().out
     assert main(["train", "--environment", "navix::Navix-Empty-5x5-v0"]) == 2

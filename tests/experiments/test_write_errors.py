@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from memorax.experiments.command_line import main
-from memorax.experiments.reported_errors import hide_reported_errors
-from memorax.experiments.write_errors import WriteErrors, WriteFailedError
+from memorax.experiments.cli.command_line import main
+from memorax.experiments.cli.reported_errors import hide_reported_errors
+from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
 
 RUN = (
     *("--environment", "memory::MemoryChain", "--environment-parameters", "memory_length=3"),

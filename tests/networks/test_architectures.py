@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from memorax.experiments.torsos import TORSOS, make_torso
+from memorax.experiments.presets.torsos import TORSOS, make_torso
 from memorax.networks import FeatureExtractor, Network, architectures, heads
 from tests import laws
 from tests.networks.samples import draw_params

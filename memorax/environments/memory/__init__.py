@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment
 from memorax.environments.memory.autoencode import Autoencode
 from memorax.environments.memory.battleship import Battleship
@@ -20,7 +21,6 @@ from memorax.environments.memory.repeat_first import RepeatFirst
 from memorax.environments.memory.repeat_previous import RepeatPrevious
 from memorax.environments.memory.t_maze import TMaze
 from memorax.environments.memory.task import Task
-from memorax.environments.parameters import check_parameters
 from memorax.validation import unknown_name
 
 __all__ = [

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from memorax.environments.choices import MOST_CHOICES
+from memorax.environments.spaces import MOST_CHOICES
 from memorax.validation import check_whole
 
 CARDS_PER_DECK = 52

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.environments.choices import MOST_CHOICES
 from memorax.environments.memory.task import Advance, Task
-from memorax.environments.spaces import Discrete, Space
+from memorax.environments.spaces import MOST_CHOICES, Discrete, Space
 from memorax.validation import check_positive, check_whole
 
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from memorax.environments.choices import MOST_CHOICES
 from memorax.environments.episodic import Advance, EpisodicEnvironment
+from memorax.environments.spaces import MOST_CHOICES
 
 __all__ = ["WIDEST_BOARD", "Advance", "Task"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from memorax.experiments.files.write_errors import WriteErrors
 from memorax.experiments.loggers.logger import LoggedModel, Logger
 from memorax.experiments.loggers.registry import LOGGERS
-from memorax.experiments.write_errors import WriteErrors
 
 
 class CombinedLogger:

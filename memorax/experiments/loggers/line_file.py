@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from memorax.experiments.fields import reading
-from memorax.experiments.run_folder import Folder, whole_lines
+from memorax.experiments.files.fields import reading
+from memorax.experiments.files.folder import Folder, whole_lines
 
 
 class LineFile:

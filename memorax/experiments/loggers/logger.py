@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
-from memorax.experiments.config import TrainConfig
-from memorax.experiments.run_folder import RunFolder
+from memorax.experiments.files.folder import Folder
 
 Metrics = Mapping[str, Float[np.ndarray, "seeds updates"]]
 """By name, what each seed had in each of some updates; NaN where it had none."""
@@ -21,16 +20,14 @@ class LoggedModel:
 
     Attributes:
         folder: The run's folder.
-        config: The run's configuration.
-        model: The model that is trained, one of the configuration's.
+        model: The model that is trained.
         step: Where it goes on from; what was logged after it is dropped or not repeated, for
             training draws the same again.
         total_steps: Environment steps of each seed when it will have finished.
         console: The terminal.
     """
 
-    folder: RunFolder
-    config: TrainConfig
+    folder: Folder
     model: str
     step: int
     total_steps: int

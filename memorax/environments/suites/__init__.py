@@ -1,0 +1,1 @@
+"""Suites of environments, one file for each package."""

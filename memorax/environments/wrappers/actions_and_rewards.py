@@ -1,0 +1,141 @@
+"""Wrappers that change what an action does or what it earns."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.environments.checks import as_action
+from memorax.environments.environment import Environment, Step
+from memorax.environments.rewards import changed_reward
+from memorax.environments.spaces import Discrete
+from memorax.environments.wrappers.base import LARGEST_FLOAT, SMALLEST_FLOAT, Wrapper
+from memorax.validation import check_between
+
+
+@struct.dataclass
+class PreviousAction:
+    """The state of ``StickyAction``.
+
+    Attributes:
+        env_state: The wrapped environment's state.
+        action: The action done last.
+        started: False before an episode's first action.
+    """
+
+    env_state: PyTree
+    action: PyTree
+    started: PyTree
+
+
+class StickyAction(Wrapper):
+    """Do the previous action again in place of the given one, with a probability.
+
+    The first action of an episode is always done.
+
+    Args:
+        env: The environment to wrap.
+        probability: From 0 to 1.
+
+    Raises:
+        ValueError: If the probability is out of its range.
+
+    Source: Machado et al. 2018, arXiv 1709.06009, section 5 (with probability 0.25).
+    """
+
+    keeps_state = True
+    keeps_observations = True
+
+    def __init__(self, env: Environment, probability: float = 0.25):
+        super().__init__(env)
+        check_between("StickyAction.probability", probability, 0.0, 1.0)
+        self._probability = probability
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, env_state = self.env.reset(key, params)
+        space = self.env.action_space(params)
+        none = jnp.int32(0) if isinstance(space, Discrete) else jnp.zeros(space.shape, space.dtype)
+        return observation, PreviousAction(env_state, none, jnp.zeros((), bool))
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        step_key, key = jax.random.split(key)
+        space = self.env.action_space(params)
+        action = as_action(self.name, space, action)
+        sticks = state.started & jax.random.bernoulli(key, self._probability)
+        if isinstance(space, Discrete):
+            # What is no choice always reaches the environment, which refuses it.
+            sticks &= space.contains(action)
+        action = jnp.where(sticks, state.action, action)
+        observation, env_state, reward, terminated, truncated, info = self.env.step(
+            step_key, state.env_state, action, params
+        )
+        action = action.astype(state.action.dtype)
+        state = PreviousAction(env_state, action, ~(terminated | truncated))
+        return observation, state, reward, terminated, truncated, info
+
+
+class ScaleReward(Wrapper):
+    """Multiply every reward. Reported returns are the task's own.
+
+    Args:
+        env: The environment to wrap.
+        factor: By how much; above 0 in float32, for else the task would be another.
+
+    Raises:
+        ValueError: If the factor is out of its range.
+    """
+
+    keeps_observations = True
+
+    def __init__(self, env: Environment, factor: float):
+        super().__init__(env)
+        check_between("ScaleReward.factor", factor, SMALLEST_FLOAT, LARGEST_FLOAT)
+        self._factor = float(factor)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        info = changed_reward(info, reward)
+        return observation, state, reward * self._factor, terminated, truncated, info
+
+
+class ClipReward(Wrapper):
+    """Clip every reward to a range. Reported returns are the task's own.
+
+    Args:
+        env: The environment to wrap.
+        low: The least reward; minus infinity for none.
+        high: The greatest, above ``low``; infinity for none.
+
+    Raises:
+        ValueError: If one is no number of 32 bits or there is nothing between them.
+
+    Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
+    """
+
+    keeps_observations = True
+
+    def __init__(self, env: Environment, low: float = -1.0, high: float = 1.0):
+        super().__init__(env)
+        for field, bound, none in (("low", low, -math.inf), ("high", high, math.inf)):
+            if bound != none:
+                check_between(f"ClipReward.{field}", bound, -LARGEST_FLOAT, LARGEST_FLOAT)
+        if not low < high:
+            raise ValueError(f"ClipReward.low must be below high, got low={low}, high={high}")
+        self._low, self._high = float(low), float(high)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        info = changed_reward(info, reward)
+        reward = jnp.clip(reward, self._low, self._high)
+        return observation, state, reward, terminated, truncated, info

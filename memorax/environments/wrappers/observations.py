@@ -1,0 +1,374 @@
+"""Wrappers that change what is observed: they make a task partially observed, or more so."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, PyTree
+
+from memorax.environments.environment import Environment, Step
+from memorax.environments.spaces import Box, Discrete, MultiDiscrete, flat_space, flatten
+from memorax.environments.wrappers.base import LARGEST_FLOAT, Wrapper
+from memorax.validation import check_between, check_positive, check_whole
+
+# Far from the few keys that environments split from the same one, which stay as they are without
+# the wrapper.
+_FIRST, _FINAL = 2**31, 2**31 + 1
+
+
+class ObservationWrapper(Wrapper):
+    """Changes each observation by itself, an episode's last one too; subclasses say how."""
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return what is shown in place of an observation."""
+        raise NotImplementedError(f"{type(self).__name__} must implement observe")
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, state = self.env.reset(key, params)
+        return self.observe(jax.random.fold_in(key, _FIRST), observation, params), state
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        first_key, final_key = (jax.random.fold_in(key, data) for data in (_FIRST, _FINAL))
+        final_observation = self.observe(final_key, info["final_observation"], params)
+        observation = _where(
+            terminated | truncated,
+            self.observe(first_key, observation, params),
+            final_observation,
+        )
+        info = {**info, "final_observation": final_observation}
+        return observation, state, reward, terminated, truncated, info
+
+
+class FlattenObservation(ObservationWrapper):
+    """Show every observation as a vector: arrays flattened, a category one-hot, parts joined."""
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return the vector."""
+        return flatten(self.env.observation_space(params), observation)
+
+    def observation_space(self, params: Any) -> Box:
+        """Return the space of flat observations."""
+        return flat_space(self.env.observation_space(params))
+
+
+class MaskObservation(ObservationWrapper):
+    """Leave some elements of an observation, a vector, out: its velocities, for example.
+
+    Args:
+        env: The environment to wrap; its observations are vectors.
+        hidden: The elements to leave out, by index.
+
+    Raises:
+        ValueError: If an index is negative or none is left out; later, if an observation is no
+            vector, or has no element of an index or no other.
+    """
+
+    def __init__(self, env: Environment, hidden: tuple[int, ...]):
+        super().__init__(env)
+        indices = tuple(hidden) if isinstance(hidden, tuple | list) else ()
+        for index in indices:
+            check_whole("each of MaskObservation.hidden", index, 0)
+        if not indices or len(set(indices)) < len(indices):
+            raise ValueError(
+                "MaskObservation.hidden must be a tuple of different indices, at least one, "
+                f"got {hidden!r}"
+            )
+        self._hidden = indices
+
+    def _shown(self, params: Any) -> tuple[Any, Any]:
+        space: Any = self.env.observation_space(params)
+        shape = getattr(space, "shape", ())
+        if len(shape) != 1 or not max(self._hidden) < shape[0] > len(self._hidden):
+            raise ValueError(
+                f"MaskObservation.hidden must be indices of a vector that leave some of it, got "
+                f"{self._hidden} for {space}"
+            )
+        return space, np.setdiff1d(np.arange(shape[0]), self._hidden)
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return the elements that are not hidden."""
+        return observation[self._shown(params)[1]]
+
+    def observation_space(self, params: Any) -> Box:
+        """Return the space of what is left."""
+        space, shown = self._shown(params)
+        low, high = (
+            np.broadcast_to(np.asarray(bound), space.shape)[shown]
+            for bound in (space.low, space.high)
+        )
+        return type(space)(low, high, (len(shown),), space.dtype)
+
+
+class FlickerObservation(ObservationWrapper):
+    """Show nothing but zeros, with a probability, drawn anew at every step.
+
+    Args:
+        env: The environment to wrap.
+        probability: That of seeing nothing, from 0 to 1.
+
+    Raises:
+        ValueError: If the probability is out of its range.
+
+    Source: Hausknecht and Stone 2015, arXiv 1507.06527, section 5 (with probability 0.5).
+    """
+
+    def __init__(self, env: Environment, probability: float = 0.5):
+        super().__init__(env)
+        check_between("FlickerObservation.probability", probability, 0.0, 1.0)
+        self._probability = probability
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return the observation or zeros."""
+        nothing = jax.random.bernoulli(key, self._probability)
+        return _where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
+
+    def observation_space(self, params: Any) -> PyTree:
+        """Return the space of observations, with zero in it."""
+
+        def with_zero(space):
+            if isinstance(space, Discrete):
+                return space
+            low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
+            return type(space)(low, high, space.shape, space.dtype)
+
+        return jax.tree.map(with_zero, self.env.observation_space(params))
+
+
+class NoisyObservation(ObservationWrapper):
+    """Add normal noise to every element of an observation, drawn anew at every step.
+
+    Whole numbers become floating ones.
+
+    Args:
+        env: The environment to wrap; its observations are arrays.
+        scale: The noise's standard deviation, at least 0.
+
+    Raises:
+        ValueError: If the scale is out of its range; later, if an observation is a choice.
+    """
+
+    def __init__(self, env: Environment, scale: float):
+        super().__init__(env)
+        check_between("NoisyObservation.scale", scale, 0.0, LARGEST_FLOAT)
+        self._scale = float(scale)
+
+    def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
+        """Return the observation and noise."""
+        space = array_space("NoisyObservation", self.env.observation_space(params))
+        observation = observation.astype(_floating(space))
+        noise = jax.random.normal(key, observation.shape, observation.dtype)
+        return observation + self._scale * noise
+
+    def observation_space(self, params: Any) -> Box:
+        """Return the space of observations, without bounds."""
+        space = array_space("NoisyObservation", self.env.observation_space(params))
+        return Box(-np.inf, np.inf, space.shape, _floating(space))
+
+
+@struct.dataclass
+class RecentObservations:
+    """The state of what shows older observations.
+
+    Attributes:
+        env_state: The wrapped environment's state.
+        recent: The latest observations of the episode, the oldest first, filled up with its first.
+    """
+
+    env_state: PyTree
+    recent: PyTree
+
+
+class _RecentObservationsWrapper(Wrapper):
+    """Keeps the latest observations of an episode; subclasses say what of them is shown."""
+
+    keeps_state = True
+    keeps_observations = True
+
+    def __init__(self, env: Environment, length: int):
+        super().__init__(env)
+        self._length = length
+
+    def _show(self, recent):
+        raise NotImplementedError(f"{type(self).__name__} must implement _show")
+
+    def _filled(self, observation):
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * self._length), observation)
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, env_state = self.env.reset(key, params)
+        recent = self._filled(observation)
+        return self._show(recent), RecentObservations(env_state, recent)
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, env_state, reward, terminated, truncated, info = self.env.step(
+            key, state.env_state, action, params
+        )
+        recent = jax.tree.map(
+            lambda old, new: jnp.concatenate([old[1:], jnp.asarray(new)[None]]),
+            state.recent,
+            info["final_observation"],
+        )
+        info = {**info, "final_observation": self._show(recent)}
+        recent = _where(terminated | truncated, self._filled(observation), recent)
+        state = RecentObservations(env_state, recent)
+        return self._show(recent), state, reward, terminated, truncated, info
+
+
+class DelayObservation(_RecentObservationsWrapper):
+    """Show every observation some steps late; before that, the episode's first.
+
+    Args:
+        env: The environment to wrap.
+        num_steps: How many steps late, at least 1.
+
+    Raises:
+        ValueError: If the number is out of its range.
+    """
+
+    def __init__(self, env: Environment, num_steps: int):
+        check_positive("DelayObservation.num_steps", num_steps)
+        super().__init__(env, num_steps + 1)
+
+    def _show(self, recent):
+        return jax.tree.map(lambda leaf: leaf[0], recent)
+
+
+class StackObservations(_RecentObservationsWrapper):
+    """Show the latest observations of the episode together, stacked along a new first axis.
+
+    Args:
+        env: The environment to wrap; its observations are arrays.
+        num_observations: How many, the oldest first; at an episode's start its first observation
+            stands for those before it.
+
+    Raises:
+        ValueError: If the number is out of its range.
+
+    Source: Mnih et al. 2015, doi 10.1038/nature14236 (4 of them).
+    """
+
+    def __init__(self, env: Environment, num_observations: int = 4):
+        check_positive("StackObservations.num_observations", num_observations)
+        super().__init__(env, num_observations)
+
+    def _show(self, recent):
+        return recent
+
+    def observation_space(self, params: Any) -> PyTree:
+        """Return the space of stacked observations."""
+
+        def stacked(space):
+            if isinstance(space, Discrete):
+                return MultiDiscrete(0, space.n - 1, (self._length,))
+            low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
+            return type(space)(low, high, (self._length, *space.shape), space.dtype)
+
+        return jax.tree.map(stacked, self.env.observation_space(params))
+
+
+class ShowPreviousInputs(Wrapper):
+    """Append the previous action and reward to an observation, a vector, as in RL².
+
+    Discrete actions are one-hot, and whole numbers observed become floating ones. At an episode's
+    first step all that is appended is zero. A network whose feature extractor reads actions and
+    rewards needs no such wrapper; another library's may.
+
+    Args:
+        env: The environment to wrap; its observations are vectors.
+
+    Raises:
+        ValueError: Later, if an observation is no vector.
+    """
+
+    def _vector(self, params: Any) -> Box:
+        space = self.env.observation_space(params)
+        if len(getattr(space, "shape", ())) != 1:
+            raise ValueError(
+                f"ShowPreviousInputs needs observations that are vectors, got {space}; "
+                "FlattenObservation makes one of any observation"
+            )
+        return space
+
+    def _size(self, params):
+        space = self.env.action_space(params)
+        return space.n if isinstance(space, Discrete) else math.prod(space.shape)
+
+    def _appended(self, observation, action, reward, params):
+        dtype = _floating(self._vector(params))
+        return jnp.concatenate([observation, action, jnp.asarray(reward)[None]]).astype(dtype)
+
+    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
+        """Return the first observation of an episode and the state."""
+        observation, state = self.env.reset(key, params)
+        return self._appended(observation, jnp.zeros(self._size(params)), 0.0, params), state
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once."""
+        observation, state, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        space = self.env.action_space(params)
+        action = (
+            jax.nn.one_hot(action, space.n)
+            if isinstance(space, Discrete)
+            else jnp.reshape(action, -1)
+        )
+        final_observation = self._appended(info["final_observation"], action, reward, params)
+        first = self._appended(observation, jnp.zeros_like(action), 0.0, params)
+        observation = jnp.where(terminated | truncated, first, final_observation)
+        info = {**info, "final_observation": final_observation}
+        return observation, state, reward, terminated, truncated, info
+
+    def observation_space(self, params: Any) -> Box:
+        """Return the space of longer vectors; nothing bounds a reward."""
+        space = self._vector(params)
+        actions = self.env.action_space(params)
+        size = self._size(params)
+        low, high = (0.0, 1.0) if isinstance(actions, Discrete) else (actions.low, actions.high)
+
+        def bounds(observation, action, reward):
+            action = np.broadcast_to(np.asarray(action), getattr(actions, "shape", (size,)))
+            return np.concatenate(
+                [np.broadcast_to(observation, space.shape), action.reshape(-1), [reward]]
+            )
+
+        return Box(
+            bounds(space.low, low, -np.inf),
+            bounds(space.high, high, np.inf),
+            (space.shape[0] + size + 1,),
+            _floating(space),
+        )
+
+
+def array_space(wrapper: str, space: PyTree) -> Box:
+    """Return the space of observations that a wrapper takes for arrays.
+
+    Raises:
+        ValueError: If they are categories or have several parts.
+    """
+    if not isinstance(space, Box):
+        raise ValueError(
+            f"{wrapper} needs observations that are arrays, got {space}; FlattenObservation makes "
+            "one of any observation"
+        )
+    return space
+
+
+def _floating(space: Box) -> Any:
+    """Return the dtype for a box's elements where they become no whole numbers."""
+    return space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
+
+
+def _where(condition: Array, one: PyTree, other: PyTree) -> PyTree:
+    """Choose between two trees as a whole."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)

@@ -1,0 +1,160 @@
+"""Episodes of a trained agent, with what it saw, did and remembered in each step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from memorax.environments import release
+from memorax.environments.environment import Frame
+from memorax.experiments.play.text import observation_text
+from memorax.experiments.run.policy import PolicyStep
+
+Memory = Float[np.ndarray, "units steps"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of an episode.
+
+    Attributes:
+        text: What there was to see, in characters.
+        frame: What the task drew of it; None if it does not draw or was not asked to.
+        action: What was done then.
+        reward: What that earned.
+        episode_return: The sum of the episode's rewards up to and with it.
+    """
+
+    text: str
+    frame: Frame | None
+    action: np.ndarray
+    reward: float
+    episode_return: float
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode, or its beginning.
+
+    Attributes:
+        task: The task's name.
+        moments: Its steps.
+        memory: What each unit of the memory was after each step had been seen; complex numbers by
+            their magnitude, whole numbers and marks left out.
+        ended: False if it was cut off after as many steps as were to be played.
+    """
+
+    task: str
+    moments: list[Moment]
+    memory: Memory
+    ended: bool
+
+
+class Player:
+    """Lets an agent play episodes with its most likely or most valued actions.
+
+    Args:
+        step: The agent's step.
+        task: What the task is called.
+        draw: Whether to have the task draw, where it can.
+    """
+
+    def __init__(self, step: PolicyStep, task: str, draw: bool):
+        self._step = step
+        self._name = task
+        self._draw = draw
+        self._params = step.agent.env_params
+        self._task = step.task.for_drawing() if draw else step.task
+        self._act = jax.jit(step.__call__)
+        self._advance = jax.jit(
+            lambda key, state, action: self._task.step(key, state, action, self._params)
+        )
+
+    def play(
+        self, key: Array, max_steps: int, show_step: Callable[[int], None] = lambda step: None
+    ) -> Episode:
+        """Play an episode, at most so many steps of it.
+
+        Args:
+            key: A PRNG key.
+            max_steps: Where an episode that has not ended is cut off.
+            show_step: Called with the number of steps so far, before each.
+        """
+        reset_key, key = jax.random.split(key)
+        observation, state = self._task.reset(reset_key, self._params)
+        carry, done, reward, total = self._step.initial_carry, True, 0.0, 0.0
+        moments, memory, ended = [], [], False
+        while not ended and len(moments) < max_steps:
+            show_step(len(moments))
+            text, frame = self._look(observation, state)
+            earned = jnp.float32(reward) if self._step.reads_reward else None
+            observation = jax.tree.map(jnp.asarray, observation)
+            action, carry = self._act(observation, carry, jnp.bool_(done), earned)
+            memory.append(_units(self._step.memory(carry)))
+            observation, state, reward, terminated, truncated, _ = self._advance(
+                jax.random.fold_in(key, len(moments)), state, action
+            )
+            total += float(reward)
+            moments.append(Moment(text, frame, np.asarray(action), float(reward), total))
+            done, ended = False, bool(terminated | truncated)
+        release(state)
+        return Episode(self._name, moments, np.stack(memory, axis=1), ended)
+
+    def _look(self, observation: Any, state: PyTree) -> tuple[str, Frame | None]:
+        frame = self._task.render_frame(state, self._params) if self._draw else None
+        text = self._task.render_text(state, self._params)
+        if text is None:
+            text = observation_text(observation, self._task.observation_space(self._params))
+        return text, frame
+
+
+def _units(memory: PyTree) -> np.ndarray:
+    leaves = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(memory)]
+    leaves = [np.abs(leaf) if np.iscomplexobj(leaf) else leaf for leaf in leaves]
+    values = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return np.concatenate([np.zeros(0), *values], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Some units of a memory over an episode, as they are shown.
+
+    Attributes:
+        shares: Each unit's way from its lowest (0) to its highest value (1) in the episode; NaN
+            where it is not finite.
+        caption: Which units they are.
+    """
+
+    shares: Memory
+    caption: str
+
+
+def activity(memory: Memory, most_units: int) -> Activity:
+    """Return the units of a memory that vary most over an episode, in their own order.
+
+    Args:
+        memory: The units' values.
+        most_units: How many to show at most.
+    """
+    if not len(memory):
+        return Activity(memory, "no memory")
+    finite = np.where(np.isfinite(memory), memory, np.nan)
+    known = np.isfinite(memory).any(axis=1)
+    spread = np.zeros(len(memory))
+    spread[known] = np.nanmax(finite[known], axis=1) - np.nanmin(finite[known], axis=1)
+    variance = np.zeros(len(memory))
+    variance[known] = np.nanvar(finite[known], axis=1)
+    chosen = np.sort(np.argsort(-variance, kind="stable")[:most_units])
+    values, spread = finite[chosen], spread[chosen, None]
+    lowest = np.fmin.reduce(values, axis=1, keepdims=True)
+    shares = (values - lowest) / np.where(spread > 0, spread, 1)
+    of_all = (
+        f"all {len(memory)} units"
+        if len(chosen) == len(memory)
+        else f"the {len(chosen)} of {len(memory)} units that vary most"
+    )
+    return Activity(shares, f"{of_all}, each from its lowest to its highest")

@@ -1,0 +1,79 @@
+"""Showing episodes in a terminal."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from memorax.experiments.play.episode import Activity, Episode, activity
+
+HEIGHTS = "▁▂▃▄▅▆▇█"
+MOST_UNITS = 16
+LEAST_TEXT, LEAST_STEPS = 24, 24
+"""Columns of the two panels, however narrow the terminal is."""
+BORDER = 4
+"""What a panel draws around its columns, on both sides together."""
+
+
+def show(episodes: list[Episode], model: str, console: Console, frames_per_second: int) -> None:
+    """Play episodes back, step by step; where nobody watches, print one step after the other.
+
+    Args:
+        episodes: The episodes.
+        model: Whose memory it is.
+        console: Where to show them.
+        frames_per_second: Steps of a second.
+    """
+    if not console.is_terminal:
+        for view in _views(episodes, model, console.width):
+            console.print(view)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for view in _views(episodes, model, console.width):
+            live.update(view, refresh=True)
+            time.sleep(1 / frames_per_second)
+
+
+def _views(episodes: list[Episode], model: str, width: int) -> Iterator[Table]:
+    for episode in episodes:
+        shown = activity(episode.memory, MOST_UNITS)
+        lines = [line for moment in episode.moments for line in moment.text.splitlines()]
+        columns = max(LEAST_TEXT, *map(len, lines))
+        steps = max(LEAST_STEPS, width - columns - 2 * BORDER - 1)
+        for index, moment in enumerate(episode.moments):
+            seen = Group(Text(moment.text, no_wrap=True), Text(), Text(told(episode, index)))
+            remembered = Group(_strip(shown, index, steps), Text(), Text(shown.caption))
+            view = Table.grid(padding=(0, 1))
+            view.add_row(
+                Panel(seen, title=Text(episode.task), width=columns + BORDER),
+                Panel(remembered, title=Text(f"memory of {model}"), width=steps + BORDER),
+            )
+            yield view
+
+
+def told(episode: Episode, index: int, separator: str = "\n") -> str:
+    """Say what happens in a step of an episode."""
+    moment, last = episode.moments[index], len(episode.moments)
+    action = np.array2string(moment.action, precision=3, separator=", ")
+    parts = [
+        f"step {index + 1} of {last}" if episode.ended else f"step {index + 1}, cut off at {last}",
+        f"action {action}",
+        f"reward {moment.reward:.3f}",
+        f"return {moment.episode_return:.3f}",
+    ]
+    return separator.join(parts)
+
+
+def _strip(shown: Activity, index: int, steps: int) -> Text:
+    """Return units as rows and steps as columns, the latest ones up to a step."""
+    latest = shown.shares[:, max(0, index + 1 - steps) : index + 1]
+    return Text("\n".join("".join(map(_height, row)) for row in latest), no_wrap=True)
+
+
+def _height(share: float) -> str:
+    return " " if np.isnan(share) else HEIGHTS[round(share * (len(HEIGHTS) - 1))]

@@ -1,0 +1,1 @@
+"""Networks by name: encoders, torsos and heads."""

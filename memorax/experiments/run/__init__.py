@@ -1,0 +1,1 @@
+"""One run: its configuration, training, evaluation and what it writes."""

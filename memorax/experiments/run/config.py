@@ -1,0 +1,289 @@
+"""What a run is made of."""
+
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+import tyro
+
+from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.environments.checks import REGISTERING
+from memorax.experiments.files.fields import from_fields, read_json, reading
+from memorax.experiments.files.trust import check_import
+from memorax.experiments.files.write_errors import OnWriteError
+from memorax.experiments.loggers.registry import check_names
+from memorax.experiments.presets.encoders import ENCODERS
+from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
+from memorax.experiments.presets.torsos import RENAMED, TORSOS, check_torso_options, torsos_help
+from memorax.experiments.run.options import OptionalFlag
+from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
+
+MOST_STEPS = 2**32 - 1
+# More than any machine has room for, so that a slip is told as one.
+MOST_FEATURES = 2**16
+MOST_LAYERS = 64
+LONGEST_MEMORY = 10**6
+MOST_SEEDS = 2**16
+MOST_EPISODES = 2**20
+DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
+DEMO_PARAMETERS = ("memory_length=24",)
+
+
+ALGORITHMS: dict[str, type] = {
+    "ppo": PPOConfig,
+    "dqn": DQNConfig,
+    "r2d2": R2D2Config,
+    "pqn": PQNConfig,
+    "sac": SACConfig,
+}
+"""The configuration of each algorithm by its name."""
+
+AlgorithmConfig = TypeVar("AlgorithmConfig")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to train, and on what."""
+
+    environment: str = DEMO_ENVIRONMENT
+    """The task, as suite::name."""
+    environment_parameters: tuple[str, ...] | None = None
+    """The task's own parameters, as name=value name=value ...; None: memory_length=24 for the
+    demo's task, nothing for others."""
+    torso: Annotated[str, tyro.conf.arg(help=torsos_help())] = "gru"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train, whatever is trained, and for how long. The defaults are the demo's.
+
+    Raises:
+        ValueError: If a value is out of its range, or a head is unknown.
+    """
+
+    features: int = 64
+    """Width of the feature extractor and the torso."""
+    encoder: str = "auto"
+    """What reads the observation: auto chooses by its shape, mlp flattens it; minatar, nature and
+    impala (CNNs) and vit read pictures."""
+    num_layers: int | None = None
+    """Layers of the torso; None: one or two, as --torso lists."""
+    memory_horizon: float | None = None
+    """Steps that the longest memory lasts before any training: sets the first biases of gates, and
+    the first decays of lru, s5, mamba2, ffm and rtu; None: each torso's own."""
+    head_features: int | None = None
+    """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, and two of
+    256 in sac's critics."""
+    shared_memory: OptionalFlag = None
+    """Let ppo's actor and critic share one encoder and torso; False: each has its own; None: they
+    share."""
+    show_episode_start: bool = True
+    """Show the networks a flag at the first step of an episode."""
+    policy_head: str | None = None
+    """How to act: categorical, gaussian or squashed_gaussian; None: what the algorithm and the
+    actions call for."""
+    value_head: str | None = None
+    """How to value: v_network or hl_gauss_v_network for ppo, discrete_q_network, dueling_q_network
+    or c51_q_network for dqn, r2d2 and pqn, twin_continuous_q_network or continuous_q_network for
+    sac; None: the first of them."""
+    value_range: tuple[float, float] = (-10.0, 10.0)
+    """The least and the greatest value that heads of a distribution (hl_gauss_v_network,
+    c51_q_network) can tell."""
+    previous_inputs: bool = False
+    """Also show the networks the previous action and reward, as in RL²."""
+    learning_rate: float = 1e-3
+    """Adam's step size, at the beginning if it is annealed."""
+    recurrence_learning_rate_scale: float = 1.0
+    """Factor on the learning rate of the recurrence's own parameters (decays, phases and step sizes
+    of lru, s5, mamba2, ffm and rtu), which S5's and the LRU's authors train more slowly."""
+    anneal_learning_rate: bool = True
+    """Bring the learning rate to zero, linearly, over the run."""
+    max_gradient_norm: float = 0.5
+    """Scale gradients down to this norm, over all parameters together."""
+    total_steps: int = 307_200
+    """Environment steps of each seed, rounded up to whole updates."""
+    num_seeds: int = 3
+    """Agents trained at once, equal but for their random numbers."""
+    seed: int = 0
+    """Where all random numbers come from."""
+    evaluation_episodes: int = 256
+    """Fresh episodes that each seed plays at the end, with its most likely actions."""
+    evaluation_steps: int = 100_000
+    """Steps after which those that have not ended are cut off; what they earned up to there
+    counts, and how many there were is reported."""
+    checkpoint_every: int = 100_000
+    """Environment steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the last checkpoints to keep; that with the best return is kept besides."""
+    on_write_error: OnWriteError = "stop"
+    """What to do when a file cannot be written, such as on a full disk: stop the run, or continue
+    it and tell so."""
+    loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
+    """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
+    progress or dashboard in the terminal."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(unknown_name(name, getattr(self, name), choices))
+        if self.encoder not in ENCODERS:
+            raise ValueError(unknown_name("encoder", self.encoder, ENCODERS))
+        for name, most in {
+            "features": MOST_FEATURES,
+            "num_layers": MOST_LAYERS,
+            "total_steps": MOST_STEPS,
+            "num_seeds": MOST_SEEDS,
+            "evaluation_episodes": MOST_EPISODES,
+            "evaluation_steps": LARGEST,
+            "checkpoint_every": MOST_STEPS,
+            "keep_checkpoints": LARGEST,
+        }.items():
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1, most)
+        if self.head_features is not None:
+            check_whole("head_features", self.head_features, 0, MOST_FEATURES)
+        if self.memory_horizon is not None:
+            check_between("memory_horizon", self.memory_horizon, 2.0, LONGEST_MEMORY)
+        check_between("recurrence_learning_rate_scale", self.recurrence_learning_rate_scale, 0.0)
+        for name in ("learning_rate", "max_gradient_norm"):
+            check_between(name, getattr(self, name), 0.0)
+        if not self.max_gradient_norm:
+            raise ValueError(
+                f"max_gradient_norm must be above 0, for else nothing is learned, got "
+                f"{self.max_gradient_norm}"
+            )
+        check_range("value_range", *self.value_range)
+        if self.on_write_error not in get_args(OnWriteError):
+            raise ValueError(
+                unknown_name("on_write_error", self.on_write_error, get_args(OnWriteError))
+            )
+        check_whole("seed", self.seed, 0, 2**32 - 1)
+        check_names(self.loggers)
+
+
+# A dataclass lists the fields of its last base first.
+@dataclass(frozen=True)
+class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
+    """What to train, on what, and for how long. The defaults are the demo.
+
+    Raises:
+        ValueError: If a value is out of its range, or the torso or a head is unknown.
+    """
+
+    algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
+    """The algorithm's own configuration."""
+    memoryless_twin: bool = True
+    """Also train the same network with an MLP for its torso, to see what memory is worth."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        super().__post_init__()
+        if not all(self.environment.partition("::")):
+            raise ValueError(
+                f"an environment is named 'suite::name', got {self.environment!r}; for one of your "
+                f"own, {REGISTERING}"
+            )
+        algorithm: Any = self.algorithm
+        if algorithm.num_envs * algorithm.num_steps > LARGEST:
+            raise ValueError(
+                f"num_envs * num_steps must be {LARGEST} at most, got "
+                f"num_envs={algorithm.num_envs}, num_steps={algorithm.num_steps}"
+            )
+        if self.torso in RENAMED:
+            raise ValueError(f"torso {self.torso!r} is now called {RENAMED[self.torso]!r}")
+        if self.torso not in TORSOS:
+            raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        check_torso_options(
+            *(self.torso, self.num_layers, self.memory_horizon),
+            self.recurrence_learning_rate_scale,
+        )
+        if self.shared_memory and not isinstance(algorithm, PPOConfig):
+            raise ValueError(
+                "shared_memory is an option of ppo, whose actor and critic can share a memory; "
+                f"{self.algorithm_name} cannot, got True"
+            )
+        given = set()
+        for assignment in self.environment_parameters or ():
+            name, equals, value = assignment.partition("=")
+            if not (name and equals and value):
+                raise ValueError(f"environment_parameters must be name=value, got {assignment!r}")
+            if name in given:
+                raise ValueError(f"environment_parameters must give each once, got {name!r} twice")
+            given.add(name)
+
+    @property
+    def algorithm_name(self) -> str:
+        """The algorithm's name."""
+        kind = type(self.algorithm)
+        return next(name for name, config in ALGORITHMS.items() if config is kind)
+
+    @property
+    def parsed_environment_parameters(self) -> dict[str, int | float | bool | str]:
+        """The task's parameters by name, numbers as numbers, true and false as what they are."""
+        assignments = self.environment_parameters
+        if assignments is None:
+            assignments = DEMO_PARAMETERS if self.environment == DEMO_ENVIRONMENT else ()
+        pairs = (assignment.partition("=") for assignment in assignments)
+        return {name: _parse_value(value) for name, _, value in pairs}
+
+    @property
+    def task(self) -> str:
+        """The environment with its parameters, for titles."""
+        parameters = self.parsed_environment_parameters.items()
+        return " ".join([self.environment, *(f"{name}={value}" for name, value in parameters)])
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The torsos that the run trains, the memoryless twin last."""
+        if self.memoryless_twin and self.torso != "mlp":
+            return (self.torso, "mlp")
+        return (self.torso,)
+
+
+def _parse_value(text: str) -> int | float | bool | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
+
+
+def to_json(config: TrainConfig) -> str:
+    """Write a configuration down."""
+    return json.dumps(to_fields(config), indent=2, allow_nan=False) + "\n"
+
+
+def to_fields(config: TrainConfig) -> dict[str, Any]:
+    """Return a configuration as what JSON can hold."""
+    fields = dataclasses.asdict(config)
+    fields["algorithm"] = {"name": config.algorithm_name} | fields["algorithm"]
+    return fields
+
+
+def from_json(path: Path) -> TrainConfig:
+    """Read a configuration back.
+
+    Raises:
+        ValueError: If the file does not hold one; what is wrong is named.
+    """
+    with reading(path, "configuration of a run"):
+        return run_from_fields(read_json(path))
+
+
+def run_from_fields(fields: Any) -> TrainConfig:
+    """Return a configuration from what ``to_fields`` has made of it, checked as in ``from_json``.
+
+    Raises:
+        ValueError: If it is none, or KeyError if it has no algorithm.
+    """
+    algorithm = fields["algorithm"].pop("name")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
+    config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm]})
+    check_import(config.environment)
+    return config

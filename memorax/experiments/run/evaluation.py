@@ -1,0 +1,305 @@
+"""How good the agents of a run are, and how sure that is."""
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import jax
+import numpy as np
+import scipy.stats
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from memorax.algorithms import Algorithm
+from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
+from memorax.algorithms.sharding import SEEDS
+from memorax.environments import release
+from memorax.experiments.loggers.registry import TERMINAL
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.devices import replicated
+from memorax.experiments.run.processes import any_process
+
+SECONDS_AT_ONCE = 0.5
+"""How long episodes are played at most before somebody can see or stop it, once compiled."""
+SECONDS_BETWEEN_LINES = 30
+"""Between lines on how an evaluation goes, where no bar shows it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model's agents reached on fresh episodes.
+
+    The return of an episode that was cut off is its sum of rewards up to there, and counts as any
+    other: every mean is that of the task with a time limit of ``max_steps``. To leave such
+    episodes out would favour what ends early.
+
+    Attributes:
+        model: The torso's name.
+        num_parameters: Parameters of actor and critic together.
+        carry_bytes: What their memories hold of one environment.
+        num_episodes: Episodes of each seed.
+        seed_returns: Each seed's mean return.
+        mean_return: The mean over seeds.
+        low: Lower end of the mean's 95 % bootstrap interval over seeds; NaN for a single seed.
+        high: Its upper end.
+        max_steps: Steps after which episodes were cut off.
+        num_ended: Episodes that ended by themselves, over all seeds.
+        num_cut_off: Episodes that were cut off, over all seeds.
+    """
+
+    model: str
+    num_parameters: int
+    carry_bytes: int
+    num_episodes: int
+    seed_returns: list[float]
+    mean_return: float
+    low: float
+    high: float
+    max_steps: int
+    num_ended: int
+    num_cut_off: int
+
+
+def evaluate_model(
+    config: TrainConfig,
+    model: str,
+    agent: Algorithm,
+    mesh: Mesh,
+    state: PyTree,
+    console: Console,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Let every seed play fresh episodes with its most likely actions.
+
+    The episodes depend on the configuration's seed alone, so that every model plays the same and
+    a repetition gives the same numbers.
+
+    Args:
+        config: The run's configuration.
+        model: The torso's name.
+        agent: Its agent.
+        mesh: The devices.
+        state: The state of all seeds.
+        console: Where to show how it goes.
+        interrupted: Whether to stop, asked every fraction of a second.
+
+    Returns:
+        The evaluation, or None if it was interrupted.
+    """
+
+    def begin(state):
+        one_seed = partial(agent.begin_evaluation, num_episodes=config.evaluation_episodes)
+        return jax.vmap(one_seed, spmd_axis_name=SEEDS)(evaluation_keys(config), state)
+
+    def play(state, episodes, first_step, last_step):
+        return jax.vmap(agent.continue_evaluation, (0, 0, None, None), spmd_axis_name=SEEDS)(
+            state, episodes, first_step, last_step
+        )
+
+    with jax.set_mesh(mesh):
+        # Every process has to see which episodes have ended; what else there is, is each seed's.
+        by_seed = NamedSharding(mesh, PartitionSpec(SEEDS))
+        shardings = EvaluationState(by_seed, replicated(mesh), by_seed, by_seed, by_seed)
+        begin, play = (jax.jit(function, out_shardings=shardings) for function in (begin, play))
+        progress = EvaluationProgress(model, config, console)
+        report = play_episodes(
+            partial(begin, state), partial(play, state), config, progress, interrupted
+        )
+    return None if report is None else summarize(config, model, state, report)
+
+
+def play_episodes(
+    begin: Callable[[], EvaluationState],
+    play: Callable[[EvaluationState, np.int32, np.int32], EvaluationState],
+    config: TrainConfig,
+    progress: "EvaluationProgress",
+    interrupted: Callable[[], bool],
+) -> EvaluationReport | None:
+    """Play the episodes of an evaluation, a fraction of a second at a time.
+
+    Args:
+        begin: Begins them.
+        play: Plays them from one step to another.
+        config: The run's configuration, which says when episodes are cut off.
+        progress: Shows how it goes.
+        interrupted: Whether to stop.
+
+    Returns:
+        What was seen, or None if it was interrupted.
+    """
+    step, num_steps = 0, 1
+    episodes = begin()
+    try:
+        with contextlib.closing(progress):
+            while step < config.evaluation_steps and not np.all(episodes.report.completed):
+                if any_process(interrupted()):
+                    return None
+                last_step = min(step + num_steps, config.evaluation_steps)
+                started = time.perf_counter()
+                episodes = jax.block_until_ready(
+                    play(episodes, np.int32(step), np.int32(last_step))
+                )
+                step = last_step
+                progress.update(step, np.asarray(episodes.report.completed))
+                # Which takes seconds the first time, to compile.
+                if any_process(time.perf_counter() - started < SECONDS_AT_ONCE / 2):
+                    num_steps *= 2
+    finally:
+        release(episodes.env_state)
+    return episodes.report
+
+
+class EvaluationProgress:
+    """Shows how far an evaluation is: a bar where somebody watches, else a line now and then.
+
+    Args:
+        title: Who is evaluated.
+        config: The run's configuration.
+        console: Where to show it.
+    """
+
+    def __init__(self, title: str, config: TrainConfig, console: Console):
+        self._title = title
+        self._max_steps = config.evaluation_steps
+        self._console = console
+        self._printed = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal and set(TERMINAL) & set(config.loggers):
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[status]}", markup=False),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+            self._bar.add_task(f"{title}: evaluation", total=None, status="starting")
+            self._bar.start()
+
+    def update(self, step: int, completed: np.ndarray) -> None:
+        """Show up to which step episodes have been played, and which of them have ended."""
+        ended, total = int(completed.sum()), completed.size
+        status = (
+            f"{ended:,} of {total:,} episodes ended, step {step:,} of at most {self._max_steps:,}"
+        )
+        if self._bar is not None:
+            (task,) = self._bar.tasks
+            self._bar.update(task.id, completed=ended, total=total, status=status)
+        elif time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            self._console.print(f"{self._title}: evaluation: {status}", soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def summarize(
+    config: TrainConfig, model: str, state: PyTree, report: EvaluationReport
+) -> Evaluation:
+    """Say what agents reached in episodes that they have played.
+
+    Args:
+        config: The run's configuration.
+        model: The torso's name.
+        state: The state of all seeds.
+        report: What the evaluation of all seeds saw.
+    """
+    seed_returns = np.asarray(report.episode_returns, np.float64).mean(axis=-1)
+    completed = np.asarray(report.completed)
+    low, high = bootstrap_interval(seed_returns)
+    return Evaluation(
+        model=model,
+        num_parameters=sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(state.params)),
+        carry_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.carry))
+        // (config.num_seeds * config.algorithm.num_envs),
+        num_episodes=report.episode_returns.shape[-1],
+        seed_returns=seed_returns.tolist(),
+        mean_return=float(seed_returns.mean()),
+        low=low,
+        high=high,
+        max_steps=config.evaluation_steps,
+        num_ended=int(completed.sum()),
+        num_cut_off=int((~completed).sum()),
+    )
+
+
+def evaluation_keys(config: TrainConfig) -> jax.Array:
+    """Return the keys that the seeds of a run are evaluated with."""
+    return jax.random.split(evaluation_key(config), config.num_seeds)
+
+
+def evaluation_key(config: TrainConfig) -> jax.Array:
+    """Return the key of a run's evaluation, apart from every key that it trains with."""
+    return jax.random.fold_in(jax.random.key(config.seed), 2**31)
+
+
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean; NaN for fewer than two values.
+
+    The percentile interval, since three seeds are few and often equal, where the bias-corrected
+    one is undefined.
+
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 13.
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    result = scipy.stats.bootstrap(
+        (values,), np.mean, confidence_level=0.95, method="percentile", rng=0
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def to_json(evaluations: list[Evaluation]) -> str:
+    """Write evaluations down."""
+    return json.dumps([asdict(evaluation) for evaluation in evaluations], indent=2) + "\n"
+
+
+def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
+    """Show evaluations side by side."""
+    seeds = "seed" if config.num_seeds == 1 else "seeds"
+    result = Table(
+        title=f"{config.task}\n"
+        f"{config.num_seeds} {seeds}, {evaluations[0].num_episodes} fresh episodes each, "
+        "most likely actions"
+    )
+    for column in ("torso", "memory", "parameters", "mean return", "95 % interval", "each seed"):
+        result.add_column(column, justify="left" if column in ("torso", "memory") else "right")
+    for evaluation in evaluations:
+        single = math.isnan(evaluation.low)
+        interval = "" if single else f"[{evaluation.low:.3f}, {evaluation.high:.3f}]"
+        result.add_row(
+            evaluation.model,
+            "no" if evaluation.model == "mlp" else "yes",
+            f"{evaluation.num_parameters:,}",
+            f"{evaluation.mean_return:.3f}",
+            interval,
+            ", ".join(f"{value:.3f}" for value in evaluation.seed_returns),
+        )
+    cut_off = [
+        f"{evaluation.model}: "
+        + cut_off_note(evaluation.num_ended, evaluation.num_cut_off, evaluation.max_steps)
+        for evaluation in evaluations
+        if evaluation.num_cut_off
+    ]
+    if cut_off:
+        result.caption = "\n".join(cut_off)
+        result.caption_justify = "left"
+    return result
+
+
+def cut_off_note(num_ended: int, num_cut_off: int, max_steps: int) -> str:
+    """Say of an evaluation how many of its episodes were cut off, and that they count."""
+    return (
+        f"{num_ended:,} of {num_ended + num_cut_off:,} evaluation episodes ended; the other "
+        f"{num_cut_off:,} were cut off after {max_steps:,} steps (--evaluation-steps) and count "
+        "with their return up to there"
+    )

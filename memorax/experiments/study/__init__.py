@@ -1,0 +1,1 @@
+"""Several runs at once: comparisons and sweeps, their tables, plots and pages."""

@@ -1,0 +1,165 @@
+"""What a comparison is made of."""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.experiments.files.fields import from_fields, read_json, reading
+from memorax.experiments.files.trust import check_import
+from memorax.experiments.run.config import (
+    ALGORITHMS,
+    DEMO_ENVIRONMENT,
+    DEMO_PARAMETERS,
+    Settings,
+    TrainConfig,
+)
+from memorax.validation import check_range, unknown_name
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What to compare, and on what."""
+
+    environments: tuple[str, ...] = (" ".join((DEMO_ENVIRONMENT, *DEMO_PARAMETERS)),)
+    """The tasks, each as suite::name; with parameters, quoted: 'suite::name parameter=value'."""
+    torsos: tuple[str, ...] = ("gru", "lru", "mlp")
+    """The memories; the first, with the first algorithm, is the one that others may be better
+    than."""
+    algorithms: tuple[str, ...] = ("ppo",)
+    """Among ppo, dqn, r2d2, pqn and sac; each trains every torso on every task."""
+    return_ranges: tuple[tuple[float, float], ...] | None = None
+    """The returns that count as a score of 0 and of 1, a pair for each task: LOW HIGH LOW HIGH ...
+    Only scores can be put together over tasks; None: each task stands by itself."""
+
+
+# A dataclass lists the fields of its last base first.
+@dataclass(frozen=True)
+class CompareConfig(Settings, Subjects):
+    """What to compare, on what, and how it is trained. Every cell of it is a run of its own.
+
+    Raises:
+        ValueError: If a value is out of its range, a name is unknown or there twice.
+    """
+
+    ppo: PPOConfig = dataclasses.field(default_factory=PPOConfig)
+    """PPO's own configuration."""
+    dqn: DQNConfig = dataclasses.field(default_factory=DQNConfig)
+    """DQN's own configuration."""
+    r2d2: R2D2Config = dataclasses.field(default_factory=R2D2Config)
+    """R2D2's own configuration."""
+    pqn: PQNConfig = dataclasses.field(default_factory=PQNConfig)
+    """PQN's own configuration."""
+    sac: SACConfig = dataclasses.field(default_factory=SACConfig)
+    """SAC's own configuration."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        super().__post_init__()
+        for name in ("environments", "torsos", "algorithms"):
+            # Spaces make no other task.
+            values = [" ".join(value.split()) for value in getattr(self, name)]
+            if not values:
+                raise ValueError(f"{name} must name at least one, got none")
+            value, times = Counter(values).most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"{name} must differ from each other, got {value!r} {times} times")
+        for algorithm in self.algorithms:
+            if algorithm not in ALGORITHMS:
+                raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
+        if any(not environment.split() for environment in self.environments):
+            raise ValueError("environments must have names, got an empty one")
+        if self.return_ranges is not None:
+            self._check_return_ranges(self.return_ranges)
+        # What a cell cannot be is told before anything is trained.
+        list(self.cells)
+
+    def _check_return_ranges(self, return_ranges):
+        if len(return_ranges) != len(self.environments):
+            raise ValueError(
+                f"return_ranges must be a pair for each of {len(self.environments)} environments, "
+                f"got {len(return_ranges)}"
+            )
+        for return_range in return_ranges:
+            check_range("return_ranges", *return_range)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of what is compared: torsos, with their algorithm if there are several."""
+        return tuple(
+            self._model(algorithm, torso) for algorithm in self.algorithms for torso in self.torsos
+        )
+
+    @property
+    def cells(self) -> Iterator["Cell"]:
+        """The runs that the comparison is made of, task by task."""
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
+        for environment in self.environments:
+            name, *parameters = environment.split()
+            for algorithm in self.algorithms:
+                for torso in self.torsos:
+                    config = TrainConfig(
+                        environment=name,
+                        environment_parameters=tuple(parameters),
+                        torso=torso,
+                        algorithm=getattr(self, algorithm),
+                        memoryless_twin=False,
+                        **settings,
+                    )
+                    yield Cell(environment, self._model(algorithm, torso), config)
+
+    def _model(self, algorithm: str, torso: str) -> str:
+        return torso if len(self.algorithms) == 1 else f"{algorithm} {torso}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: all seeds of one model on one task.
+
+    Attributes:
+        task: The task, as the comparison names it.
+        model: What is trained, as the comparison names it.
+        config: The run's configuration.
+    """
+
+    task: str
+    model: str
+    config: TrainConfig
+
+    @property
+    def path(self) -> Path:
+        """Where the run's folder lies in the comparison's."""
+        return Path("runs", *(re.sub(r"[^\w.=-]+", "-", name) for name in (self.task, self.model)))
+
+
+def to_json(config: CompareConfig) -> str:
+    """Write a configuration down."""
+    return json.dumps(dataclasses.asdict(config), indent=2, allow_nan=False) + "\n"
+
+
+def from_json(path: Path) -> CompareConfig:
+    """Read a configuration back.
+
+    Raises:
+        ValueError: If the file does not hold one; what is wrong is named.
+    """
+    with reading(path, "configuration of a comparison"):
+        config = from_fields(CompareConfig, read_json(path))
+        for environment in config.environments:
+            check_import(environment.split()[0])
+        return config
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """Say of each field that differs between two configurations what it was and what it is."""
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if dataclasses.is_dataclass(before):
+            yield from differences(before, after, f"{prefix}{field.name}.")
+        elif before != after:
+            yield f"{prefix}{field.name} is {before!r}, got {after!r}"

@@ -1,0 +1,315 @@
+"""What a comparison found, as one table."""
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from rich.table import Table
+from rich.text import Text
+
+from memorax.experiments.files.fields import reading
+from memorax.experiments.run.evaluation import cut_off_note
+from memorax.experiments.run.folder import RunFolder, read_curves, read_timing
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.statistics import (
+    fill_gaps,
+    interquartile_mean,
+    probability_of_improvement,
+    stratified_bootstrap_interval,
+)
+
+ALL_TASKS = "all tasks"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of a comparison reached.
+
+    Attributes:
+        returns: Each seed's mean return on fresh episodes after training.
+        steps: Environment steps of a seed by the end of each update.
+        curves: Each seed's mean return of the episodes that ended in an update, gaps filled.
+        num_parameters: Parameters of all its networks.
+        carry_bytes: What their memories hold of one environment.
+        steps_per_second: Environment steps of all seeds in a second of training.
+        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
+        num_cut_off: Those that were cut off by ``evaluation_steps``.
+    """
+
+    returns: Float[np.ndarray, " runs"]
+    steps: Int[np.ndarray, " updates"]
+    curves: Float[np.ndarray, "runs updates"]
+    num_parameters: int
+    carry_bytes: int
+    steps_per_second: float
+    num_ended: int
+    num_cut_off: int
+
+
+Outcomes = Mapping[str, Mapping[str, Outcome]]
+"""By task and model."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one model reached on one task, in returns, or on all of them, in scores.
+
+    Attributes:
+        task: The task, or ``ALL_TASKS``.
+        model: The model.
+        interquartile_mean: Of what the seeds reached on fresh episodes after training.
+        low: Lower end of its 95 % stratified bootstrap interval.
+        high: Its upper end.
+        probability_of_improvement: Over the first model, from 0 to 1.
+        sample_efficiency: The interquartile mean over seeds of the mean over all of training,
+            which is the area under the learning curve as a share of its length.
+        num_parameters: Parameters of all its networks.
+        carry_bytes: What their memories hold of one environment.
+        steps_per_second: Environment steps of all seeds in a second of training.
+        seed_values: What each seed reached; on all tasks, the mean over them.
+        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
+        num_cut_off: Those that were cut off by ``evaluation_steps``.
+
+    What is not known, such as the interval of a single seed, is ``None``.
+    """
+
+    task: str
+    model: str
+    interquartile_mean: float | None
+    low: float | None
+    high: float | None
+    probability_of_improvement: float | None
+    sample_efficiency: float | None
+    num_parameters: int | None
+    carry_bytes: int | None
+    steps_per_second: float | None
+    seed_values: list[float]
+    num_ended: int | None
+    num_cut_off: int | None
+
+
+def read_outcome(folder: RunFolder) -> Outcome:
+    """Read what a finished run of one model has left."""
+    with reading(folder.path, "outcome of a run"):
+        (evaluation,) = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
+        timing = read_timing(folder)[evaluation["model"]]
+        steps, curves = read_curves(folder)[evaluation["model"]]
+        return Outcome(
+            returns=np.array(evaluation["seed_returns"], float),
+            steps=steps,
+            curves=fill_gaps(curves),
+            num_parameters=int(evaluation["num_parameters"]),
+            carry_bytes=int(evaluation["carry_bytes"]),
+            steps_per_second=timing["steps"] / timing["seconds"],
+            num_ended=int(evaluation["num_ended"]),
+            num_cut_off=int(evaluation["num_cut_off"]),
+        )
+
+
+def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:
+    """Return the table's rows: task by task in returns, then all tasks in scores."""
+    reference = config.models[0]
+    rows = []
+    for task, by_model in outcomes.items():
+        returns = {model: outcome.returns[:, None] for model, outcome in by_model.items()}
+        trained = {
+            model: outcome.curves.mean(axis=1, keepdims=True) for model, outcome in by_model.items()
+        }
+        for model, outcome in by_model.items():
+            statistics = _statistics(returns, trained, model, reference)
+            rows.append(
+                Row(
+                    task=task,
+                    model=model,
+                    **statistics,
+                    num_parameters=outcome.num_parameters,
+                    carry_bytes=outcome.carry_bytes,
+                    steps_per_second=outcome.steps_per_second,
+                    num_ended=outcome.num_ended,
+                    num_cut_off=outcome.num_cut_off,
+                )
+            )
+    scores, trained = scores_over_tasks(config, outcomes)
+    for model in scores:
+        statistics = _statistics(scores, trained, model, reference)
+        unknown = dict.fromkeys(
+            ("num_parameters", "carry_bytes", "steps_per_second", "num_ended", "num_cut_off")
+        )
+        rows.append(Row(task=ALL_TASKS, model=model, **statistics, **unknown))
+    return rows
+
+
+def scores_over_tasks(
+    config: CompareConfig, outcomes: Outcomes
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return each model's scores, after training and over all of it, (runs, tasks) each.
+
+    A score is ``(return - low) / (high - low)`` with the task's pair of ``return_ranges``. Only
+    models that finished every task have scores; without ranges, or with a single task, none has.
+    """
+    if config.return_ranges is None or len(config.environments) == 1:
+        return {}, {}
+    finished = [
+        model
+        for model in config.models
+        if all(model in outcomes.get(task, {}) for task in config.environments)
+    ]
+    low, high = np.array(config.return_ranges).T
+
+    def scores(model, returns_of):
+        by_task = [returns_of(outcomes[task][model]) for task in config.environments]
+        return (np.stack(by_task, axis=1) - low) / (high - low)
+
+    return (
+        {model: scores(model, lambda outcome: outcome.returns) for model in finished},
+        {model: scores(model, lambda outcome: outcome.curves.mean(axis=1)) for model in finished},
+    )
+
+
+def _statistics(values, trained, model, reference) -> dict[str, Any]:
+    low, high = stratified_bootstrap_interval(values[model], interquartile_mean)
+    better = None
+    if model != reference and reference in values:
+        better = probability_of_improvement(values[model], values[reference])
+    return {
+        "interquartile_mean": _known(interquartile_mean(values[model])),
+        "low": _known(low),
+        "high": _known(high),
+        "probability_of_improvement": better,
+        "sample_efficiency": _known(interquartile_mean(trained[model])),
+        "seed_values": values[model].mean(axis=1).tolist(),
+    }
+
+
+def _known(value: np.ndarray) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def to_json(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
+    """Write results down, with the configuration that led to them.
+
+    Args:
+        config: The comparison's configuration.
+        rows: The table.
+        diverged: Runs that have no result, and why.
+    """
+    results = {
+        "config": asdict(config),
+        "rows": [asdict(row) for row in rows],
+        "diverged": dict(diverged),
+    }
+    return json.dumps(results, indent=2, allow_nan=False) + "\n"
+
+
+def to_csv(rows: list[Row]) -> str:
+    """Write the table down, what is not known as an empty field."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = " ".join(map(repr, row.seed_values))
+        writer.writerow(asdict(row) | {"seed_values": values})
+    return file.getvalue()
+
+
+def to_markdown(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
+    """Write the table down for a page, a table for each task and what its columns mean."""
+    titles = header(config)
+    lines = []
+    for task, of_task in itertools.groupby(rows, key=lambda row: row.task):
+        lines += [f"**{task}**", "", _markdown_row(titles), _markdown_row(["---"] * len(titles))]
+        lines += [*(_markdown_row(formatted(row)) for row in of_task), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes(config, rows, diverged))]) + "\n"
+
+
+def _markdown_row(columns: list[str]) -> str:
+    return f"| {' | '.join(columns)} |"
+
+
+def header(config: CompareConfig) -> list[str]:
+    """Return the titles of the table's columns."""
+    return [
+        "model",
+        "IQM",
+        "95 % interval",
+        f"better than {config.models[0]}",
+        "sample efficiency",
+        "parameters",
+        "carry bytes",
+        "steps/s",
+    ]
+
+
+def formatted(row: Row) -> list[str]:
+    """Return a row's columns as text."""
+    return [
+        row.model,
+        _text(row.interquartile_mean, ".3f"),
+        "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]",
+        _text(row.probability_of_improvement, ".0%"),
+        _text(row.sample_efficiency, ".3f"),
+        _text(row.num_parameters, ","),
+        _text(row.carry_bytes, ","),
+        _text(row.steps_per_second, ",.0f"),
+    ]
+
+
+def _text(value: float | int | None, style: str) -> str:
+    return "" if value is None or math.isnan(value) else format(value, style)
+
+
+def notes(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> list[str]:
+    """Say in sentences what the table's columns mean, and what to know about its rows."""
+    sentences = [
+        f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
+        f"{config.evaluation_episodes} fresh episodes each, played after {config.total_steps:,} "
+        "steps with the most likely actions. Interval: 95 % stratified bootstrap over seeds.",
+        f"Better than {config.models[0]}: the probability that a seed of the model returns more "
+        f"than one of {config.models[0]}, ties counting half.",
+        "Sample efficiency: mean return over all of training, the area under the learning curve "
+        "as a share of its length.",
+        "Parameters and carry bytes are those of all networks, carry bytes of one environment; "
+        "steps per second are those of all seeds, without compilation.",
+    ]
+    if len(config.environments) > 1:
+        sentences.append(
+            "The tasks are not put together, since no return ranges were given."
+            if config.return_ranges is None
+            else f"In {ALL_TASKS}, returns count as (return - low) / (high - low), with low and "
+            "high: "
+            + "; ".join(
+                f"{task}: {low:g} and {high:g}"
+                for task, (low, high) in zip(config.environments, config.return_ranges, strict=True)
+            )
+            + "."
+        )
+    cut_off = (
+        f"{row.model} on {row.task}: "
+        + cut_off_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)
+        for row in rows
+        if row.num_cut_off
+    )
+    left_out = (f"Left out: {name}: {why}" for name, why in diverged.items())
+    return [*sentences, *cut_off, *left_out]
+
+
+def table(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> Table:
+    """Show all results."""
+    result = Table(caption="\n".join(notes(config, rows, diverged)), caption_justify="left")
+    for index, column in enumerate(header(config)):
+        result.add_column(column, justify="right" if index else "left")
+    task = None
+    for row in rows:
+        if row.task != task:
+            task = row.task
+            result.add_section()
+            result.add_row(Text(task, style="bold"))
+        result.add_row(*formatted(row))
+    return result

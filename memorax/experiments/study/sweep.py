@@ -1,0 +1,245 @@
+"""A sweep: trials, some at a time, and what they come to."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.text import Text
+
+from memorax.algorithms import ReplayAlgorithm
+from memorax.experiments.files.folder import Folder
+from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.console import shell_path
+from memorax.experiments.run.folder import RunFolder, read_curves
+from memorax.experiments.run.interrupt import Interrupt
+from memorax.experiments.run.training import TerminatedError, what_is_left_told
+from memorax.experiments.study.comparison import claim_run_folder
+from memorax.experiments.study.plots import Reached, plot_learning_curves, plot_searched_values
+from memorax.experiments.study.proposals import Proposals, propose
+from memorax.experiments.study.search_space import RealRange
+from memorax.experiments.study.statistics import fill_gaps
+from memorax.experiments.study.sweep_config import (
+    SweepConfig,
+    check_method_installed,
+    from_json,
+    to_json,
+)
+from memorax.experiments.study.sweep_results import (
+    TrialRow,
+    command,
+    make_rows,
+    table,
+    to_csv,
+)
+from memorax.experiments.study.sweep_results import to_json as results_to_json
+from memorax.experiments.study.traced import program_key, traceable
+from memorax.experiments.study.trial import Ending, Trial, text
+from memorax.experiments.study.trial_training import Program, last_step, train_trials
+
+MOST_CURVES = 8
+"""Trials whose learning curves are drawn: the best."""
+
+
+class SweepFolder(Folder):
+    """Where a sweep keeps its configuration, its trials and its results.
+
+    ``config.json``, ``trials/NNN/`` (a run folder each, with ``trial.json``), and when all trials
+    have ended ``results.json``, ``table.csv``, ``learning_curves.png`` and
+    ``searched_values.png``.
+
+    Args:
+        path: The folder.
+    """
+
+    kind = "sweep folder"
+    field = "search"
+
+    @classmethod
+    def create(cls, path: Path | None, config: SweepConfig[Any]) -> "SweepFolder":
+        """Make a new folder; without a path, ``sweeps/TIME``.
+
+        Raises:
+            ValueError: If the path exists: a sweep is never overwritten.
+        """
+        if path is not None:
+            return cls.make(path, to_json(config))
+        return cls.make_named_by_time("sweeps", to_json(config))
+
+    def config(self) -> SweepConfig[Any]:
+        """Return the sweep's configuration."""
+        return from_json(self.path / "config.json")
+
+    def trial(self, number: int, values: dict[str, Any], config: SweepConfig[Any]) -> Trial:
+        """Return a trial, whose folder need not be there."""
+        path = self.path / "trials" / f"{number:03}"
+        return Trial(number, values, config.train, RunFolder(path))
+
+
+def check_trials(config: SweepConfig[Any]) -> None:
+    """Check that the trials that are known before any has ended can be made.
+
+    Raises:
+        ValueError: If parts do not fit each other; nothing is compiled or written by then.
+        ModuleNotFoundError: If a logger, Optuna or a task is not installed.
+    """
+    if not config.search:
+        raise ValueError(
+            "search must name what to try, such as --search learning-rate=log:1e-4:1e-2"
+        )
+    check_method_installed(config)
+    check_installed(config.train.loggers)
+    made = set()
+    for number, values in enumerate(propose(config, []).values):
+        trial = Trial(number, values, config.train, RunFolder(Path()))
+        try:
+            key = program_key(trial.config, _traceable(trial))
+            if key in made:
+                continue
+            made.add(key)
+            agent = make_agent(trial.config, trial.config.torso)
+            if isinstance(agent, ReplayAlgorithm):
+                agent.check_memory(config.train.num_seeds * config.trials_at_once)
+        except ValueError as error:
+            raise ValueError(f"a trial with {trial.described} cannot be made: {error}") from error
+
+
+def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> list[TrialRow] | None:
+    """Make, train and evaluate trials, or go on where that stopped.
+
+    Args:
+        config: The sweep's configuration.
+        folder: Its folder.
+        console: Where to show how it goes.
+
+    Returns:
+        The table's rows, best trial first, or None if Ctrl-C has interrupted the sweep; what was
+        reached is kept either way.
+
+    Raises:
+        TerminatedError: If SIGTERM or SIGHUP has interrupted the sweep; what was reached is kept.
+        EnvironmentFailedError: If an environment failed in its process.
+        WriteFailedError: If a file cannot be written, and that is to stop the sweep.
+    """
+    trials: list[Trial] = []
+    with Interrupt(console) as interrupt:
+        while len(trials) < config.trials:
+            proposals = propose(config, trials)
+            proposed = [
+                folder.trial(len(trials) + index, values, config)
+                for index, values in enumerate(proposals.values)
+            ]
+            if not _train(config, proposals, proposed, trials, console, interrupt):
+                if interrupt.signal not in (None, signal.SIGINT):
+                    raise TerminatedError(interrupt.signal)
+                return None
+            trials += proposed
+    return _finish(config, folder, trials, console)
+
+
+def _train(
+    config: SweepConfig[Any],
+    proposals: Proposals,
+    proposed: list[Trial],
+    before: list[Trial],
+    console: Console,
+    interrupt: Interrupt,
+) -> bool:
+    """Train trials that were proposed together, as many at once as can be."""
+    first = len(before)
+
+    def should_stop(trial, reports):
+        endings = [other.ending for other in (*before, *proposed)]
+        finished = [ending.reports for ending in endings if ending and ending.outcome == "finished"]
+        return proposals.should_stop(trial.number - first, reports, finished)
+
+    waiting = [trial for trial in proposed if _begun(trial)]
+    for trials, program in _programs(waiting, config.trials_at_once):
+        values = "; ".join(f"{trial.name} {trial.described}" for trial in trials)
+        console.print(Text(f"of {config.trials} trials:", style="bold"), values)
+        with what_is_left_told(trials[0].config.torso, trials[0].folder):
+            if not train_trials(trials, program, should_stop, console, interrupt):
+                return False
+        for trial in trials:
+            if (ending := trial.ending) and ending.why:
+                console.print(f"{trial.name}: {ending.why}")
+    return True
+
+
+def _begun(trial: Trial) -> bool:
+    """Make a trial's folder, and return whether the trial still has to be trained."""
+    if trial.ending is not None:
+        return False
+    try:
+        claim_run_folder(trial.folder.path, trial.config, "sweep")
+        make_agent(trial.config, trial.config.torso)
+    except ValueError as error:
+        trial.end(Ending("refused", str(error)))
+        return False
+    return True
+
+
+def _programs(waiting: Sequence[Trial], at_once: int) -> Iterator[tuple[list[Trial], Program]]:
+    """Yield trials that train side by side, and what trains them."""
+    for group in _grouped(waiting):
+        program = Program(group[0].config, _traceable(group[0]))
+        for start in range(0, len(group), at_once):
+            yield group[start : start + at_once], program
+        # Every group has a program, and Linux lets a process map only so many.
+        jax.clear_caches()
+
+
+def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Put those together that stand at the same step and that one program can train."""
+    groups: dict[tuple[str, int], list[Trial]] = {}
+    for trial in trials:
+        key = program_key(trial.config, _traceable(trial)), last_step(trial)
+        groups.setdefault(key, []).append(trial)
+    return list(groups.values())
+
+
+def _traceable(trial: Trial) -> tuple[str, ...]:
+    return traceable(trial.config, trial.values)
+
+
+def _finish(
+    config: SweepConfig[Any], folder: SweepFolder, trials: Sequence[Trial], console: Console
+) -> list[TrialRow]:
+    rows = make_rows(trials)
+    by_name = {trial.name: trial for trial in trials}
+    finished = [row for row in rows if row.outcome == "finished"]
+    best = command(by_name[finished[0].trial].config) if finished else None
+    if finished:
+        curves = {}
+        for row in finished[:MOST_CURVES]:
+            trial = by_name[row.trial]
+            ((steps, returns),) = read_curves(trial.folder).values()
+            curves[trial.name] = steps, fill_gaps(returns)
+        title = f"{config.train.algorithm_name} on {config.train.task}"
+        plot_learning_curves(folder.path / "learning_curves.png", {title: curves})
+        plot_searched_values(
+            folder.path / "searched_values.png",
+            {flag: [_reached(row, flag) for row in finished] for flag in config.space},
+            logarithmic=[
+                flag
+                for flag, domain in config.space.items()
+                if isinstance(domain, RealRange) and domain.logarithmic
+            ],
+        )
+    folder.write("table.csv", to_csv(config, rows))
+    folder.write("results.json", results_to_json(config, rows, best))
+    console.print(table(config, rows))
+    if best:
+        console.print(f"the best again: {best}", soft_wrap=True)
+    report = f"memorax report {shell_path(folder.path)}"
+    console.print(f"results: {folder.path}; as one page: {report}", soft_wrap=True)
+    return rows
+
+
+def _reached(row: TrialRow, flag: str) -> Reached:
+    value = row.values[flag]
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return Reached(value if numeric else text(value), row.interquartile_mean, row.low, row.high)

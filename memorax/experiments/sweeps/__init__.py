@@ -1,1 +1,0 @@
-"""Searches for the options that a memory learns best with."""
