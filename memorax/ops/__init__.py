@@ -10,6 +10,7 @@ from memorax.ops.attention import (
     sliding_window_attention_weights,
 )
 from memorax.ops.causal_convolution import causal_conv1d
+from memorax.ops.delta_rule import delta_rule, gated_linear_attention, generalized_delta_rule
 from memorax.ops.gated_outer_product import gated_outer_product
 from memorax.ops.gated_recurrence import gru, lstm
 from memorax.ops.implementation import Implementation
@@ -21,8 +22,11 @@ __all__ = [
     "Positions",
     "associative_scan",
     "causal_conv1d",
+    "delta_rule",
     "episode_age",
+    "gated_linear_attention",
     "gated_outer_product",
+    "generalized_delta_rule",
     "gru",
     "linear_recurrence",
     "lstm",

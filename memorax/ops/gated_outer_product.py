@@ -346,18 +346,22 @@ def _by_step(values):
     return values.reshape(values.shape[0], -1, *values.shape[3:])
 
 
+def running_sum(carry, value, done):
+    """Add a value to a sum, given as number and error, that begins anew where ``done``."""
+    total, error = (jnp.where(done, 0, part) for part in carry)
+    # Knuth's sum: what rounding took from the total is kept beside it.
+    new = total + value
+    rest = new - total
+    return new, error + ((total - (new - rest)) + (value - rest))
+
+
 def _sums_of_logarithms(log_decay, done, chunk_size):
     """Add up log decays from the episode's or the chunk's first step on, as number and error."""
 
     def step(carry, at_time):
-        total, error = carry
         decay, done = at_time
-        total, error = (jnp.where(done[..., None], 0, part) for part in (total, error))
-        # Knuth's sum: what rounding took from the total is kept beside it.
-        new = total + decay
-        rest = new - total
-        error += (total - (new - rest)) + (decay - rest)
-        return (new, error), (new, error)
+        carry = running_sum(carry, decay, done[..., None])
+        return carry, carry
 
     over = _by_chunk_step(log_decay, chunk_size), _by_chunk_step(done, chunk_size)
     nothing = jnp.zeros_like(over[0][0])
