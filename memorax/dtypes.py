@@ -1,5 +1,7 @@
 """Dtypes that stay as they are, whatever an environment or JAX's settings make of numbers."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,6 +39,22 @@ def as_before(before: PyTree, after: PyTree) -> PyTree:
         return _as(after, before.dtype) if alike else _strong(after)
 
     return jax.tree.map(of_leaf, before, after)
+
+
+def in_32_bits(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Return a function that computes arrays in 32 bits also where JAX computes in 64.
+
+    Packages of environments that are written for 32 bits mix both under ``jax_enable_x64``, which
+    JAX refuses.
+    """
+
+    @functools.wraps(function)
+    def narrow(*args, **kwargs):
+        with jax.enable_x64(False):
+            # Outside, a number of Python's would become one of 64 bits.
+            return jax.tree.map(jnp.asarray, function(*args, **kwargs))
+
+    return narrow
 
 
 def _strong(leaf: Any) -> Any:

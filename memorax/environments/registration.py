@@ -173,6 +173,8 @@ def _cannot_be_made(name: str, params: dict[str, Any], error: Exception) -> str:
     return " ".join(words.split()).removesuffix(":")
 
 
+# Packages make constants as they are imported.
+@jax.enable_x64(False)
 def _import_suite(name: str) -> ModuleType:
     if name not in SUITES:
         raise ValueError(unknown_name("suite", name, SUITES))

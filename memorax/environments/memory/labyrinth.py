@@ -55,7 +55,7 @@ class LabyrinthState:
 
 def _draw(key: Array, rows: int) -> Array:
     """Return rows of three uniform numbers; drawn in a line, they compile in half the time."""
-    return jax.random.uniform(key, (3 * rows,)).reshape(rows, 3)
+    return jax.random.uniform(key, (3 * rows,), jnp.float32).reshape(rows, 3)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def _open_cell(carving: Carving, hunt: Array, choice: Array, turn: Array) -> Car
     of_use = visited & _either(_moved(closed))
     counts = jax.lax.population_count(of_use).astype(jnp.int32)
     stuck = ~(of_use & place).any()
-    in_vain = jnp.floor(jnp.log(hunt) / jnp.log1p(-counts.sum() / cells**2))
+    share = counts.sum().astype(jnp.float32) / cells**2
+    in_vain = jnp.floor(jnp.log(hunt) / jnp.log1p(-share))
     draws = carving.draws + jnp.where(stuck, in_vain + 1, 0)
     finished = (counts.sum() == 0) | (draws > (2 * cells + 1) ** 2)
 

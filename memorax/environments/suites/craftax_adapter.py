@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from craftax.craftax_env import make_craftax_env_from_name
 from jaxtyping import Array, PyTree
 
 from memorax.cache_folder import user_cache_folder
+from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
@@ -40,10 +42,12 @@ class CraftaxEnvironment(EpisodicEnvironment):
         super().__init__(name)
         self._env = env
 
+    @in_32_bits
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state, a new world."""
         return self._env.reset_env(key, params)
 
+    @in_32_bits
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode."""
         observation, state, reward, done, _ = self._env.step_env(key, state, action, params)
@@ -71,6 +75,7 @@ def names() -> list[str]:
     return list(_PACKAGES)
 
 
+@jax.enable_x64(False)
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Craftax's environment and its parameters, each set as asked.
 

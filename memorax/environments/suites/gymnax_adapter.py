@@ -11,6 +11,7 @@ from gymnax import registration
 from gymnax.environments import spaces as gymnax_spaces
 from jaxtyping import Array, PyTree
 
+from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_action, check_parameters, signature_defaults
 from memorax.environments.environment import Environment, Frame, Step
 from memorax.environments.spaces import Box, Discrete, Space
@@ -39,10 +40,12 @@ class GymnaxEnvironment(Environment):
         """The name that Gymnax gives it."""
         return self._env.name
 
+    @in_32_bits
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation of an episode and the state."""
         return self._env.reset(key, params)
 
+    @in_32_bits
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once; Gymnax itself resets at an episode's end and keeps the last observation.
 
@@ -98,6 +101,7 @@ def names() -> list[str]:
     return list(registration.registered_envs)
 
 
+@jax.enable_x64(False)
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Gymnax's environment and its parameters, each set as asked.
 

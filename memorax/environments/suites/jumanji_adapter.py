@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 from jumanji import registration, specs
 from jumanji.wrappers import MultiToSingleWrapper
 
+from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_parameters, signature_defaults
 from memorax.environments.environment import Environment
 from memorax.environments.episodic import Advance, EpisodicEnvironment
@@ -39,11 +40,13 @@ class JumanjiEnvironment(EpisodicEnvironment):
         self._observation_space = _observation_space(self._env)
         self._sizes, self._action_space = _action_space(name, env.action_spec)
 
+    @in_32_bits
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         state, timestep = self._env.reset(key)
         return self._flatten(timestep.observation), state
 
+    @in_32_bits
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode; the state holds Jumanji's own key."""
         spec = self._env.action_spec
@@ -74,6 +77,7 @@ def names() -> list[str]:
     return sorted(registration.registered_environments())
 
 
+@jax.enable_x64(False)
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return Jumanji's environment, and its parameters, which are none: the environment holds them.
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import navix
 import numpy as np
 from jaxtyping import Array, PyTree
@@ -9,6 +10,7 @@ from navix.entities import Directions, EntityIds
 from navix.environments.registry import registry
 from navix.rendering.registry import PALETTE
 
+from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
@@ -42,11 +44,13 @@ class NavixEnvironment(EpisodicEnvironment):
         super().__init__(name)
         self._env = env
 
+    @in_32_bits
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         timestep = self._env.reset(key)
         return timestep.observation, timestep
 
+    @in_32_bits
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode; the state holds NAVIX's own key."""
         # The public `step` resets by itself, a step later than our environments do.
@@ -81,6 +85,7 @@ def names() -> list[str]:
     return list(registry())
 
 
+@jax.enable_x64(False)
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return NAVIX's environment, and its parameters, which are none: the environment holds them.
 

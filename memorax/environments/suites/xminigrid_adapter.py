@@ -3,12 +3,14 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 from xminigrid import registration
 from xminigrid.core.constants import NUM_COLORS, NUM_TILES
 from xminigrid.rendering import rgb_render
 
+from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
@@ -28,11 +30,13 @@ class XMiniGridEnvironment(EpisodicEnvironment):
         super().__init__(name)
         self._env = env
 
+    @in_32_bits
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""
         timestep = self._env.reset(params, key)
         return timestep.observation, timestep
 
+    @in_32_bits
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
         """Act once within an episode; the state holds XLand-MiniGrid's own key."""
         timestep = self._env.step(params, state, action)
@@ -60,6 +64,7 @@ def names() -> list[str]:
     return list(registration.registered_environments())
 
 
+@jax.enable_x64(False)
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     """Return XLand-MiniGrid's environment and its parameters, each set as asked.
 
