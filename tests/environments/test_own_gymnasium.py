@@ -137,6 +137,7 @@ def test_what_cannot_be_taken_is_refused_in_one_line_that_says_what_can(own, wor
     if "runs in processes" in line:
         assert "gymnasium.register(id='Name-v0', entry_point='module:Class')" in line
         assert "'gymnasium::module:Name-v0'" in line
+        assert "; pass its class, Locked, or a function that makes one, or register it" in line
 
 
 def test_a_class_may_be_named_by_its_module():

@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
@@ -151,6 +152,26 @@ def test_names_build_their_default_layers_and_take_a_horizon_where_they_have_one
         if torso.has_memory_horizon:
             assert make_torso(name, 8, 2, 50.0) != make_torso(name, 8, 2, 60.0)
             assert make_torso(name, 8) == make_torso(name, 8, torso.num_layers)
+
+
+@pytest.mark.parametrize("name", sorted(TORSOS.keys() - {"mlp", "rl2_gru"}))
+def test_a_torso_is_refused_where_it_is_too_narrow_and_built_from_there_on(name):
+    def build(features):
+        inputs, done = jnp.zeros((2, 1, features)), jnp.zeros((2, 1), bool)
+        model = make_torso(name, features)
+        jax.eval_shape(lambda: model.init(jax.random.key(0), inputs, done=done))
+
+    torso = TORSOS[name]
+    divisor = torso.features_divisor
+    least = max(torso.least_features, divisor)
+    for features in {1, least - 1, least - divisor, least + divisor - 1} - {0, least}:
+        with pytest.raises(ValueError, match=f"torso {name}, got {features}$"):
+            TrainConfig(torso=name, features=features)
+        with pytest.raises(ValueError, match=r"features|hidden_dim|single|head"):
+            build(features)
+    for features in (least, least + divisor):
+        assert TrainConfig(torso=name, features=features).features == features
+        build(features)
 
 
 @pytest.mark.parametrize(

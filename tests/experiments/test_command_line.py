@@ -259,6 +259,15 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --torso s5_stack", "torso 's5_stack' is now called 's5'"),
         ("train --num-layers 0", "num_layers must be a whole number from 1 to 64, got 0"),
         ("train --torso rl2_gru --num-layers 2", "torso rl2_gru has no num_layers, got 2"),
+        (
+            "train --torso attention --features 65",
+            "features must be divisible by 8 for torso attention, got 65",
+        ),
+        ("train --torso ffm --features 1", "features must be at least 2 for torso ffm, got 1"),
+        (
+            "train --encoder vit --features 6",
+            "features must be divisible by 4 for encoder vit, got 6",
+        ),
         ("train --memory-horizon 1", "memory_horizon must be a number from 2 to 1e+06, got 1.0"),
         (
             "train --torso gtrxl --memory-horizon 50",

@@ -135,13 +135,19 @@ def _spec(name: str) -> EnvSpec:
 
 def _copying(task: str, env: gymnasium.Env) -> Callable[[], gymnasium.Env]:
     """Return a function that makes copies of an environment."""
-    data = _sent(task, env)
+    kind = type(env.unwrapped).__name__
+    data = _sent(task, env, f"pass its class, {kind}, or a function that makes one, or ")
     # A function inside of another goes to a process without the module that it is in.
     return lambda: pickle.loads(data)
 
 
-def _sent(task: str, what: Any) -> bytes:
+def _sent(task: str, what: Any, advice: str = "") -> bytes:
     """Return what another process makes of an environment, or of how to make it.
+
+    Args:
+        task: The task.
+        what: What to send.
+        advice: What to do if it cannot be sent, before how to register it.
 
     Raises:
         ValueError: If it cannot be pickled.
@@ -151,7 +157,7 @@ def _sent(task: str, what: Any) -> bytes:
     except Exception as error:
         raise ValueError(
             f"{task} runs in processes, and cannot be sent to one: {type(error).__name__}: "
-            f"{error}; {REGISTERING}"
+            f"{error}; {advice}{REGISTERING}"
         ) from error
 
 

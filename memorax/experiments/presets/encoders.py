@@ -135,6 +135,14 @@ class ObservationEncoder(nn.Module):
         return tuple(names)
 
 
+def check_encoder_features(encoder: str, features: int) -> None:
+    """Raise ``ValueError`` if an encoder cannot be built of that width."""
+    if encoder == "vit" and features % VIT_HEADS:
+        raise ValueError(
+            f"features must be divisible by {VIT_HEADS} for encoder vit, got {features}"
+        )
+
+
 def make_encoder(encoder: str, space: PyTree, features: int) -> ObservationEncoder:
     """Return what reads the observations of a space.
 

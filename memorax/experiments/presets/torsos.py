@@ -27,6 +27,9 @@ class Torso:
             lasts, which ``recurrence_learning_rate_scale`` trains apart from the rest.
         across_episodes: Whether it remembers across episodes, and so needs the previous action and
             reward at their first steps too.
+        features_divisor: What ``features`` must be divisible by, for heads of equal width, which
+            RoPE needs to be even.
+        least_features: The fewest ``features``, for its norms.
     """
 
     build: Callable[..., Any]
@@ -35,6 +38,8 @@ class Torso:
     wiring: str = ""
     recurrence_parameters: tuple[str, ...] = ()
     across_episodes: bool = False
+    features_divisor: int = 1
+    least_features: int = 1
 
 
 RING = ("nu_log", "theta_log", "gamma_log")
@@ -55,13 +60,20 @@ TORSOS: dict[str, Torso] = {
     "gru": Torso(architectures.gru, 1, True, "GRU"),
     "lstm": Torso(architectures.lstm, 1, True, "LSTM"),
     "simple": Torso(architectures.simple, 1, False, "simple recurrent network"),
-    "slstm": Torso(architectures.slstm, 1, True, "pre-norm residual sLSTM, then GEGLU"),
-    "shm": Torso(architectures.shm, 1, False, "stable Hadamard memory"),
+    "slstm": Torso(
+        *(architectures.slstm, 1, True, "pre-norm residual sLSTM, then GEGLU"),
+        features_divisor=4,
+        least_features=8,
+    ),
+    "shm": Torso(architectures.shm, 1, False, "stable Hadamard memory", least_features=2),
     "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units", RING),
-    "lru": Torso(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU", RING),
+    "lru": Torso(
+        *(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU", RING), least_features=2
+    ),
     "s5": Torso(
         *(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
         recurrence_parameters=("Lambda_real", "Lambda_imag", "log_step"),
+        least_features=2,
     ),
     "min_gru": Torso(
         architectures.min_gru, 2, True, "pre-norm residual convolution, then minGRU and FFN"
@@ -70,23 +82,42 @@ TORSOS: dict[str, Torso] = {
         *(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
         recurrence_parameters=("A_log", "dt_bias"),
     ),
-    "mlstm": Torso(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
-    "ffm": Torso(architectures.ffm, 1, True, "fast and forgetful memory", ("a", "b")),
+    "mlstm": Torso(
+        *(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
+        features_divisor=2,
+        least_features=4,
+    ),
+    "ffm": Torso(
+        *(architectures.ffm, 1, True, "fast and forgetful memory", ("a", "b")), least_features=2
+    ),
     "linear_attention": Torso(
         *(architectures.linear_attention, 2, False),
         "pre-norm residual convolution, then linear attention, then FFN",
+        least_features=2,
     ),
     "attention": Torso(
-        architectures.attention, 2, False, "pre-norm residual attention with RoPE, then SwiGLU"
+        *(architectures.attention, 2, False),
+        "pre-norm residual attention with RoPE, then SwiGLU",
+        features_divisor=8,
     ),
     "gtrxl": Torso(
-        architectures.gtrxl, 2, False, "pre-norm attention with memory, then FFN, with GRU gates"
+        *(architectures.gtrxl, 2, False),
+        "pre-norm attention with memory, then FFN, with GRU gates",
+        features_divisor=4,
     ),
     "transformer_xl": Torso(
-        architectures.transformer_xl, 2, False, "post-norm residual attention with memory, then FFN"
+        *(architectures.transformer_xl, 2, False),
+        "post-norm residual attention with memory, then FFN",
+        features_divisor=4,
     ),
-    "gpt2": Torso(architectures.gpt2, 2, False, "pre-norm residual attention, then FFN"),
-    "xlstm": Torso(architectures.xlstm, 2, True, "mLSTM and sLSTM layers by turns"),
+    "gpt2": Torso(
+        *(architectures.gpt2, 2, False, "pre-norm residual attention, then FFN"), features_divisor=4
+    ),
+    "xlstm": Torso(
+        *(architectures.xlstm, 2, True, "mLSTM and sLSTM layers by turns"),
+        features_divisor=4,
+        least_features=8,
+    ),
     "rl2_gru": Torso(
         _rl2_gru, wiring="GRU that remembers across the episodes of a trial", across_episodes=True
     ),
@@ -121,12 +152,25 @@ def make_torso(
 
 def check_torso_options(
     name: str,
+    features: int,
     num_layers: int | None,
     memory_horizon: float | None,
     recurrence_learning_rate_scale: float,
 ) -> None:
-    """Raise ``ValueError`` if a torso has no such option; ``mlp`` accepts all, as a twin does."""
+    """Raise ``ValueError`` if a torso has no such option or cannot be built of that width.
+
+    ``mlp`` accepts all, as a twin does.
+    """
     torso = TORSOS[name]
+    if features % torso.features_divisor:
+        raise ValueError(
+            f"features must be divisible by {torso.features_divisor} for torso {name}, got "
+            f"{features}"
+        )
+    if features < torso.least_features:
+        raise ValueError(
+            f"features must be at least {torso.least_features} for torso {name}, got {features}"
+        )
     if recurrence_learning_rate_scale != 1 and not torso.recurrence_parameters and name != "mlp":
         names = ", ".join(name for name, other in TORSOS.items() if other.recurrence_parameters)
         raise ValueError(

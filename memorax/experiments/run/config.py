@@ -15,7 +15,7 @@ from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.files.write_errors import OnWriteError
 from memorax.experiments.loggers.registry import check_names
-from memorax.experiments.presets.encoders import ENCODERS
+from memorax.experiments.presets.encoders import ENCODERS, check_encoder_features
 from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import RENAMED, TORSOS, check_torso_options, torsos_help
 from memorax.experiments.run.options import OptionalFlag
@@ -132,6 +132,7 @@ class Settings:
                 raise ValueError(unknown_name(name, getattr(self, name), choices))
         if self.encoder not in ENCODERS:
             raise ValueError(unknown_name("encoder", self.encoder, ENCODERS))
+        check_encoder_features(self.encoder, self.features)
         for name, most in {
             "features": MOST_FEATURES,
             "num_layers": MOST_LAYERS,
@@ -198,7 +199,7 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         if self.torso not in TORSOS:
             raise ValueError(unknown_name("torso", self.torso, TORSOS))
         check_torso_options(
-            *(self.torso, self.num_layers, self.memory_horizon),
+            *(self.torso, self.features, self.num_layers, self.memory_horizon),
             self.recurrence_learning_rate_scale,
         )
         if self.shared_memory and not isinstance(algorithm, PPOConfig):
