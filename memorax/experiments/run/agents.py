@@ -1,5 +1,6 @@
 """From a configuration to an agent."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from memorax.experiments.presets.encoders import make_encoder
 from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import TORSOS, make_torso
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.schedules import fit_schedules
 from memorax.networks import FeatureExtractor, Network, heads
 from memorax.validation import LARGEST
 
@@ -40,8 +42,10 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     """Return the agent of a run with one of its torsos.
 
     Raises:
-        ValueError: If the environment is unknown or the parts do not fit each other.
+        ValueError: If the environment is unknown, the parts do not fit each other, or a schedule is
+            longer than the run.
     """
+    config = dataclasses.replace(config, algorithm=fit_schedules(config)[0])
     env, env_params = environments.make(config.environment, **config.parsed_environment_parameters)
     env = ClipAction(env)
     task = env, env_params

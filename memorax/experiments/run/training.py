@@ -34,6 +34,7 @@ from memorax.experiments.run.folder import RunFolder, Stopwatch
 from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.plotting import plot_learning_curve
 from memorax.experiments.run.processes import any_process, wait_for_all
+from memorax.experiments.run.schedules import fit_schedules
 
 
 class TerminatedError(Exception):
@@ -184,6 +185,8 @@ def _train_model(
     if isinstance(agent, ReplayAlgorithm):
         total = config.num_seeds * agent.replay_bytes
         console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
+    for line in fit_schedules(config)[1]:
+        console.print(f"{model}: {line}")
     like = abstract_state(mesh, config, model, agent)
     stopwatch = Stopwatch(folder, model)
     total_steps = steps_to_train(config)
