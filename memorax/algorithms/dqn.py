@@ -86,8 +86,11 @@ class DQNConfig(ReplayConfig):
 class R2D2Config(DQNConfig):
     """DQN with the choices of R2D2: stored carries, burn-in, overlap, priorities, rescaling.
 
-    As published, but for the number of actors, the size of the replay and exploration: R2D2 runs
-    256 actors, each with an epsilon of its own.
+    Published for 10^10 steps of 256 actors, each with an epsilon of its own. So that a run of 10^5
+    to 10^7 steps learns, batches are smaller, and the target network follows at each gradient step
+    in place of a copy every 2,500. Normalised rewards take the place of ``value_rescaling`` and
+    ``n_step`` is 1: on RepeatPreviousEasy, where the difference between actions is a fiftieth of a
+    return, the published ones hide it for 500,000 steps.
 
     Source: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement
         Learning", sections 2.3 and 3, and table 2.
@@ -96,12 +99,7 @@ class R2D2Config(DQNConfig):
     num_steps: int = 40
     sequence_length: int = 80
     burn_in_length: int = 40
-    batch_size: int = 64
     gamma: float = 0.997
-    n_step: int = 5
-    value_rescaling: bool = True
-    target_update_period: int = 2_500
-    target_update_rate: float = 1.0
     priority_exponent: float | None = 0.9
 
 
@@ -164,6 +162,12 @@ class DQN(ReplayAlgorithm):
     @property
     def _priority_exponent(self) -> Any:
         return self.config.priority_exponent
+
+    @property
+    def _normalizes_rewards(self) -> bool:
+        # A distribution over values has its range in the task's units.
+        distributional = isinstance(self.network.head, heads.C51QNetwork)
+        return self.config.normalize_rewards and not distributional
 
     def _initial_carry(self) -> PyTree:
         return self.network.initialize_carry(self.config.num_envs)

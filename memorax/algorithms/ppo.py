@@ -63,7 +63,8 @@ class PPOConfig:
     clip_coefficient: float = 0.2
     """How far the importance ratio may leave 1 before its gradient is cut."""
     value_clip_coefficient: float | None = 0.2
-    """How far a value may leave its old one before its gradient is cut; None: no clipping."""
+    """How far a value may leave its old one before its gradient is cut, in standard deviations of a
+    minibatch's targets where these are above 1; None: no clipping."""
     value_coefficient: float = 0.5
     """Weight of the value loss."""
     auxiliary_coefficient: float = 0.5
@@ -559,13 +560,19 @@ class PPO(Algorithm):
         )
 
     def _value_loss(self, value, learned):
+        """Return each step's value loss, which does not grow with the size of returns."""
         loss = self._value_head.loss
-        unclipped = loss(value, learned.target)
+        if isinstance(self._value_head, heads.HLGaussVNetwork):
+            return loss(value, learned.target)
+        # Large returns would else outweigh the policy's gradient, and outrun the clipped values.
+        unit = jnp.maximum(learned.target.std(), 1.0)
+        value, old_value, target = value / unit, learned.value / unit, learned.target / unit
+        unclipped = loss(value, target)
         if self.config.value_clip_coefficient is None:
             return unclipped
         limit = self.config.value_clip_coefficient
-        clipped = learned.value + jnp.clip(value - learned.value, -limit, limit)
-        return jnp.maximum(unclipped, loss(clipped, learned.target))
+        clipped = old_value + jnp.clip(value - old_value, -limit, limit)
+        return jnp.maximum(unclipped, loss(clipped, target))
 
 
 def _demon_targets(

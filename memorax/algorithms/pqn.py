@@ -23,6 +23,7 @@ from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
 from memorax.algorithms.replaying import Transition, vectorize
+from memorax.algorithms.return_scale import ReturnScale
 from memorax.algorithms.returns import lambda_returns
 from memorax.algorithms.rollouts import (
     check_minibatches,
@@ -53,11 +54,13 @@ class PQNConfig:
     """Steps of each environment between updates: the length of the sequences learned from."""
     num_minibatches: int = 4
     """Parts that a rollout is split into; whole sequences, unless the network holds no carry."""
-    update_epochs: int = 2
+    update_epochs: int = 4
     """Times that each rollout is learned from."""
     gamma: float = 0.99
     """Discount of a reward one step later."""
-    q_lambda: float = 0.65
+    normalize_rewards: bool = True
+    """Learn from rewards divided by the typical size of returns so far, see ``ReturnScale``."""
+    q_lambda: float = 0.5
     """Mix of Q(lambda): 0 trusts the next action values, 1 the returns."""
     epsilon_start: float = 1.0
     """Share of random actions at the beginning."""
@@ -97,6 +100,7 @@ class PQNState:
         env_state: The environments' state.
         timestep: What the network reads next.
         carry: The network's carry before it reads it.
+        return_scale: The size of returns so far.
     """
 
     num_updates: PyTree
@@ -105,6 +109,7 @@ class PQNState:
     env_state: PyTree
     timestep: PyTree
     carry: PyTree
+    return_scale: PyTree
 
 
 class PQN(Algorithm):
@@ -174,6 +179,7 @@ class PQN(Algorithm):
             env_state=env_state,
             timestep=timestep,
             carry=self.network.initialize_carry(self.config.num_envs),
+            return_scale=ReturnScale.init(self.config.num_envs),
         )
 
     def policy(self, state: PQNState, deterministic: bool):
@@ -199,7 +205,10 @@ class PQN(Algorithm):
             params=params,
             optimizer_state=optimizer_state,
         )
-        return state, metrics | {"epsilon": epsilon} | episode_metrics(*episodes)
+        metrics |= {"epsilon": epsilon} | episode_metrics(*episodes)
+        if self.config.normalize_rewards:
+            metrics["return_scale"] = state.return_scale.size
+        return state, metrics
 
     def _rollout(self, state: PQNState, key: Array, epsilon: Array):
         """Act for ``num_steps`` steps in every environment; return what the loss reads of them."""
@@ -209,6 +218,11 @@ class PQN(Algorithm):
         )
         _, last_output = apply_step(self.network, state.params, state.timestep, state.carry)
         values = jnp.concatenate([values, heads.expected_value(last_output)[:, 0].max(-1)[None]])
+        ended = transitions.terminated | transitions.cut_off
+        if self.config.normalize_rewards:
+            scale = state.return_scale.update(transitions.reward, ended, self.config.gamma)
+            state = replace(state, return_scale=scale)
+            transitions = replace(transitions, reward=transitions.reward / scale.size)
         steps = transitions, self._targets(transitions, values)
         return state, (*cut_to_sequences(steps, self._sequence_length), carry), episodes
 

@@ -20,6 +20,7 @@ from memorax.algorithms.replaying import (
     sequences_of,
     vectorize,
 )
+from memorax.algorithms.return_scale import ReturnScale
 from memorax.algorithms.sharding import shard_batch
 from memorax.buffers import ReplaySample, SequenceReplay
 from memorax.environments import Environment
@@ -48,12 +49,14 @@ class ReplayConfig:
     """Steps that the replay holds, rounded up to whole sequences of every environment."""
     learning_starts: int = 5_000
     """Environment steps before the first gradient step."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Sequences of a gradient step."""
-    gradient_steps: int = 2
-    """Gradient steps of an update."""
+    gradient_steps: int = 8
+    """Gradient steps of an update: by default each step is replayed 8 times, as by DQN's source."""
     gamma: float = 0.99
     """Discount of a reward one step later."""
+    normalize_rewards: bool = True
+    """Learn from rewards divided by the typical size of returns so far, see ``ReturnScale``."""
     sown_loss_coefficient: float = 1.0
     """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
 
@@ -114,6 +117,7 @@ class ReplayState:
         env_state: The environments' state.
         timestep: What the networks read next, not normalised yet.
         carry: The networks' carries before they read it.
+        return_scale: The size of returns so far.
         window: The latest steps, the next sequences to be kept.
         replay: The sequences kept.
     """
@@ -123,6 +127,7 @@ class ReplayState:
     env_state: PyTree
     timestep: PyTree
     carry: PyTree
+    return_scale: PyTree
     window: PyTree
     replay: PyTree
 
@@ -175,6 +180,11 @@ class ReplayAlgorithm(Algorithm):
         return None
 
     @property
+    def _normalizes_rewards(self) -> bool:
+        """Whether values are learned of rewards divided by the size of returns."""
+        return self.config.normalize_rewards
+
+    @property
     def _replay(self) -> SequenceReplay:
         config = self.config
         return SequenceReplay(
@@ -224,6 +234,7 @@ class ReplayAlgorithm(Algorithm):
             env_state=env_state,
             timestep=timestep,
             carry=self._initial_carry(),
+            return_scale=ReturnScale.init(self.config.num_envs),
             window=self._empty_window(timestep),
             replay=self._replay.init(self._sequence),
         )
@@ -246,15 +257,20 @@ class ReplayAlgorithm(Algorithm):
             self._act, state, jax.random.split(act_key, self.config.num_steps)
         )
         window = move_window(state.window, transitions, carry)
+        ended = transitions.terminated | transitions.cut_off
         state = replace(
             state,
             num_updates=optax.safe_increment(state.num_updates),
+            return_scale=state.return_scale.update(transitions.reward, ended, self.config.gamma),
             window=window,
             replay=self._replay.add(state.replay, sequences_of(window, state.timestep)),
         )
         learn_keys = jax.random.split(learn_key, self.config.gradient_steps)
         state, metrics = jax.lax.scan(self._gradient_step, state, learn_keys)
-        return state, jax.tree.map(jnp.mean, metrics) | episode_metrics(*episodes)
+        metrics = jax.tree.map(jnp.mean, metrics) | episode_metrics(*episodes)
+        if self._normalizes_rewards:
+            metrics["return_scale"] = state.return_scale.size
+        return state, metrics
 
     def _act(self, state: ReplayState, key: Array):
         """Act once in every environment."""
@@ -280,7 +296,10 @@ class ReplayAlgorithm(Algorithm):
         sample_key, learn_key = jax.random.split(key)
         sample = shard_batch(self._replay.sample(state.replay, sample_key))
         shown = self._shown(sample.sequences.timestep, state.env_state)
-        sample = replace(sample, sequences=replace(sample.sequences, timestep=shown))
+        reward = sample.sequences.reward
+        if self._normalizes_rewards:
+            reward = reward / state.return_scale.size
+        sample = replace(sample, sequences=replace(sample.sequences, timestep=shown, reward=reward))
 
         def learn():
             return self._learn(state.learner, sample, learn_key)

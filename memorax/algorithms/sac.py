@@ -44,12 +44,13 @@ class SACConfig(ReplayConfig):
         ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
     """
 
-    gradient_steps: int = 8
-    """Gradient steps of an update."""
+    gradient_steps: int = 32
+    """Gradient steps of an update: each step is replayed 32 times, an eighth of the source's."""
     target_update_rate: float = 0.005
     """How far a gradient step moves the target critic: Polyak's average."""
-    initial_temperature: float = 1.0
-    """Weight of the entropy at the beginning."""
+    initial_temperature: float = 0.01
+    """Weight of the entropy at the beginning, where returns have size 1: that of 1 where they have
+    100, which is about the source's."""
     target_entropy: float | None = None
     """Entropy that the temperature is to keep, of actions whose bounds are brought to -1 and 1;
     None: minus the dimensions of an action."""

@@ -16,14 +16,18 @@ from memorax.environments import Box, Discrete
 from memorax.networks import RNN, FeatureExtractor, Network, heads
 from tests.algorithms.tasks import Counting
 
+# Values are compared in the unit of rewards.
 REPLAY = {
+    "normalize_rewards": False,
     "num_envs": 4,
     "num_steps": 4,
     "sequence_length": 12,
     "buffer_size": 256,
     "batch_size": 8,
     "learning_starts": 64,
+    "gradient_steps": 2,
 }
+ROLLOUT = {"normalize_rewards": False, "num_envs": 4, "num_steps": 12, "num_minibatches": 2}
 CONTINUOUS = Box(-1.0, 2.0, (1,))
 
 
@@ -103,7 +107,7 @@ def make_dqn(torso=None, head=None, env=None, config=DQNConfig, optimizer=None, 
 def make_pqn(torso=None, env=None, optimizer=None, **fields):
     """Return PQN, by default on ``Counting`` with a GRU."""
     network = small_network(torso or gru_torso(8), heads.DiscreteQNetwork(2))
-    config = PQNConfig(**{"num_envs": 4, "num_steps": 12, "num_minibatches": 2} | fields)
+    config = PQNConfig(**ROLLOUT | fields)
     return PQN(config, env or Counting(), None, network, optimizer or optax.adam(1e-3))
 
 

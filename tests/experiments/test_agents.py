@@ -178,9 +178,9 @@ def test_a_torso_is_refused_where_it_is_too_narrow_and_built_from_there_on(name)
     ("algorithm", "optimizer_steps"),
     [
         (PPOConfig(target_kl=0.01), 10 * 16),
-        (PQNConfig(), 20 * 8),
+        (PQNConfig(), 20 * 16),
         # The first 9 of 40 updates of 512 steps do not reach the 5,000 that learning starts with.
-        (DQNConfig(), 31 * 2),
+        (DQNConfig(), 31 * 8),
     ],
 )
 def test_the_learning_rate_falls_to_zero_over_what_is_trained(
