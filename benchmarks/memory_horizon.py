@@ -40,6 +40,13 @@ TORSOS = {
     "linear attention": Memoroid(
         cell("LinearAttention", features=FEATURES, num_heads=4, head_dim=16)
     ),
+    "DeltaNet": Memoroid(cell("DeltaNet", features=FEATURES)),
+    "Gated DeltaNet": Memoroid(cell("GatedDeltaNet", features=FEATURES)),
+    "Kimi Delta Attention": Memoroid(cell("KimiDeltaAttention", features=FEATURES)),
+    "RWKV-7": Memoroid(cell("RWKV7", features=FEATURES)),
+    "gated linear attention": Memoroid(cell("GatedLinearAttention", features=FEATURES)),
+    "Mamba-3": Memoroid(cell("Mamba3", features=FEATURES)),
+    "RG-LRU": Memoroid(cell("RGLRU", features=FEATURES)),
     "attention": SelfAttention(SelfAttentionConfig(FEATURES, num_heads=4, context_length=128)),
 }
 PICTURED = ("GRU", "LSTM", "LRU", "Mamba-2", "mLSTM", "attention")

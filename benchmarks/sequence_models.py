@@ -50,6 +50,13 @@ MEMOROIDS = {
     "Mamba-2": memoroid("Mamba2"),
     "mLSTM": memoroid("mLSTM", hidden_dim=64, num_heads=4),
     "linear attention": memoroid("LinearAttention", num_heads=4, head_dim=16),
+    "DeltaNet": memoroid("DeltaNet"),
+    "Gated DeltaNet": memoroid("GatedDeltaNet"),
+    "Kimi Delta Attention": memoroid("KimiDeltaAttention"),
+    "RWKV-7": memoroid("RWKV7"),
+    "gated linear attention": memoroid("GatedLinearAttention"),
+    "Mamba-3": memoroid("Mamba3"),
+    "RG-LRU": memoroid("RGLRU"),
     "S5": memoroid("S5", hidden_dim=64),
     "LRU": memoroid("LRU", hidden_dim=64),
     "MinGRU": memoroid("MinGRU"),
@@ -146,7 +153,8 @@ def alternatives(name: str, references: bool) -> dict[str, tuple[Any, Callable |
     build = MEMOROIDS[name]
     models = {"ours": (build("auto"), None)}
     if references:
-        models["(a) associative"] = (build("associative"), flagged_scan)
+        if "associative" in models["ours"][0].cell.implementations:
+            models["(a) associative"] = (build("associative"), flagged_scan)
         models["(b) scan"] = (build("sequential"), plain_scan)
     return models
 

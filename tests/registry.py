@@ -18,8 +18,16 @@ from memorax.networks import (
     CausalConv1d,
     ChronoGRUCell,
     ChronoLSTMCell,
+    DeltaNetCell,
+    DeltaNetConfig,
     FFMCell,
     FFMConfig,
+    GatedDeltaNetCell,
+    GatedDeltaNetConfig,
+    GatedLinearAttentionCell,
+    GatedLinearAttentionConfig,
+    KimiDeltaAttentionCell,
+    KimiDeltaAttentionConfig,
     LearnablePositionalEmbedding,
     LinearAttentionCell,
     LinearAttentionConfig,
@@ -27,6 +35,8 @@ from memorax.networks import (
     LRUConfig,
     Mamba2Cell,
     Mamba2Config,
+    Mamba3Cell,
+    Mamba3Config,
     Memoroid,
     MemoroidCell,
     MinGRUCell,
@@ -36,10 +46,14 @@ from memorax.networks import (
     Projection,
     RelativePositionalEmbedding,
     Residual,
+    RGLRUCell,
+    RGLRUConfig,
     RL2Wrapper,
     RoPE,
     RTUCell,
     RTUConfig,
+    RWKV7Cell,
+    RWKV7Config,
     S5Cell,
     S5Config,
     SegmentRecurrence,
@@ -134,6 +148,11 @@ def memoroid_entry(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
     return Entry(name, memoroid(cell, config), alternatives)
 
 
+def memoroid_in_chunks(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
+    """List a memoroid with chunks beside ``"auto"``: its op is held to a loop in every way."""
+    return Entry(name, memoroid(cell, config), {"chunked": memoroid(cell, config, "chunked")})
+
+
 def self_attention(
     positional_embedding: Callable[[Any], Any] = lambda param_dtype: None,
     implementation: Any = "auto",
@@ -201,6 +220,11 @@ def architecture(function: Callable[..., Any], **sizes: Any) -> Build:
     return lambda dtype, param_dtype: function(8, 1, dtype=dtype, param_dtype=param_dtype, **sizes)
 
 
+def rwkv7_layers(dtype: Any, param_dtype: Any) -> Stack:
+    """Two layers, for the second is given the values of the first."""
+    return architectures.rwkv7(8, 2, num_heads=2, dtype=dtype, param_dtype=param_dtype)
+
+
 ARCHITECTURES = (
     Entry(
         "gtrxl",
@@ -218,6 +242,7 @@ ARCHITECTURES = (
     Entry("s5_layer", architecture(architectures.s5)),
     Entry("min_gru_layer", architecture(architectures.min_gru)),
     Entry("attention_layer", architecture(architectures.attention, num_heads=2, context_length=4)),
+    Entry("rwkv7_layers", rwkv7_layers),
     Entry("linear_attention_layer", architecture(architectures.linear_attention, num_heads=2)),
 )
 """Compositions of what stands below on its own."""
@@ -268,6 +293,36 @@ REGISTRY = (
     ),
     memoroid_entry(
         "mlstm", mLSTMCell, mLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, block_size=4)
+    ),
+    memoroid_in_chunks(
+        "delta_net",
+        DeltaNetCell,
+        DeltaNetConfig(FEATURES, 2, value_dim=4, use_conv_bias=True, max_beta=2.0),
+    ),
+    memoroid_in_chunks(
+        "gated_delta_net",
+        GatedDeltaNetCell,
+        GatedDeltaNetConfig(FEATURES, 2, value_dim=4, conv_dim=None, num_value_heads=4),
+    ),
+    memoroid_in_chunks(
+        "kimi_delta_attention",
+        KimiDeltaAttentionCell,
+        KimiDeltaAttentionConfig(FEATURES, 2, value_dim=4, rank=3),
+    ),
+    memoroid_in_chunks(
+        "gated_linear_attention",
+        GatedLinearAttentionCell,
+        # Queries and keys may have any sign: outputs near 0 are what is left of their rounding.
+        GatedLinearAttentionConfig(FEATURES, 2, value_dim=4, gate_rank=3, norm_epsilon=0.1),
+    ),
+    memoroid_in_chunks("rg_lru", RGLRUCell, RGLRUConfig(FEATURES, hidden_dim=4, num_heads=2)),
+    memoroid_in_chunks(
+        "rwkv7", RWKV7Cell, RWKV7Config(FEATURES, 2, decay_rank=2, erase_rank=2, gate_rank=2)
+    ),
+    memoroid_in_chunks(
+        "mamba3",
+        Mamba3Cell,
+        Mamba3Config(FEATURES, num_heads=4, head_dim=3, state_dim=5, num_groups=2, use_norm=True),
     ),
     Entry("self_attention", self_attention(num_key_value_heads=1, normalize_query_key=True)),
     Entry("self_attention_rope", self_attention(lambda dtype: RoPE(rotary_dim=2))),

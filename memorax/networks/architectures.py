@@ -22,24 +22,38 @@ from memorax.networks.blocks import (
     PreNorm,
     Projection,
     Residual,
+    RWKV7Layers,
     SegmentRecurrence,
     Stack,
 )
 from memorax.networks.cells import (
     ChronoGRUCell,
     ChronoLSTMCell,
+    DeltaNetCell,
+    DeltaNetConfig,
     FFMCell,
     FFMConfig,
+    GatedDeltaNetCell,
+    GatedDeltaNetConfig,
+    GatedLinearAttentionCell,
+    GatedLinearAttentionConfig,
+    KimiDeltaAttentionCell,
+    KimiDeltaAttentionConfig,
     LinearAttentionCell,
     LinearAttentionConfig,
     LRUCell,
     LRUConfig,
     Mamba2Cell,
     Mamba2Config,
+    Mamba3Cell,
+    Mamba3Config,
     MinGRUCell,
     MinGRUConfig,
+    RGLRUCell,
+    RGLRUConfig,
     RTUCell,
     RTUConfig,
+    RWKV7Config,
     S5Cell,
     S5Config,
     SHMCell,
@@ -65,8 +79,8 @@ from memorax.networks.sequence_models import (
 )
 from memorax.validation import check_between, check_positive
 
-LONGEST_MAMBA2_MEMORY = 10_000.0
-"""Steps, for the least step size of ``Mamba2Config``."""
+LONGEST_MEMORY_BY_STEPS = 10_000.0
+"""Steps, of a memory whose decays have a step size, for the least that a configuration takes."""
 
 LARGEST_PHASE = math.pi / 2
 """Of a diagonal state at first: large enough to tell the last few inputs apart, small enough that
@@ -359,12 +373,150 @@ def mamba2(
     check_positive("mamba2.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
     config = Mamba2Config(features)
-    if memory_horizon is not None:
-        # A state lasts 1 / (decay * step) steps, the longest with the least of both.
-        check_between("mamba2.memory_horizon", memory_horizon, 2.0, LONGEST_MAMBA2_MEMORY)
-        longest = config.min_decay * memory_horizon
-        config = replace(config, min_step=1 / longest, max_step=100 / longest)
+    config = replace(config, **_steps_for("mamba2", memory_horizon, config.min_decay))
     layer = (Memoroid(Mamba2Cell(config, **dtypes)),)
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def mamba3(
+    features: int,
+    num_layers: int = 2,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of Mamba-3 layers, each followed by a gated feed-forward network.
+
+    Source: Lahoti et al. 2026, arXiv 2603.15569.
+    """
+    check_positive("mamba3.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = Mamba3Config(features)
+    # softplus(A) is log(2) at first.
+    config = replace(config, **_steps_for("mamba3", memory_horizon, math.log(2)))
+    layer = (Memoroid(Mamba3Cell(config, **dtypes)), GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def delta_net(
+    features: int,
+    num_layers: int = 1,
+    num_heads: int = 4,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of DeltaNet layers, each followed by a gated feed-forward network.
+
+    Source: Yang et al. 2024, arXiv 2406.06484, section 3.4.
+    """
+    check_positive("delta_net.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    memory = Memoroid(DeltaNetCell(DeltaNetConfig(features, num_heads), **dtypes))
+    layer = (memory, GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def gated_delta_net(
+    features: int,
+    num_layers: int = 1,
+    num_heads: int = 4,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of Gated DeltaNet layers, each followed by a gated feed-forward network.
+
+    Source: Yang et al. 2024, arXiv 2412.06464, figure 1.
+    """
+    check_positive("gated_delta_net.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = GatedDeltaNetConfig(features, num_heads)
+    config = replace(config, **_steps_for("gated_delta_net", memory_horizon, config.min_decay))
+    layer = (Memoroid(GatedDeltaNetCell(config, **dtypes)), GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def kimi_delta_attention(
+    features: int,
+    num_layers: int = 1,
+    num_heads: int = 4,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of Kimi Delta Attention, each layer with a gated feed-forward network.
+
+    Source: Kimi Team 2025, arXiv 2510.26692, section 4; without its layers of full attention and
+    its experts.
+    """
+    check_positive("kimi_delta_attention.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = KimiDeltaAttentionConfig(features, num_heads)
+    steps = _steps_for("kimi_delta_attention", memory_horizon, config.min_decay)
+    cell = KimiDeltaAttentionCell(replace(config, **steps), **dtypes)
+    layer = (Memoroid(cell), GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def gated_linear_attention(
+    features: int,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return a stack of gated linear attention, each layer with a gated feed-forward network.
+
+    A convolution over the last 4 steps, which the authors' code has as an option, tells the last
+    inputs apart.
+
+    Source: Yang et al. 2023, arXiv 2312.06635, section 4.4.
+    """
+    check_positive("gated_linear_attention.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = GatedLinearAttentionConfig(features, num_heads, conv_dim=4)
+    layer = (Memoroid(GatedLinearAttentionCell(config, **dtypes)), GLU(features, 2, **dtypes))
+    return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
+
+
+def rwkv7(
+    features: int,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return layers of RWKV-7: time mixing, then channel mixing, with layer norms.
+
+    Source: Peng et al. 2025, arXiv 2503.14456, figure 1.
+    """
+    check_positive("rwkv7.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    layers = RWKV7Layers(RWKV7Config(features, num_heads), num_layers, **dtypes)
+    norm = nn.LayerNorm(**dtypes)
+    return Stack((Projection(features, **dtypes), norm, layers, nn.LayerNorm(**dtypes)))
+
+
+def rg_lru(
+    features: int,
+    num_layers: int = 2,
+    num_heads: int = 4,
+    memory_horizon: int | float | None = None,
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+) -> Stack:
+    """Return the recurrent layers of Griffin: RG-LRU, then a gated feed-forward network.
+
+    Source: De et al. 2024, arXiv 2402.19427, section 2; Hawk, without layers of local attention.
+    """
+    check_positive("rg_lru.num_layers", num_layers)
+    dtypes = {"dtype": dtype, "param_dtype": param_dtype}
+    config = RGLRUConfig(features, num_heads=num_heads)
+    if memory_horizon is not None:
+        # With its gate half open, a state decays by the fourth power.
+        r_min, r_max = ring_of(4 * memory_horizon)
+        config = replace(config, r_min=r_min, r_max=r_max)
+    layer = (Memoroid(RGLRUCell(config, **dtypes)), GLU(features, 3, nn.gelu, **dtypes))
     return _residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
 
 
@@ -468,6 +620,16 @@ def _mlstm_layer(features, num_heads, memory_horizon, dtypes):
 def _slstm_layer(features, num_heads, memory_horizon, dtypes):
     config = sLSTMConfig(features, features, num_heads, conv_dim=4, memory_horizon=memory_horizon)
     return RNN(sLSTMCell(config, **dtypes)), GLU(features, 4 / 3, nn.gelu, **dtypes)
+
+
+def _steps_for(name, memory_horizon, least_decay):
+    """Return the step sizes with which the longest state lasts that long, none for ``None``."""
+    if memory_horizon is None:
+        return {}
+    check_between(f"{name}.memory_horizon", memory_horizon, 2.0, LONGEST_MEMORY_BY_STEPS)
+    # A state lasts 1 / (decay * step) steps, the longest with the least of both.
+    longest = least_decay * memory_horizon
+    return {"min_step": 1 / longest, "max_step": 100 / longest}
 
 
 def _gated_layer(memory, features, dtypes):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,37 @@ def log_uniform(low: float, high: float) -> Initializer:
         return jax.random.uniform(key, shape, dtype, math.log(low), math.log(high))
 
     return draw
+
+
+def log_of_uniform(low: float, high: float) -> Initializer:
+    """Draw the logarithm of a number that is uniform between the two."""
+
+    def draw(key, shape, dtype=jnp.float32):
+        return jnp.log(jax.random.uniform(key, shape, dtype, low, high))
+
+    return draw
+
+
+def inverse_softplus_of_log_uniform(low: float, high: float) -> Initializer:
+    """Draw what softplus brings to a number whose logarithm is uniform between the two's.
+
+    Source: the step sizes of Gu and Dao 2023, arXiv 2312.00752, section 3.6.
+    """
+
+    def draw(key, shape, dtype=jnp.float32):
+        step = jnp.exp(jax.random.uniform(key, shape, dtype, math.log(low), math.log(high)))
+        return step + jnp.log(-jnp.expm1(-step))
+
+    return draw
+
+
+def check_steps_and_decays(config: Any) -> None:
+    """Raise ``ValueError`` if a configuration's first step sizes or decays make no sense."""
+    name = type(config).__name__
+    check_between(f"{name}.min_step", config.min_step, 1e-4)
+    check_between(f"{name}.max_step", config.max_step, config.min_step)
+    check_between(f"{name}.min_decay", config.min_decay, 1e-6)
+    check_between(f"{name}.max_decay", config.max_decay, config.min_decay)
 
 
 def chrono_bias(memory_horizon: int | float, sign: int = 1) -> Initializer:

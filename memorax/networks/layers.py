@@ -1,5 +1,6 @@
 """Layers that several cells have inside."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -43,7 +44,7 @@ def linear(
 
 
 class CausalConvolution(nn.Module):
-    """A depthwise convolution over the last ``width`` steps, with bias.
+    """A depthwise convolution over the last ``width`` steps.
 
     Its window is in the precision of its parameters.
     """
@@ -51,6 +52,7 @@ class CausalConvolution(nn.Module):
     width: int
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(
@@ -62,10 +64,66 @@ class CausalConvolution(nn.Module):
         """Return the next window and the outputs."""
         initializer, channels = uniform_by_fan_in(self.width), inputs.shape[-1]
         kernel = self.param("kernel", initializer, (self.width, channels), self.param_dtype)
-        bias = self.param("bias", initializer, (channels,), self.param_dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", initializer, (channels,), self.param_dtype)
         values, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         window, outputs = ops.causal_conv1d(values, kernel, done, window)
-        return window, outputs + bias
+        return window, outputs if bias is None else outputs + bias
+
+
+class QueryKeyValue(nn.Module):
+    """Queries, keys and values of heads, of one projection and, if asked, one convolution.
+
+    Attributes:
+        num_key_heads: Heads of queries and keys.
+        key_dim: Width of each.
+        num_heads: Heads of values.
+        value_dim: Width of each.
+        conv_dim: Steps that the convolution sees; ``None``: no convolution.
+        use_conv_bias: Whether it has a bias.
+        activation: What is applied last.
+        dtype: Of projection and convolution.
+        param_dtype: Of parameters and window.
+    """
+
+    num_key_heads: int
+    key_dim: int
+    num_heads: int
+    value_dim: int
+    conv_dim: int | None
+    use_conv_bias: bool
+    activation: Callable[[Array], Array]
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "batch time features"],
+        done: Bool[Array, "batch time"],
+        window: PyTree[Array],
+    ) -> tuple[PyTree[Array], tuple[Array, Array, Array]]:
+        """Return the next window, and query, key and value, ``(batch, time, heads, ...)``."""
+        keys, steps = self.num_key_heads * self.key_dim, inputs.shape[:2]
+        values = linear(self, 2 * keys + self.num_heads * self.value_dim, "projection")(inputs)
+        if self.conv_dim is not None:
+            convolution = CausalConvolution(
+                self.conv_dim, self.dtype, self.param_dtype, self.use_conv_bias, name="convolution"
+            )
+            window, values = convolution(values, done, window)
+        values = self.activation(values).astype(self.param_dtype)
+        query, key, value = jnp.split(values, [keys, 2 * keys], axis=-1)
+        return window, (
+            query.reshape(*steps, self.num_key_heads, self.key_dim),
+            key.reshape(*steps, self.num_key_heads, self.key_dim),
+            value.reshape(*steps, self.num_heads, self.value_dim),
+        )
+
+
+def initial_window(batch: int, conv_dim: int | None, channels: int, dtype: Any) -> PyTree[Array]:
+    """Return what a convolution sees before an episode, zeros; ``()`` without convolution."""
+    return () if conv_dim is None else jnp.zeros((batch, conv_dim - 1, channels), dtype)
 
 
 class BlockDiagonal(nn.Module):
@@ -75,6 +133,7 @@ class BlockDiagonal(nn.Module):
     kernel_init: Initializer
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*axes features"]) -> Float[Array, "*axes features"]:
@@ -82,10 +141,30 @@ class BlockDiagonal(nn.Module):
         size = inputs.shape[-1] // self.num_blocks
         shape = (self.num_blocks, size, size)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        values, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
+        bias = None
+        if self.use_bias:
+            zeros = nn.initializers.zeros
+            bias = self.param("bias", zeros, inputs.shape[-1:], self.param_dtype)
+        values, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         # As one product with the whole matrix, most of which is zeros.
-        whole = jax.scipy.linalg.block_diag(*kernel)
-        return values @ whole
+        outputs = values @ jax.scipy.linalg.block_diag(*kernel)
+        return outputs if bias is None else outputs + bias
+
+
+def token_shift(
+    inputs: Float[Array, "batch time features"],
+    done: Bool[Array, "batch time"],
+    last: Float[Array, "batch features"],
+) -> tuple[Float[Array, "batch features"], Float[Array, "batch time features"]]:
+    """Return the last inputs, to be handed on, and those one step before, 0 at an episode's start.
+
+    Args:
+        inputs: Of this call.
+        done: True where an input is the first of a new episode.
+        last: The inputs before the first.
+    """
+    before = jnp.concatenate([last[:, None].astype(inputs.dtype), inputs[:, :-1]], axis=1)
+    return inputs[:, -1].astype(last.dtype), jnp.where(done[..., None], 0, before)
 
 
 def head_wise_norm(
@@ -94,6 +173,20 @@ def head_wise_norm(
     """Bring each head to mean 0 and variance 1 over its features."""
     centred = values - values.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+
+
+def head_wise_rms_norm(
+    values: Float[Array, "*axes heads head_dim"],
+    scale: Float[Array, "..."],
+    epsilon: float,
+) -> Float[Array, "*axes heads head_dim"]:
+    """Bring each head to a mean square of 1 over its features, then scale them."""
+    return values * jax.lax.rsqrt((values * values).mean(-1, keepdims=True) + epsilon) * scale
+
+
+def unit_length(values: Float[Array, "*axes dim"]) -> Float[Array, "*axes dim"]:
+    """Bring vectors to length 1, those much shorter than 1e-3 to less."""
+    return values * jax.lax.rsqrt((values * values).sum(-1, keepdims=True) + 1e-6)
 
 
 def run_complex_states(

@@ -15,6 +15,7 @@ from memorax.ops.gated_outer_product import gated_outer_product
 from memorax.ops.gated_recurrence import gru, lstm
 from memorax.ops.implementation import Implementation
 from memorax.ops.linear_recurrence import linear_recurrence
+from memorax.ops.running_angle import running_angle
 
 __all__ = [
     "AttentionImplementation",
@@ -30,6 +31,7 @@ __all__ = [
     "gru",
     "linear_recurrence",
     "lstm",
+    "running_angle",
     "slide_window",
     "sliding_window_attention",
     "sliding_window_attention_weights",

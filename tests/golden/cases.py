@@ -22,15 +22,15 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, dtype), tree)
 
 
-def assert_golden(actual: Any, expected: Any, dtype: Any) -> None:
+def assert_golden(actual: Any, expected: Any, dtype: Any, tolerance: float | None = None) -> None:
     """Compare trees, each array relative to its largest number: that is what rounding scales with.
 
-    ``dtype`` is what ours were computed in, and must have come out in.
+    ``dtype`` is what ours were computed in, and must have come out in; without ``tolerance``, it
+    is that of ``TOLERANCES``.
     """
+    tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for ours, oracle in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert ours.dtype == dtype
         scale = np.abs(oracle).max()
-        np.testing.assert_allclose(
-            ours, oracle, rtol=0, atol=TOLERANCES[dtype] * scale, equal_nan=False
-        )
+        np.testing.assert_allclose(ours, oracle, rtol=0, atol=tolerance * scale, equal_nan=False)

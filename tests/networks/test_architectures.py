@@ -43,6 +43,13 @@ DEEP = [
     architectures.slstm,
     architectures.attention,
     architectures.linear_attention,
+    architectures.mamba3,
+    architectures.delta_net,
+    architectures.gated_delta_net,
+    architectures.kimi_delta_attention,
+    architectures.gated_linear_attention,
+    architectures.rwkv7,
+    architectures.rg_lru,
 ]
 
 

@@ -82,6 +82,41 @@ TORSOS: dict[str, Torso] = {
         *(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
         recurrence_parameters=("A_log", "dt_bias"),
     ),
+    "mamba3": Torso(
+        *(architectures.mamba3, 2, True, "pre-norm residual Mamba-3, then SwiGLU"),
+        recurrence_parameters=("dt_bias",),
+    ),
+    "delta_net": Torso(
+        *(architectures.delta_net, 1, False, "pre-norm residual DeltaNet, then SwiGLU"),
+        features_divisor=4,
+    ),
+    "gated_delta_net": Torso(
+        *(architectures.gated_delta_net, 1, True, "pre-norm residual Gated DeltaNet, then SwiGLU"),
+        recurrence_parameters=("A_log", "dt_bias"),
+        features_divisor=4,
+    ),
+    "kimi_delta_attention": Torso(
+        *(architectures.kimi_delta_attention, 1, True),
+        "pre-norm residual Kimi Delta Attention, then SwiGLU",
+        recurrence_parameters=("A_log", "dt_bias"),
+        features_divisor=4,
+    ),
+    "gated_linear_attention": Torso(
+        *(architectures.gated_linear_attention, 2, False),
+        "pre-norm residual gated linear attention with convolution, then SwiGLU",
+        features_divisor=4,
+    ),
+    "rwkv7": Torso(
+        *(architectures.rwkv7, 2, False),
+        "pre-norm residual RWKV-7 time mixing, then channel mixing",
+        features_divisor=4,
+        least_features=8,
+    ),
+    "rg_lru": Torso(
+        *(architectures.rg_lru, 2, True, "pre-norm residual RG-LRU with convolution, then GEGLU"),
+        recurrence_parameters=("a_param",),
+        features_divisor=4,
+    ),
     "mlstm": Torso(
         *(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
         features_divisor=2,

@@ -73,7 +73,7 @@ class Settings:
     """Layers of the torso; None: one or two, as --torso lists."""
     memory_horizon: float | None = None
     """Steps that the longest memory lasts before any training: sets the first biases of gates, and
-    the first decays of lru, s5, mamba2, ffm and rtu; None: each torso's own."""
+    the first decays of most other torsos that have one; None: each torso's own."""
     head_features: int | None = None
     """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, and two of
     256 in sac's critics."""
@@ -97,8 +97,8 @@ class Settings:
     learning_rate: float = 1e-3
     """Adam's step size, at the beginning if it is annealed."""
     recurrence_learning_rate_scale: float = 1.0
-    """Factor on the learning rate of the recurrence's own parameters (decays, phases and step sizes
-    of lru, s5, mamba2, ffm and rtu), which S5's and the LRU's authors train more slowly."""
+    """Factor on the learning rate of the recurrence's own parameters (decays, phases and step
+    sizes, as of lru, s5 and mamba2), which S5's and the LRU's authors train more slowly."""
     anneal_learning_rate: bool = True
     """Bring the learning rate to zero, linearly, over the run."""
     max_gradient_norm: float = 0.5

@@ -12,7 +12,6 @@ by the heads of a group::
 Source: Dao and Gu 2024, "Transformers are SSMs", arXiv 2405.21060, sections 6 and 7.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from memorax import ops
+from memorax.networks.initializers import (
+    check_steps_and_decays,
+    inverse_softplus_of_log_uniform,
+    log_of_uniform,
+)
 from memorax.networks.layers import CausalConvolution, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
@@ -71,10 +75,7 @@ class Mamba2Config:
                 "Mamba2Config.num_heads must be divisible by num_groups, got "
                 f"num_heads={self.num_heads}, num_groups={self.num_groups}"
             )
-        check_between("Mamba2Config.min_step", self.min_step, 1e-4)
-        check_between("Mamba2Config.max_step", self.max_step, self.min_step)
-        check_between("Mamba2Config.min_decay", self.min_decay, 1e-6)
-        check_between("Mamba2Config.max_decay", self.max_decay, self.min_decay)
+        check_steps_and_decays(self)
         check_between("Mamba2Config.norm_epsilon", self.norm_epsilon, 0.0)
 
 
@@ -124,8 +125,10 @@ class Mamba2Cell(MemoroidCell):
         B, C = (part.reshape(*steps, config.num_groups, config.state_dim) for part in (B, C))
 
         heads = (config.num_heads,)
-        A_log = self.param("A_log", self._draw_A_log, heads, self.param_dtype)
-        dt_bias = self.param("dt_bias", self._draw_dt_bias, heads, self.param_dtype)
+        draw_decays = log_of_uniform(config.min_decay, config.max_decay)
+        draw_steps = inverse_softplus_of_log_uniform(config.min_step, config.max_step)
+        A_log = self.param("A_log", draw_decays, heads, self.param_dtype)
+        dt_bias = self.param("dt_bias", draw_steps, heads, self.param_dtype)
         D = self.param("D", nn.initializers.ones, heads, self.param_dtype)
         dt = jax.nn.softplus(dt.astype(state.dtype) + dt_bias)
         state, y = ops.gated_outer_product(
@@ -146,16 +149,6 @@ class Mamba2Cell(MemoroidCell):
         y *= jax.lax.rsqrt((y * y).mean(-1, keepdims=True) + config.norm_epsilon)
         y = y.reshape(*steps, channels) * norm
         return (state, window), linear(self, config.features, "out_proj")(y)
-
-    def _draw_A_log(self, key, shape, dtype):
-        low, high = self.config.min_decay, self.config.max_decay
-        return jnp.log(jax.random.uniform(key, shape, dtype, low, high))
-
-    def _draw_dt_bias(self, key, shape, dtype):
-        low, high = math.log(self.config.min_step), math.log(self.config.max_step)
-        step = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
-        # The inverse of softplus.
-        return step + jnp.log(-jnp.expm1(-step))
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
