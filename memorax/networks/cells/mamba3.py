@@ -237,15 +237,16 @@ def trapezoid(
     """
     state, k_before, v_before = carry
 
-    def shifted(first, values):
-        return jnp.concatenate([first[:, None], values[:, :-1]], axis=1)
+    def before(first, values):
+        """Return what was one step before; masked before any product, for it may be NaN."""
+        values = jnp.concatenate([first[:, None], values[:, :-1]], axis=1)
+        return jnp.where(done.reshape(done.shape + (1,) * (values.ndim - 2)), 0, values)
 
     entered = lam * dt
     # The state that is handed on has what entered at its last step already.
-    weight = jnp.exp(log_alpha) * (shifted(jnp.zeros_like(dt[:, 0]), entered) + (1 - lam) * dt)
-    start = done[..., None, None]
-    keys = jnp.where(start, 0, shifted(k_before, k))
-    values = jnp.where(start, 0, weight[..., None] * shifted(v_before, v))
+    entered_before = before(jnp.zeros_like(dt[:, 0]), entered)
+    weight = jnp.exp(log_alpha) * (entered_before + (1 - lam) * dt)
+    keys, values = before(k_before, k), weight[..., None] * before(v_before, v)
     state, y = ops.gated_outer_product(
         q, keys, values, log_alpha, None, done, state, implementation, chunk_size
     )
