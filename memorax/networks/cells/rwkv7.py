@@ -60,8 +60,8 @@ class RWKV7Config:
         norm_epsilon: Of the norm over each head's outputs, the authors' 64e-5.
 
     Raises:
-        ValueError: If a field is out of its range, or ``num_heads`` does not divide ``features``
-            where ``head_dim`` is ``None``.
+        ValueError: If a field is out of its range, a head has a single channel, or ``num_heads``
+            does not divide ``features`` where ``head_dim`` is ``None``.
     """
 
     features: int
@@ -84,6 +84,12 @@ class RWKV7Config:
             raise ValueError(
                 "RWKV7Config.features must be divisible by num_heads where head_dim is None, got "
                 f"features={self.features}, num_heads={self.num_heads}"
+            )
+        if (self.head_dim or self.features // self.num_heads) < 2:
+            raise ValueError(
+                "RWKV7Config.head_dim must be at least 2, for the norm over a head of a single "
+                f"channel is always 0, got features={self.features}, num_heads={self.num_heads}, "
+                f"head_dim={self.head_dim}"
             )
         check_between("RWKV7Config.norm_epsilon", self.norm_epsilon, 0.0)
 

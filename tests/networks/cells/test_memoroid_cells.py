@@ -164,6 +164,7 @@ def test_ffm_begins_with_the_authors_decays_and_frequencies():
             "GatedLinearAttentionConfig.decay must be one of gated, fixed, got 'learned'",
         ),
         (RWKV7Config, {"features": 6}, "RWKV7Config.features must be divisible by num_heads"),
+        (RWKV7Config, {"features": 4}, "RWKV7Config.head_dim must be at least 2"),
         (RWKV7Config, {"features": 8, "gate_rank": 0}, "RWKV7Config.gate_rank .* got 0"),
         (RGLRUConfig, {"features": 6}, "divisible by num_heads, got hidden_dim=6, num_heads=4"),
         (Mamba3Config, {"features": 4, "num_groups": 3}, "num_heads=8, num_groups=3"),
