@@ -89,12 +89,15 @@ class Entry:
             parameters and carry.
         exempt: By name, the laws that the model is not meant to keep, each with the reason. A
             test of its own says what it keeps instead.
+        at_gate: The laws that are tested at the gate, the others and the alternatives by ``make
+            test-exhaustive``; ``None``: all that are quick.
     """
 
     name: str
     build: Build
     alternatives: Mapping[str, Build] = field(default_factory=dict)
     exempt: Mapping[str, str] = field(default_factory=dict)
+    at_gate: tuple[str, ...] | None = None
 
 
 # The RNN takes its own backward pass for exactly the cells of Flax, not for what inherits them.
@@ -148,9 +151,19 @@ def memoroid_entry(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
     return Entry(name, memoroid(cell, config), alternatives)
 
 
-def memoroid_in_chunks(name: str, cell: type[MemoroidCell], config: Any) -> Entry:
+PIECEWISE = ("cut", "reset", "causal", "row")
+"""Laws whose programs are compiled once for all of them."""
+
+
+def memoroid_in_chunks(
+    name: str,
+    cell: type[MemoroidCell],
+    config: Any,
+    at_gate: tuple[str, ...] = PIECEWISE,
+) -> Entry:
     """List a memoroid with chunks beside ``"auto"``: its op is held to a loop in every way."""
-    return Entry(name, memoroid(cell, config), {"chunked": memoroid(cell, config, "chunked")})
+    alternatives = {"chunked": memoroid(cell, config, "chunked")}
+    return Entry(name, memoroid(cell, config), alternatives, at_gate=at_gate)
 
 
 def self_attention(
@@ -298,11 +311,13 @@ REGISTRY = (
         "delta_net",
         DeltaNetCell,
         DeltaNetConfig(FEATURES, 2, value_dim=4, use_conv_bias=True, max_beta=2.0),
+        at_gate=(),  # Kimi Delta Attention runs the same code, and more.
     ),
     memoroid_in_chunks(
         "gated_delta_net",
         GatedDeltaNetCell,
         GatedDeltaNetConfig(FEATURES, 2, value_dim=4, conv_dim=None, num_value_heads=4),
+        at_gate=(),
     ),
     memoroid_in_chunks(
         "kimi_delta_attention",
