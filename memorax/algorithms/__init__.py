@@ -4,9 +4,10 @@ from memorax.algorithms.algorithm import Algorithm
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.dqn import DQN, DQNConfig, R2D2Config
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
-from memorax.algorithms.ppo import PPO, PPOConfig, PPOState
+from memorax.algorithms.ppo import PPO, PPOConfig
 from memorax.algorithms.pqn import PQN, PQNConfig, PQNState
-from memorax.algorithms.replay_algorithm import ReplayAlgorithm, ReplayState
+from memorax.algorithms.replay import ReplayAlgorithm, ReplayState
+from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState
 from memorax.algorithms.sac import SAC, SACConfig
 
 __all__ = [
@@ -19,12 +20,13 @@ __all__ = [
     "EvaluationReport",
     "EvaluationState",
     "PPOConfig",
-    "PPOState",
     "PQNConfig",
     "PQNState",
     "R2D2Config",
     "ReplayAlgorithm",
     "ReplayState",
+    "RolloutAlgorithm",
+    "RolloutState",
     "SACConfig",
     "hyperparameters",
 ]

@@ -9,9 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memorax.environments import Discrete, Vectorize
-from memorax.environments.checks import check_action_space
-from memorax.networks import Network, heads
-from memorax.networks.heads.base import takes
+from memorax.networks import Network
 
 
 @struct.dataclass
@@ -174,6 +172,12 @@ def episode_metrics(
     }
 
 
+def episodes_of(info: dict[str, Any], ended: Array) -> tuple[Any, ...]:
+    """Return what ``episode_metrics`` reads of a step, whose episodes ``ended`` with it."""
+    changed_return = info.get("episode_changed_return")
+    return ended, info["episode_return"], info["episode_length"], changed_return
+
+
 def batch_first(tree: PyTree) -> PyTree:
     """Bring (time, batch, ...) to (batch, time, ...)."""
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
@@ -182,136 +186,3 @@ def batch_first(tree: PyTree) -> PyTree:
 def add_time(tree: PyTree) -> PyTree:
     """Give every array a time axis of length 1 after the batch."""
     return jax.tree.map(lambda leaf: leaf[:, None], tree)
-
-
-def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> None:
-    """Raise ``ValueError`` if a network's actions do not fit the environment, without compiling.
-
-    Args:
-        field: What the network is called in the message, such as ``"PPO.actor"``.
-        network: A network whose head is to return a distribution over actions.
-        env: The environments.
-        params: Their parameters.
-    """
-    head = f"{field}.head"
-    got = type(heads.policy_head(network.head)).__name__
-    space = env.action_space(params)
-    check_action_space(field, space)
-
-    def check(key):
-        timestep, _ = first_timestep(env, params, key)
-        variables = init_network(network, key, timestep)
-        carry = network.initialize_carry(env.num_envs)
-        distribution = heads.policy_output(apply_step(network, variables, timestep, carry)[1])
-        if not hasattr(distribution, "sample_and_log_prob"):
-            raise ValueError(
-                f"{head} must return a distribution over actions, got {got}, which returns "
-                f"{type(distribution).__name__}"
-            )
-        action = distribution.sample(seed=key)
-        if isinstance(space, Discrete):
-            _check_discrete(head, got, distribution, action, space)
-        else:
-            _check_continuous(head, got, action, space)
-
-    jax.eval_shape(check, jax.random.key(0))
-
-
-def check_state_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
-    """Raise ``ValueError`` if a network does not say how good a state is, or cannot learn to.
-
-    Args:
-        field: What the network is called in the message, such as ``"PPO.critic"``.
-        network: A network whose head, or a horde's main one, is to return a value a step.
-        env: The environments.
-        params: Their parameters.
-    """
-    value_head = heads.value_head(network.head)
-    got = type(value_head).__name__
-    if not hasattr(value_head, "loss"):
-        raise ValueError(f"{field}.head must have a loss, such as VNetwork(), got {got}")
-    if takes(value_head, "candidate_action"):
-        raise ValueError(
-            f"{field}.head must value states, such as VNetwork(), got {got}, which values actions"
-        )
-
-    def check(key):
-        timestep, _ = first_timestep(env, params, key)
-        variables = init_network(network, key, timestep)
-        carry = network.initialize_carry(env.num_envs)
-        output = heads.value_output(apply_step(network, variables, timestep, carry)[1])
-        shape = getattr(heads.expected_value(output), "shape", type(output).__name__)
-        if shape != (env.num_envs, 1):
-            raise ValueError(
-                f"{field}.head must return values of shape {(env.num_envs, 1)}, such as "
-                f"VNetwork(), got {got}, which returns {shape}"
-            )
-
-    jax.eval_shape(check, jax.random.key(0))
-
-
-def check_action_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
-    """Raise ``ValueError`` if a network's action values do not fit the environment.
-
-    Args:
-        field: What the network is called in the message, such as ``"DQN.network"``.
-        network: A network whose head is to return action values.
-        env: The environments.
-        params: Their parameters.
-    """
-    head, got = f"{field}.head", type(network.head).__name__
-    space = env.action_space(params)
-    if not isinstance(space, Discrete):
-        raise ValueError(
-            f"{field} values discrete actions, got an action space of shape {space.shape}"
-        )
-    check_action_space(field, space)
-    for method in ("bellman_target", "loss"):
-        if not hasattr(network.head, method):
-            raise ValueError(
-                f"{head} must have a {method}, such as DiscreteQNetwork(action_dim={space.n}), "
-                f"got {got}"
-            )
-
-    def check(key):
-        timestep, _ = first_timestep(env, params, key)
-        variables = init_network(network, key, timestep)
-        carry = network.initialize_carry(env.num_envs)
-        _, output = apply_step(network, variables, timestep, carry)
-        values = heads.expected_value(output)
-        shape = (env.num_envs, 1, space.n)
-        if getattr(values, "shape", None) != shape:
-            raise ValueError(
-                f"{head} must return action values of shape {shape}, such as "
-                f"DiscreteQNetwork(action_dim={space.n}), got {got}, which returns "
-                f"{getattr(values, 'shape', type(output).__name__)}"
-            )
-
-    jax.eval_shape(check, jax.random.key(0))
-
-
-def _check_discrete(head, got, distribution, action, space):
-    if not jnp.issubdtype(action.dtype, jnp.integer):
-        raise ValueError(
-            f"{head} must be discrete, such as Categorical(action_dim={space.n}), for the action "
-            f"space Discrete(n={space.n}), got {got}"
-        )
-    action_dim = getattr(distribution, "num_categories", space.n)
-    if action_dim != space.n:
-        raise ValueError(
-            f"{head}.action_dim must be {space.n} for the action space Discrete(n={space.n}), "
-            f"got {action_dim}"
-        )
-
-
-def _check_continuous(head, got, action, space):
-    if jnp.issubdtype(action.dtype, jnp.integer):
-        raise ValueError(
-            f"{head} must be continuous, such as Gaussian, for an action space of shape "
-            f"{space.shape}, got {got}"
-        )
-    if action.shape[2:] != space.shape:
-        raise ValueError(
-            f"{head}: actions must have the action space's shape {space.shape}, got "
-            f"{action.shape[2:]}; set its action_dim"
-        )

@@ -13,20 +13,20 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms.acting import (
     Timestep,
     apply_step,
-    check_action_values,
     init_network,
     read_sequences,
 )
 from memorax.algorithms.algorithm import Metrics
+from memorax.algorithms.checks import check_action_values
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.exploration import check_epsilon, epsilon_greedy, linear_epsilon
-from memorax.algorithms.replay_algorithm import (
+from memorax.algorithms.replay import (
     ReplayAlgorithm,
     ReplayConfig,
     ReplayState,
     learned_from,
 )
-from memorax.algorithms.replaying import Sequences, masked_mean, n_step_returns
+from memorax.algorithms.transitions import Sequences, masked_mean, n_step_returns
 from memorax.buffers import ReplaySample, importance_weights
 from memorax.dtypes import as_before
 from memorax.environments import Environment

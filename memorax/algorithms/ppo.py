@@ -10,36 +10,27 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import (
-    Timestep,
-    apply_step,
-    check_policy,
-    check_state_values,
-    episode_metrics,
-    first_timestep,
-    init_network,
-    read_sequences,
-)
-from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.acting import Timestep, apply_step, episodes_of, read_sequences
+from memorax.algorithms.algorithm import Metrics
+from memorax.algorithms.checks import check_policy, check_state_values
 from memorax.algorithms.configurations import hyperparameters
+from memorax.algorithms.demons import DemonSteps, demon_targets
 from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
-from memorax.algorithms.rollouts import (
-    check_minibatches,
+from memorax.algorithms.rollout import (
+    RolloutAlgorithm,
+    RolloutConfig,
+    RolloutState,
     cut_to_sequences,
-    minibatch_indices,
-    rollout_sequence_length,
-    take_minibatch,
 )
-from memorax.algorithms.schedules import count_skipped_step
-from memorax.algorithms.sharding import gather_batch, is_sharded
+from memorax.algorithms.sharding import is_sharded
 from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize
 from memorax.networks import Network, heads
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between
 
 
 @hyperparameters
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(RolloutConfig):
     """What PPO does; defaults as in Schulman et al. 2017 and its common implementations.
 
     Raises:
@@ -48,16 +39,6 @@ class PPOConfig:
             normalised over a single step.
     """
 
-    num_envs: int = 16
-    """Environments that run side by side."""
-    num_steps: int = 128
-    """Steps of each environment between updates: the length of the sequences learned from."""
-    num_minibatches: int = 4
-    """Parts that a rollout is split into; whole sequences, unless the networks hold no carry."""
-    update_epochs: int = 4
-    """Times that each rollout is learned from."""
-    gamma: float = 0.99
-    """Discount of a reward one step later."""
     gae_lambda: float = 0.95
     """Mix of generalised advantage estimation: 0 trusts the critic, 1 the returns."""
     clip_coefficient: float = 0.2
@@ -74,33 +55,23 @@ class PPOConfig:
     normalize_advantage: bool = True
     """Bring the advantages of a minibatch, of at least 2 steps, to mean 0 and standard deviation
     1."""
-    sown_loss_coefficient: float = 1.0
-    """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
-    burn_in_length: int = 0
-    """First steps of each sequence that only refresh the carry and are not learned from."""
     target_kl: float | None = None
     """Skip the rest of an update once a minibatch's approximate KL exceeds this; None: never."""
 
     def __post_init__(self):
         """Check the fields."""
-        for field in ("num_envs", "num_steps", "num_minibatches", "update_epochs"):
-            check_positive(f"PPOConfig.{field}", getattr(self, field))
-        for field in ("gamma", "gae_lambda"):
-            check_between(f"PPOConfig.{field}", getattr(self, field), 0.0, 1.0)
+        super().__post_init__()
+        check_between("PPOConfig.gae_lambda", self.gae_lambda, 0.0, 1.0)
         for field in (
             "clip_coefficient",
             "value_coefficient",
             "auxiliary_coefficient",
             "entropy_coefficient",
-            "sown_loss_coefficient",
         ):
             check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
         for field in ("value_clip_coefficient", "target_kl"):
             if getattr(self, field) is not None:
                 check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
-        check_minibatches(self)
-        # At least one step has to remain to learn from.
-        check_whole("PPOConfig.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
         learned_steps = self.num_envs * (self.num_steps - self.burn_in_length)
         if self.normalize_advantage and learned_steps == self.num_minibatches:
             raise ValueError(
@@ -109,31 +80,6 @@ class PPOConfig:
                 f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
                 f"burn_in_length={self.burn_in_length}, num_minibatches={self.num_minibatches}"
             )
-
-    def optimizer_steps(self, num_updates: int) -> int:
-        """Return the steps of the optimizer in the first updates of a run."""
-        return num_updates * self.update_epochs * self.num_minibatches
-
-
-@struct.dataclass
-class PPOState:
-    """Everything that training needs to go on.
-
-    Attributes:
-        num_updates: Rollouts learned from so far.
-        params: Parameters of the ``"actor"`` and the ``"critic"``, or of the ``"actor_critic"``.
-        optimizer_state: The optimizer's state for both.
-        env_state: The environments' state.
-        timestep: What the networks read next.
-        carry: The networks' carries by the same names, before they read it.
-    """
-
-    num_updates: PyTree
-    params: PyTree
-    optimizer_state: PyTree
-    env_state: PyTree
-    timestep: PyTree
-    carry: PyTree
 
 
 @struct.dataclass
@@ -148,9 +94,7 @@ class Rollout:
         reward: What came of it; at a time limit, with the discounted value of what was cut off.
         ended: True where the action ended the episode.
         demons: What the demons of each horde learn from.
-        episode_return: The return of the episode up to and with the action.
-        episode_length: The steps of the episode up to and with the action.
-        episode_changed_return: The return of what wrappers made of the rewards, None if nothing.
+        episodes: What ``episode_metrics`` reads.
     """
 
     timestep: PyTree
@@ -160,26 +104,7 @@ class Rollout:
     reward: PyTree
     ended: PyTree
     demons: PyTree
-    episode_return: PyTree
-    episode_length: PyTree
-    episode_changed_return: PyTree
-
-
-@struct.dataclass
-class DemonSteps:
-    """What the demons of one horde learn from. All lead with (time, envs).
-
-    Attributes:
-        transition: What happened, as demons are shown it.
-        predictions: What each expected before.
-        cut_off: True where a time limit ended the episode.
-        predictions_cut_off: What each would have expected next there, elsewhere 0.
-    """
-
-    transition: PyTree
-    predictions: PyTree
-    cut_off: PyTree
-    predictions_cut_off: PyTree
+    episodes: PyTree
 
 
 @struct.dataclass
@@ -207,7 +132,7 @@ class Sequences:
     carry: PyTree
 
 
-class PPO(Algorithm):
+class PPO(RolloutAlgorithm):
     """Proximal policy optimization, recurrent, for discrete and continuous actions.
 
     A rollout keeps the carries it began with. Learning replays each environment's sequence from
@@ -299,39 +224,24 @@ class PPO(Algorithm):
         self._expecting = [
             name for name in self.networks if name == self._valuing or name in self._hordes
         ]
-        carry = jax.eval_shape(self._initial_carry)
-        self._sequence_length = rollout_sequence_length(config, carry)
+        self._prepare_rollouts()
 
     @property
-    def steps_per_update(self) -> int:
-        """Environment steps between updates, over all environments."""
-        return self.config.num_envs * self.config.num_steps
-
-    def _init(self, key: Array) -> PPOState:
-        """Return the state before the first step."""
-        env_key, *network_keys = jax.random.split(key, 1 + len(self.networks))
-        timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
-        params = {
-            name: init_network(network, network_key, timestep)
-            for (name, network), network_key in zip(
-                self.networks.items(), network_keys, strict=True
-            )
-        }
-        return PPOState(
-            num_updates=jnp.int32(0),
-            params=params,
-            optimizer_state=self.optimizer.init(params),
-            env_state=env_state,
-            timestep=timestep,
-            carry=self._initial_carry(),
-        )
+    def _networks(self) -> dict[str, Network]:
+        return self.networks
 
     @property
-    def batch_sequences(self) -> int:
-        """Sequences of a minibatch."""
-        return self.steps_per_update // self._sequence_length // self.config.num_minibatches
+    def _stops_early(self) -> bool:
+        return self.config.target_kl is not None
 
-    def policy(self, state: PPOState, deterministic: bool):
+    def _stops(self, metrics: Metrics) -> Array:
+        return metrics["approximate_kl"] > self.config.target_kl
+
+    def _summary(self, metrics: Metrics, learned: Array) -> Metrics:
+        initial_ratio_error = metrics.pop("ratio_error")[0]
+        return super()._summary(metrics, learned) | {"initial_ratio_error": initial_ratio_error}
+
+    def policy(self, state: RolloutState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):
@@ -340,34 +250,11 @@ class PPO(Algorithm):
 
         return self.networks[self._acting], state.params[self._acting], choose
 
-    def _initial_carry(self):
-        return {
-            name: network.initialize_carry(self.config.num_envs)
-            for name, network in self.networks.items()
-        }
-
-    def _update(self, state: PPOState, key: Array) -> tuple[PPOState, Metrics]:
-        """Act, then learn."""
-        act_key, learn_key = jax.random.split(key)
-        next_state, rollout = self._rollout(state, act_key)
-        sequences = self._sequences(state, next_state, rollout)
-        params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
-        next_state = replace(
-            next_state,
-            num_updates=optax.safe_increment(state.num_updates),
-            params=params,
-            optimizer_state=optimizer_state,
-        )
-        return next_state, metrics | episode_metrics(
-            *(rollout.ended, rollout.episode_return),
-            *(rollout.episode_length, rollout.episode_changed_return),
-        )
-
-    def _rollout(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
+    def _rollout(self, state: RolloutState, key: Array) -> tuple[RolloutState, Rollout]:
         """Act for ``num_steps`` steps in every environment."""
         return jax.lax.scan(self._act, state, jax.random.split(key, self.config.num_steps))
 
-    def _act(self, state: PPOState, key: Array) -> tuple[PPOState, Rollout]:
+    def _act(self, state: RolloutState, key: Array) -> tuple[RolloutState, Rollout]:
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
         carry, outputs = self._read(state, state.timestep, self.networks)
@@ -409,14 +296,12 @@ class PPO(Algorithm):
                 name: DemonSteps(transition, predictions[name], limited, predictions_cut_off[name])
                 for name in self._hordes
             },
-            episode_return=info["episode_return"],
-            episode_length=info["episode_length"],
-            episode_changed_return=info.get("episode_changed_return"),
+            episodes=episodes_of(info, ended),
         )
         return next_state, rollout
 
     def _read(
-        self, state: PPOState, timestep: Timestep, names: Iterable[str]
+        self, state: RolloutState, timestep: Timestep, names: Iterable[str]
     ) -> tuple[PyTree, dict[str, Any]]:
         """Show a timestep to the networks of these names; return their carries and outputs."""
         carries, outputs = {}, {}
@@ -432,7 +317,9 @@ class PPO(Algorithm):
         predictions = {name: heads.predictions(outputs[name]) for name in self._hordes}
         return jax.tree.map(lambda leaf: leaf[:, 0], (value, predictions))
 
-    def _sequences(self, state: PPOState, next_state: PPOState, rollout: Rollout) -> Sequences:
+    def _sequences(
+        self, state: RolloutState, next_state: RolloutState, rollout: Rollout
+    ) -> Sequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
         _, last_outputs = self._read(next_state, next_state.timestep, self._expecting)
         last_value, last_predictions = self._expectations(last_outputs)
@@ -447,65 +334,11 @@ class PPO(Algorithm):
             advantage,
             advantage + rollout.value,
             {
-                name: _demon_targets(horde, rollout.demons[name], last_predictions[name])
+                name: demon_targets(horde, rollout.demons[name], last_predictions[name])
                 for name, horde in self._hordes.items()
             },
         )
         return Sequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
-
-    def _learn(self, state: PPOState, sequences: Sequences, key: Array):
-        """Run the epochs; return parameters, the optimizer's state and metrics."""
-        config = self.config
-
-        def minibatch_step(learner, indices):
-            params, optimizer_state, stopped = learner
-            minibatch = take_minibatch(sequences, indices)
-            (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
-                params, minibatch
-            )
-            metrics["gradient_norm"] = optax.tree.norm(gradients)
-            updates, next_optimizer_state = self.optimizer.update(
-                gradients, optimizer_state, params
-            )
-            next_params = optax.apply_updates(params, updates)
-            if config.target_kl is not None:
-                stopped = metrics["approximate_kl"] > config.target_kl
-                next_params, next_optimizer_state = jax.tree.map(
-                    lambda old, new: jnp.where(stopped, old, new),
-                    (params, count_skipped_step(optimizer_state)),
-                    (next_params, next_optimizer_state),
-                )
-            return (next_params, next_optimizer_state, stopped), metrics
-
-        def skipped(learner):
-            params, optimizer_state, stopped = learner
-            return params, count_skipped_step(optimizer_state), stopped
-
-        def unless_stopped(learner, indices):
-            if config.target_kl is None:
-                learner, metrics = minibatch_step(learner, indices)
-                return learner, (metrics, 1.0)
-            _, empty = jax.eval_shape(minibatch_step, learner, indices)
-            stopped = learner[-1]
-            learner, metrics = jax.lax.cond(
-                stopped,
-                lambda: (skipped(learner), jax.tree.map(jnp.zeros_like, empty)),
-                lambda: minibatch_step(learner, indices),
-            )
-            return learner, (metrics, 1.0 - stopped)
-
-        num_sequences = sequences.log_prob.shape[0]
-        sequences = gather_batch(sequences)
-        indices = minibatch_indices(
-            key, num_sequences, config.update_epochs, config.num_minibatches
-        )
-        (params, optimizer_state, _), (metrics, counted) = jax.lax.scan(
-            unless_stopped, (state.params, state.optimizer_state, jnp.bool_(False)), indices
-        )
-        initial_ratio_error = metrics.pop("ratio_error")[0]
-        metrics = jax.tree.map(lambda leaf: jnp.sum(leaf * counted) / jnp.sum(counted), metrics)
-        metrics["initial_ratio_error"] = initial_ratio_error
-        return params, optimizer_state, metrics
 
     def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
@@ -573,18 +406,3 @@ class PPO(Algorithm):
         limit = self.config.value_clip_coefficient
         clipped = old_value + jnp.clip(value - old_value, -limit, limit)
         return jnp.maximum(unclipped, loss(clipped, target))
-
-
-def _demon_targets(
-    horde: heads.Horde, steps: DemonSteps, last_predictions: dict[str, Array]
-) -> dict[str, Array]:
-    """Return each demon's target; the last step bootstraps from the prediction after it."""
-    next_predictions = jax.tree.map(
-        lambda predicted, last, cut_off: jnp.where(
-            steps.cut_off, cut_off, jnp.concatenate([predicted[1:], last[None]])
-        ),
-        steps.predictions,
-        last_predictions,
-        steps.predictions_cut_off,
-    )
-    return horde.targets(steps.transition, next_predictions)

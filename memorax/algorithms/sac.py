@@ -14,18 +14,18 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms.acting import (
     Timestep,
     apply_step,
-    check_policy,
     init_network,
     read_sequences,
 )
+from memorax.algorithms.checks import check_policy
 from memorax.algorithms.configurations import hyperparameters
-from memorax.algorithms.replay_algorithm import (
+from memorax.algorithms.replay import (
     ReplayAlgorithm,
     ReplayConfig,
     ReplayState,
     learned_from,
 )
-from memorax.algorithms.replaying import Sequences, masked_mean
+from memorax.algorithms.transitions import Sequences, masked_mean
 from memorax.buffers import ReplaySample
 from memorax.dtypes import as_before
 from memorax.environments import Box, Environment

@@ -11,7 +11,7 @@ import optax
 from memorax import environments
 from memorax.algorithms import DQN, PPO, PQN, SAC, DQNConfig, PPOConfig, PQNConfig, SACConfig
 from memorax.algorithms.acting import Timestep
-from memorax.algorithms.replaying import Sequences, sequences_of
+from memorax.algorithms.transitions import Sequences, sequences_of
 from memorax.environments import Box, Discrete
 from memorax.networks import RNN, FeatureExtractor, Network, heads
 from tests.algorithms.tasks import Counting

@@ -4,7 +4,7 @@ import itertools
 import jax
 import pytest
 
-from memorax.algorithms import dqn, ppo, pqn, sac
+from memorax.algorithms import dqn, rollout, sac
 from memorax.algorithms.acting import init_network
 from tests.networks.samples import draw
 
@@ -21,5 +21,5 @@ def drawn_parameters(monkeypatch):
         shapes = jax.eval_shape(functools.partial(init_network, network), key, timestep)
         return draw(shapes, next(seeds))
 
-    for algorithm in (dqn, ppo, pqn, sac):
+    for algorithm in (dqn, rollout, sac):
         monkeypatch.setattr(algorithm, "init_network", draw_network)

@@ -11,7 +11,7 @@ import rlax
 from memorax import environments
 from memorax.algorithms import DQN, DQNConfig, R2D2Config
 from memorax.algorithms.acting import apply_sequence, apply_step, read_sequences
-from memorax.algorithms.replaying import sequences_of
+from memorax.algorithms.transitions import sequences_of
 from memorax.environments import Box
 from memorax.networks import heads
 from tests.algorithms.agents import (

@@ -29,13 +29,10 @@ MAKERS = {"ppo": make_ppo, "dqn": make_dqn, "pqn": make_pqn, "sac": make_sac}
 every_algorithm = pytest.mark.parametrize("name", MAKERS)
 
 
-def rollout_of(name, agent, state):
+def rollout_of(agent, state):
     """Return what the loss of an algorithm without a replay reads beside parameters."""
-    if name == "ppo":
-        next_state, rollout = agent._rollout(state, jax.random.key(1))
-        return (agent._sequences(state, next_state, rollout),)
-    _, sequences, _ = agent._rollout(state, jax.random.key(1), jnp.float32(0.5))
-    return sequences
+    next_state, rollout = agent._rollout(state, jax.random.key(1))
+    return (agent._sequences(state, next_state, rollout),)
 
 
 def of_replay(name, agent, state, sequences):
@@ -57,7 +54,7 @@ def test_what_a_network_sows_enters_the_objective_by_its_coefficient(name):
     state = agents[0.0].init(jax.random.key(0))
     params = perturbed(state.params)
     if name in ("ppo", "pqn"):
-        inputs = jax.jit(lambda state: rollout_of(name, agents[0.0], state))(state)
+        inputs = jax.jit(lambda state: rollout_of(agents[0.0], state))(state)
     else:
         inputs = of_replay(name, agents[0.0], state, random_sequences(agents[0.0]))
 

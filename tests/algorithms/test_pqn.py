@@ -23,20 +23,23 @@ def rollout_of(agent):
     def run(key):
         init_key, rollout_key = jax.random.split(key)
         state = agent.init(init_key)
-        after, sequences, _ = agent._rollout(state, rollout_key, jnp.float32(0.5))
-        return state, after, sequences
+        after, rollout = agent._rollout(state, rollout_key)
+        return state, after, agent._sequences(state, after, rollout)
 
     return run(jax.random.key(0))
 
 
 @drawn_parameters
 def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
-    agent = make_pqn(gamma=GAMMA, q_lambda=LAMBDA, num_steps=16)
-    state, after, (transitions, targets, carry) = rollout_of(agent)
+    agent = make_pqn(gamma=GAMMA, q_lambda=LAMBDA, num_steps=16, epsilon_start=0.5)
+    state, after, sequences = rollout_of(agent)
+    transitions, targets = sequences.transitions, sequences.targets
 
     @jax.jit
     def greatest_values():
-        _, values = apply_sequence(agent.network, state.params, transitions.timestep, carry)
+        _, values = apply_sequence(
+            agent.network, state.params, transitions.timestep, sequences.carry
+        )
         _, last = apply_step(agent.network, state.params, after.timestep, after.carry)
         return jnp.concatenate([values, last], axis=1).max(-1)
 
@@ -61,17 +64,18 @@ def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
 @drawn_parameters
 @pytest.mark.parametrize("burn_in_length", [0, 5])
 def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_length):
-    agent = make_pqn(burn_in_length=burn_in_length)
-    state, _, (transitions, targets, carry) = rollout_of(agent)
+    agent = make_pqn(burn_in_length=burn_in_length, epsilon_start=0.5)
+    state, _, sequences = rollout_of(agent)
+    transitions = sequences.transitions
     params = perturbed(state.params, 2)
 
     @jax.jit
     def learn(params):
-        _, values = apply_sequence(agent.network, params, transitions.timestep, carry)
-        return agent._loss(params, transitions, targets, carry)[0], values
+        _, values = apply_sequence(agent.network, params, transitions.timestep, sequences.carry)
+        return agent._loss(params, sequences)[0], values
 
     loss, values = map(np.asarray, learn(params))
-    action, targets = np.asarray(transitions.action), np.asarray(targets)
+    action, targets = np.asarray(transitions.action), np.asarray(sequences.targets)
     losses = [
         0.5 * (float(values[row, step, action[row, step]]) - targets[row, step]) ** 2
         for row in range(4)
@@ -85,8 +89,8 @@ def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_len
 @drawn_parameters
 def test_sequences_are_never_cut_unless_the_network_holds_no_carry():
     def shape(torso):
-        _, _, (_, targets, _) = jax.eval_shape(lambda: rollout_of(make_pqn(torso)))
-        return targets.shape
+        _, _, sequences = jax.eval_shape(lambda: rollout_of(make_pqn(torso)))
+        return sequences.targets.shape
 
     assert shape(gru_torso()) == (4, 12)
     assert shape(mlp_torso()) == (48, 1)

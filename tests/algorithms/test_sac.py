@@ -8,7 +8,7 @@ import pytest
 
 from memorax.algorithms import SACConfig
 from memorax.algorithms.acting import apply_sequence
-from memorax.algorithms.replaying import sequences_of
+from memorax.algorithms.transitions import sequences_of
 from memorax.environments import Discrete
 from memorax.networks import heads
 from tests.algorithms.agents import (

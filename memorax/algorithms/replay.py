@@ -9,10 +9,17 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import Timestep, episode_metrics, first_timestep
+from memorax.algorithms.acting import (
+    Timestep,
+    episode_metrics,
+    episodes_of,
+    first_timestep,
+)
 from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.configurations import hyperparameters
-from memorax.algorithms.replaying import (
+from memorax.algorithms.return_scale import ReturnScale
+from memorax.algorithms.sharding import shard_batch
+from memorax.algorithms.transitions import (
     Sequences,
     Transition,
     empty_window,
@@ -20,8 +27,6 @@ from memorax.algorithms.replaying import (
     sequences_of,
     vectorize,
 )
-from memorax.algorithms.return_scale import ReturnScale
-from memorax.algorithms.sharding import shard_batch
 from memorax.buffers import ReplaySample, SequenceReplay
 from memorax.environments import Environment
 from memorax.validation import check_between, check_positive, check_whole
@@ -287,9 +292,7 @@ class ReplayAlgorithm(Algorithm):
             timestep=Timestep(observation, terminated | truncated, action, reward),
             carry=carry,
         )
-        episodes = info["episode_ended"], info["episode_return"], info["episode_length"]
-        episodes += (info.get("episode_changed_return"),)
-        return state, (transition, episodes)
+        return state, (transition, episodes_of(info, info["episode_ended"]))
 
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from memorax.algorithms.acting import Timestep
-from memorax.algorithms.replaying import (
+from memorax.algorithms.transitions import (
     Sequences,
     Transition,
     empty_window,

@@ -1,0 +1,278 @@
+"""The base of algorithms that learn from fresh rollouts: act, cut into sequences, and learn."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int, PyTree
+
+from memorax.algorithms.acting import (
+    batch_first,
+    episode_metrics,
+    first_timestep,
+    init_network,
+)
+from memorax.algorithms.algorithm import Algorithm, Metrics
+from memorax.algorithms.configurations import hyperparameters
+from memorax.algorithms.schedules import count_skipped_step
+from memorax.algorithms.sharding import gather_batch, shard_batch
+from memorax.validation import check_between, check_positive, check_whole
+
+
+@hyperparameters
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What all algorithms with fresh rollouts have.
+
+    Raises:
+        ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
+            ``num_minibatches``, or ``burn_in_length`` leaves nothing to learn from.
+    """
+
+    num_envs: int = 16
+    """Environments that run side by side."""
+    num_steps: int = 128
+    """Steps of each environment between updates: the length of the sequences learned from."""
+    num_minibatches: int = 4
+    """Parts that a rollout is split into; whole sequences, unless the networks hold no carry."""
+    update_epochs: int = 4
+    """Times that each rollout is learned from."""
+    gamma: float = 0.99
+    """Discount of a reward one step later."""
+    burn_in_length: int = 0
+    """First steps of each sequence that only refresh the carry and are not learned from."""
+    sown_loss_coefficient: float = 1.0
+    """Weight of what the networks' parts sow under losses, as a mixture of experts' balance."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        name = type(self).__name__
+        for field in ("num_envs", "num_steps", "num_minibatches", "update_epochs"):
+            check_positive(f"{name}.{field}", getattr(self, field))
+        check_between(f"{name}.gamma", self.gamma, 0.0, 1.0)
+        check_between(f"{name}.sown_loss_coefficient", self.sown_loss_coefficient, 0.0)
+        if self.num_envs * self.num_steps % self.num_minibatches:
+            raise ValueError(
+                f"{name}.num_envs * num_steps must be divisible by num_minibatches, got "
+                f"num_envs={self.num_envs}, num_steps={self.num_steps}, "
+                f"num_minibatches={self.num_minibatches}"
+            )
+        # At least one step has to remain to learn from.
+        check_whole(f"{name}.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
+
+    def optimizer_steps(self, num_updates: int) -> int:
+        """Return the steps of the optimizer in the first updates of a run."""
+        return num_updates * self.update_epochs * self.num_minibatches
+
+
+@struct.dataclass
+class RolloutState:
+    """Everything that training needs to go on.
+
+    Attributes:
+        num_updates: Rollouts learned from so far.
+        params: The networks' parameters.
+        optimizer_state: The optimizer's state.
+        env_state: The environments' state.
+        timestep: What the networks read next.
+        carry: The networks' carries before they read it.
+    """
+
+    num_updates: PyTree
+    params: PyTree
+    optimizer_state: PyTree
+    env_state: PyTree
+    timestep: PyTree
+    carry: PyTree
+
+
+class RolloutAlgorithm(Algorithm):
+    """The base class of algorithms that learn from fresh rollouts.
+
+    A rollout keeps the carries it began with, and learning reads each environment's sequence from
+    there in one pass, in the order it happened. Minibatches are drawn over environments; only if
+    no network holds a carry over single steps.
+
+    A subclass calls ``_prepare_rollouts`` once its networks are known to fit.
+    """
+
+    config: Any
+    optimizer: optax.GradientTransformation
+
+    def _prepare_rollouts(self) -> None:
+        """Find out how long the sequences are that are learned from."""
+        carry = jax.eval_shape(self._initial_carry)
+        self._sequence_length = sequence_length(self.config, carry)
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps between updates, over all environments."""
+        return self.config.num_envs * self.config.num_steps
+
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a minibatch."""
+        return self.steps_per_update // self._sequence_length // self.config.num_minibatches
+
+    @property
+    def _networks(self) -> PyTree:
+        """The networks, each under the name that its parameters and carry have."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _networks")
+
+    def _rollout(self, state: Any, key: Array) -> tuple[Any, Any]:
+        """Act; return the next state, and the rollout with its ``episodes``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _rollout")
+
+    def _sequences(self, state: Any, next_state: Any, rollout: Any) -> Any:
+        """Return what the loss reads of a rollout, all of it leading with the sequences."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _sequences")
+
+    def _loss(self, params: PyTree, sequences: Any) -> tuple[Array, Metrics]:
+        """Return the objective to minimise, and metrics."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _loss")
+
+    @property
+    def _stops_early(self) -> bool:
+        """Whether a minibatch may end an update, see ``_stops``."""
+        return False
+
+    def _stops(self, metrics: Metrics) -> Array:
+        """Return whether a minibatch is not learned from, nor those after it."""
+        raise NotImplementedError(f"{type(self).__name__} must implement _stops")
+
+    def _initial_carry(self) -> PyTree:
+        """Return the networks' carries before anything was seen."""
+        return jax.tree.map(
+            lambda network: network.initialize_carry(self.config.num_envs), self._networks
+        )
+
+    def _init(self, key: Array) -> Any:
+        """Return the state before the first step."""
+        networks, structure = jax.tree.flatten(self._networks)
+        env_key, *network_keys = jax.random.split(key, 1 + len(networks))
+        timestep, env_state = first_timestep(self._envs, self.env_params, env_key)
+        params = [
+            init_network(network, network_key, timestep)
+            for network, network_key in zip(networks, network_keys, strict=True)
+        ]
+        params = jax.tree.unflatten(structure, params)
+        return RolloutState(
+            num_updates=jnp.int32(0),
+            params=params,
+            optimizer_state=self.optimizer.init(params),
+            env_state=env_state,
+            timestep=timestep,
+            carry=self._initial_carry(),
+        )
+
+    def _update(self, state: Any, key: Array) -> tuple[Any, Metrics]:
+        """Act, then learn."""
+        act_key, learn_key = jax.random.split(key)
+        next_state, rollout = self._rollout(state, act_key)
+        sequences = self._sequences(state, next_state, rollout)
+        params, optimizer_state, metrics = self._learn(state, sequences, learn_key)
+        next_state = replace(
+            next_state,
+            num_updates=optax.safe_increment(state.num_updates),
+            params=params,
+            optimizer_state=optimizer_state,
+        )
+        return next_state, metrics | episode_metrics(*rollout.episodes)
+
+    def _learn(self, state: Any, sequences: Any, key: Array) -> tuple[PyTree, PyTree, Metrics]:
+        """Run the epochs; return parameters, the optimizer's state and metrics."""
+        config = self.config
+        num_sequences = self.steps_per_update // self._sequence_length
+        indices = minibatch_indices(
+            key, num_sequences, config.update_epochs, config.num_minibatches
+        )
+        step = partial(self._minibatch_step, gather_batch(sequences))
+        learner = state.params, state.optimizer_state, jnp.bool_(False)
+        (params, optimizer_state, _), (metrics, learned) = jax.lax.scan(step, learner, indices)
+        return params, optimizer_state, self._summary(metrics, learned)
+
+    def _minibatch_step(self, sequences: Any, learner: tuple, indices: Array):
+        """Learn from a minibatch, unless one before it has ended the update."""
+        learn = partial(self._learn_minibatch, sequences, learner, indices)
+        if not self._stops_early:
+            learner, metrics = learn()
+            return learner, (metrics, 1.0)
+        params, optimizer_state, stopped = learner
+
+        def skip():
+            _, metrics = jax.eval_shape(learn)
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+            return (params, count_skipped_step(optimizer_state), stopped), nothing
+
+        learner, metrics = jax.lax.cond(stopped, skip, learn)
+        return learner, (metrics, 1.0 - stopped)
+
+    def _learn_minibatch(self, sequences: Any, learner: tuple, indices: Array):
+        params, optimizer_state, stopped = learner
+        (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+            params, take_minibatch(sequences, indices)
+        )
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        updates, next_optimizer_state = self.optimizer.update(gradients, optimizer_state, params)
+        next_params = optax.apply_updates(params, updates)
+        if self._stops_early:
+            stopped = self._stops(metrics)
+            next_params, next_optimizer_state = jax.tree.map(
+                lambda old, new: jnp.where(stopped, old, new),
+                (params, count_skipped_step(optimizer_state)),
+                (next_params, next_optimizer_state),
+            )
+        return (next_params, next_optimizer_state, stopped), metrics
+
+    def _summary(self, metrics: Metrics, learned: Array) -> Metrics:
+        """Return the means of metrics over the minibatches that were learned from."""
+        return jax.tree.map(lambda leaf: jnp.sum(leaf * learned) / jnp.sum(learned), metrics)
+
+
+def sequence_length(config: Any, carry: PyTree) -> int:
+    """Return how long the sequences are that a rollout is learned from: whole, or single steps.
+
+    Without a carry every step stands for itself, so steps may be shuffled as well.
+
+    Args:
+        config: With ``num_envs``, ``num_steps``, ``num_minibatches`` and ``burn_in_length``.
+        carry: The networks' carries.
+
+    Raises:
+        ValueError: If whole sequences cannot be shared out to the minibatches.
+    """
+    if not jax.tree.leaves(carry) and not config.burn_in_length:
+        return 1
+    if config.num_envs % config.num_minibatches:
+        raise ValueError(
+            f"{type(config).__name__}.num_envs must be divisible by num_minibatches, since "
+            f"sequences are never cut, got num_envs={config.num_envs}, "
+            f"num_minibatches={config.num_minibatches}"
+        )
+    return config.num_steps
+
+
+def cut_to_sequences(rollout: PyTree, length: int) -> PyTree:
+    """Bring (time, envs, ...) to (sequences, length, ...)."""
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(-1, length, *leaf.shape[2:]), batch_first(rollout)
+    )
+
+
+def minibatch_indices(
+    key: Array, num_sequences: int, update_epochs: int, num_minibatches: int
+) -> Int[Array, "minibatches sequences"]:
+    """Return which sequences each minibatch of all epochs holds, each epoch in another order."""
+    keys = jax.random.split(key, update_epochs)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_sequences))(keys)
+    return orders.reshape(update_epochs * num_minibatches, -1)
+
+
+def take_minibatch(sequences: PyTree, indices: Int[Array, " sequences"]) -> PyTree:
+    """Return the sequences of a minibatch, shared out to the devices if there are several."""
+    indices = shard_batch(indices)
+    return shard_batch(jax.tree.map(lambda leaf: leaf[indices], sequences))
