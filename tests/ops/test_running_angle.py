@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import jax
@@ -12,7 +13,9 @@ BATCH, TIME = 3, 13
 
 @pytest.mark.parametrize("cpu", [True, False], ids=["by_steps", "in_parallel"])
 def test_angles_add_up_from_an_episodes_first_step(cpu, monkeypatch):
-    monkeypatch.setattr("memorax.ops.running_angle.on_cpu", lambda: cpu)
+    # memorax.ops.running_angle is the function.
+    module = importlib.import_module("memorax.ops.running_angle")
+    monkeypatch.setattr(module, "on_cpu", lambda: cpu)
     numbers = np.random.default_rng(0)
     turns = 4 * numbers.standard_normal((BATCH, TIME, 2))
     initial = numbers.standard_normal((BATCH, 2))
@@ -22,7 +25,8 @@ def test_angles_add_up_from_an_episodes_first_step(cpu, monkeypatch):
         angle = np.where(done[:, t, None], 0, angle) + turns[:, t]
         expected[:, t] = angle
     with jax.enable_x64(True):
-        last, angles = jax.jit(ops.running_angle)(turns, done, initial)
+        last, angles = jax.device_get(jax.jit(ops.running_angle)(turns, done, initial))
+    assert angles.dtype == np.float64
     assert (angles >= 0).all()
     assert (angles <= 2 * math.pi).all()
     np.testing.assert_allclose(np.exp(1j * angles), np.exp(1j * expected), atol=1e-12)

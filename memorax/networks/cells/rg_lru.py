@@ -119,8 +119,8 @@ class RGLRUCell(MemoroidCell):
         r, i = gate_of("recurrence_gate"), gate_of("input_gate")
         a_param = self.param("a_param", self._draw_a_param, (width,), self.param_dtype)
         log_a = -8.0 * r * jax.nn.softplus(a_param)
-        first = done.at[:, 0].set(done[:, 0] | ~begun)[..., None]
-        m = jnp.where(first, 1, _square_root(-jnp.expm1(2 * log_a)))
+        first = done | (~begun[:, None] & (jnp.arange(done.shape[1]) == 0))
+        m = jnp.where(first[..., None], 1, _square_root(-jnp.expm1(2 * log_a)))
         state, h = ops.linear_recurrence(
             jnp.exp(log_a), m * i * c, done, state, implementation, chunk_size=chunk_size
         )
