@@ -21,7 +21,8 @@ import numpy as np
 from memorax.algorithms import PPOConfig
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.devices import Devices, abstract_state, compile_training, make_mesh
+from memorax.experiments.run.devices import Devices, make_mesh
+from memorax.experiments.run.program import Program
 
 CONFIG = TrainConfig(
     environment="gymnax::CartPole-v1",
@@ -120,8 +121,7 @@ def measure(devices: int) -> dict[str, dict[str, int]]:
     """Compile an update for so many devices and count."""
     agent = make_agent(CONFIG, CONFIG.torso)
     mesh = make_mesh(Devices(devices), CONFIG, {CONFIG.torso: agent})
-    like = abstract_state(mesh, CONFIG, CONFIG.torso, agent)
-    program: Any = compile_training(mesh, CONFIG, agent, like, agent.steps_per_update)
+    program: Any = Program(mesh, CONFIG, CONFIG.torso, agent).compiled(agent.steps_per_update)
     return count_collectives(program.as_text())
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from memorax.algorithms import PPOConfig, R2D2Config
 from memorax.experiments.run.config import TrainConfig, from_json, to_json
-from memorax.experiments.run.training import chunk_updates
+from memorax.experiments.run.program import chunk_updates
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from memorax.experiments.run.checkpoints import CheckpointError, Choice
 from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.devices import Devices, make_mesh, one_device
-from memorax.experiments.run.evaluation import evaluate_model, table
+from memorax.experiments.run.evaluation import table
 from memorax.experiments.run.export import export
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.policy import load_step
@@ -46,10 +46,12 @@ from memorax.experiments.run.processes import (
     open_run_folder,
     out_of_memory,
 )
+from memorax.experiments.run.program import Program
+from memorax.experiments.run.recorder import DivergedError
 from memorax.experiments.run.training import (
-    DivergedError,
     EnvironmentFailedError,
     TerminatedError,
+    evaluate_model,
     make_agents,
     restore,
     run,
@@ -174,8 +176,11 @@ class Compare:
     comparison_folder: Path | None = None
     """Where to keep the comparison; None: comparisons/TIME. A folder that exists is refused."""
     resume: bool = False
-    """Go on with the comparison in --comparison-folder where it stopped, with the configuration it
+    """Resume the comparison in --comparison-folder where it stopped, with the configuration it
     has; runs that have finished stay as they are."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,11 @@ class Sweep(Generic[AlgorithmConfig]):
     sweep_folder: Path | None = None
     """Where to keep the sweep; None: sweeps/TIME. A folder that exists is refused."""
     resume: bool = False
-    """Go on with the sweep in --sweep-folder where it stopped, with the configuration it has;
-    trials that have ended stay as they are."""
+    """Resume the sweep in --sweep-folder where it stopped, with the configuration it has; trials
+    that have ended stay as they are."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
 
 
 @dataclass(frozen=True)
@@ -465,7 +473,11 @@ def _evaluate(arguments: list[str]) -> int:
         evaluation
         for name, agent in agents.items()
         # Nothing but Ctrl-C interrupts it here, which ends the command.
-        if (evaluation := evaluate_model(config, name, agent, one_device(), states[name], console))
+        if (
+            evaluation := evaluate_model(
+                Program(one_device(), config, name, agent), name, states[name], console
+            )
+        )
     ]
     console.print(table(config, evaluations))
     return 0
@@ -486,7 +498,9 @@ def _compare(arguments: list[str]) -> int:
     console = make_console()
     resume = resume_command("memorax compare --comparison-folder", folder.path)
     with lock(folder.path, folder.kind):
-        return _to_its_end(lambda: compare(config, folder, console), resume, console)
+        return _to_its_end(
+            lambda: compare(config, options.devices, folder, console), resume, console
+        )
 
 
 def _resume_comparison(
@@ -525,7 +539,7 @@ def _sweep(arguments: list[str]) -> int:
     console = make_console()
     resume = resume_command("memorax sweep --sweep-folder", folder.path)
     with lock(folder.path, folder.kind):
-        return _to_its_end(lambda: sweep(config, folder, console), resume, console)
+        return _to_its_end(lambda: sweep(config, options.devices, folder, console), resume, console)
 
 
 def _resume_sweep(

@@ -159,23 +159,19 @@ def time_training(config) -> Iterator[str]:
     import numpy as np  # noqa: PLC0415
 
     from memorax.experiments.run.agents import make_agent  # noqa: PLC0415
-    from memorax.experiments.run.devices import (  # noqa: PLC0415
-        abstract_state,
-        compile_training,
-        init_state,
-        one_device,
-    )
+    from memorax.experiments.run.devices import one_device  # noqa: PLC0415
+    from memorax.experiments.run.program import Program  # noqa: PLC0415
 
-    mesh, agent = one_device(), make_agent(config, config.torso)
-    like = abstract_state(mesh, config, config.torso, agent)
+    agent = make_agent(config, config.torso)
+    program = Program(one_device(), config, config.torso, agent)
     num_steps = UPDATES * agent.steps_per_update
     with _without_compilation_cache():
         began = time.perf_counter()
-        train = compile_training(mesh, config, agent, like, num_steps)
-        state = jax.block_until_ready(init_state(mesh, config, agent, like))
+        program.compiled(num_steps)
+        state = jax.block_until_ready(program.init())
         yield f"compiled in {time.perf_counter() - began:.1f} s, without the cache"
     began = time.perf_counter()
-    _, metrics = jax.block_until_ready(train(np.uint32(0), state))
+    _, metrics = program.train(0, num_steps, state)
     seconds = time.perf_counter() - began
     losses = {name: np.asarray(values) for name, values in metrics.items() if "loss" in name}
     if not all(np.isfinite(values).all() for values in losses.values()):

@@ -45,7 +45,9 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
         ValueError: If the environment is unknown, the parts do not fit each other, or a schedule is
             longer than the run.
     """
-    config = dataclasses.replace(config, algorithm=fit_schedules(config)[0])
+    fitted = fit_schedules(config)[0]
+    if fitted is not config.algorithm:  # Hyperparameters that are tracers cannot be checked again.
+        config = dataclasses.replace(config, algorithm=fitted)
     env, env_params = environments.make(config.environment, **config.parsed_environment_parameters)
     env = ClipAction(env)
     task = env, env_params

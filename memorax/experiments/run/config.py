@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
+import jax
 import tyro
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
@@ -243,6 +244,29 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         if self.memoryless_twin and self.torso != "mlp":
             return (self.torso, "mlp")
         return (self.torso,)
+
+
+OPTIMIZER_HYPERPARAMETERS = "learning_rate", "max_gradient_norm"
+"""Fields of a run that are leaves of its pytree, beside the algorithm's own hyperparameters: one
+program can take them as arguments."""
+_LEAVES = "algorithm", *OPTIMIZER_HYPERPARAMETERS
+_STATIC = tuple(item.name for item in dataclasses.fields(TrainConfig) if item.name not in _LEAVES)
+
+
+def _flatten_with_keys(config: TrainConfig[Any]) -> tuple[Any, Any]:
+    keyed = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in _LEAVES]
+    return keyed, tuple(getattr(config, name) for name in _STATIC)
+
+
+def _unflatten(static: Any, leaves: Any) -> TrainConfig[Any]:
+    # Past __post_init__, as ``memorax.algorithms.configurations`` does: leaves may be tracers.
+    config = object.__new__(TrainConfig)
+    for name, value in zip([*_LEAVES, *_STATIC], [*leaves, *static], strict=True):
+        object.__setattr__(config, name, value)
+    return config
+
+
+jax.tree_util.register_pytree_with_keys(TrainConfig, _flatten_with_keys, _unflatten)
 
 
 def _parse_value(text: str) -> int | float | bool | str:

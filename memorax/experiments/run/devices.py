@@ -2,19 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from memorax.algorithms import Algorithm
-from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.sharding import ENVIRONMENTS, SEEDS
 from memorax.environments import Environment
 from memorax.environments.processes.environment import ProcessEnvironment
@@ -163,54 +159,6 @@ def abstract_state(mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algo
     return jax.tree.map(place, state, doubled)
 
 
-def init_state(mesh: Mesh, config: TrainConfig[Any], agent: Algorithm, like: PyTree) -> PyTree:
-    """Return the state of all seeds before the first step, made where it lives.
-
-    Args:
-        mesh: The devices.
-        config: The run's configuration.
-        agent: The model's agent.
-        like: What ``abstract_state`` returns.
-    """
-
-    def init():
-        return jax.vmap(agent.init, spmd_axis_name=SEEDS)(seed_keys(config))
-
-    with jax.set_mesh(mesh):
-        return jax.jit(init, out_shardings=_shardings(like))()
-
-
-def compile_training(
-    mesh: Mesh, config: TrainConfig[Any], agent: Algorithm, like: PyTree, num_steps: int
-) -> Callable[[np.uint32, PyTree], tuple[PyTree, Metrics]]:
-    """Compile a piece of training: (its first step, the state) to (the next state, metrics).
-
-    The state is given away. The random numbers depend on the step, so that a resumed run draws the
-    same; every device has the metrics.
-
-    Args:
-        mesh: The devices.
-        config: The run's configuration.
-        agent: The model's agent.
-        like: What ``abstract_state`` returns.
-        num_steps: Environment steps of the piece.
-    """
-
-    def train(step, state):
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(seed_keys(config))
-        piece = partial(agent.train, num_steps=num_steps)
-        return jax.vmap(piece, spmd_axis_name=SEEDS)(keys, state)
-
-    with jax.set_mesh(mesh):
-        shardings = _shardings(like), replicated(mesh)
-        jitted = jax.jit(train, donate_argnums=1, out_shardings=shardings)
-        return jitted.lower(jax.ShapeDtypeStruct((), jnp.uint32), like).compile()
-
-
 def seed_keys(config: TrainConfig[Any]) -> Array:
     """Return the keys that the seeds of a run begin with."""
     return jax.random.split(jax.random.key(config.seed), config.num_seeds)
-
-
-def _shardings(like: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.sharding, like)

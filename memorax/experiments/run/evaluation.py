@@ -6,24 +6,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 import scipy.stats
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from memorax.algorithms import Algorithm
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
-from memorax.algorithms.sharding import SEEDS
 from memorax.environments import release
 from memorax.experiments.loggers.registry import TERMINAL
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.devices import replicated
 from memorax.experiments.run.processes import any_process
 
 SECONDS_AT_ONCE = 0.5
@@ -65,54 +61,6 @@ class Evaluation:
     max_steps: int
     num_ended: int
     num_cut_off: int
-
-
-def evaluate_model(
-    config: TrainConfig,
-    model: str,
-    agent: Algorithm,
-    mesh: Mesh,
-    state: PyTree,
-    console: Console,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Evaluation | None:
-    """Let every seed play fresh episodes with its most likely actions.
-
-    The episodes depend on the configuration's seed alone, so that every model plays the same and
-    a repetition gives the same numbers.
-
-    Args:
-        config: The run's configuration.
-        model: The torso's name.
-        agent: Its agent.
-        mesh: The devices.
-        state: The state of all seeds.
-        console: Where to show how it goes.
-        interrupted: Whether to stop, asked every fraction of a second.
-
-    Returns:
-        The evaluation, or None if it was interrupted.
-    """
-
-    def begin(state):
-        one_seed = partial(agent.begin_evaluation, num_episodes=config.evaluation_episodes)
-        return jax.vmap(one_seed, spmd_axis_name=SEEDS)(evaluation_keys(config), state)
-
-    def play(state, episodes, first_step, last_step):
-        return jax.vmap(agent.continue_evaluation, (0, 0, None, None), spmd_axis_name=SEEDS)(
-            state, episodes, first_step, last_step
-        )
-
-    with jax.set_mesh(mesh):
-        # Every process has to see which episodes have ended; what else there is, is each seed's.
-        by_seed = NamedSharding(mesh, PartitionSpec(SEEDS))
-        shardings = EvaluationState(by_seed, replicated(mesh), by_seed, by_seed, by_seed)
-        begin, play = (jax.jit(function, out_shardings=shardings) for function in (begin, play))
-        progress = EvaluationProgress(model, config, console)
-        report = play_episodes(
-            partial(begin, state), partial(play, state), config, progress, interrupted
-        )
-    return None if report is None else summarize(config, model, state, report)
 
 
 def play_episodes(
@@ -232,14 +180,9 @@ def summarize(
     )
 
 
-def evaluation_keys(config: TrainConfig) -> jax.Array:
-    """Return the keys that the seeds of a run are evaluated with."""
-    return jax.random.split(evaluation_key(config), config.num_seeds)
-
-
-def evaluation_key(config: TrainConfig) -> jax.Array:
+def evaluation_key(seed: Any) -> Array:
     """Return the key of a run's evaluation, apart from every key that it trains with."""
-    return jax.random.fold_in(jax.random.key(config.seed), 2**31)
+    return jax.random.fold_in(jax.random.key(seed), 2**31)
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:

@@ -1,12 +1,11 @@
 """Training a run: every model, every seed, with what it leaves on disk."""
 
 import contextlib
-import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 import numpy as np
@@ -18,23 +17,23 @@ from memorax.algorithms import Algorithm, ReplayAlgorithm
 from memorax.environments import in_processes, process_failure, release
 from memorax.environments.processes.environment import invalid_action, invalid_actions_unlogged
 from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
-from memorax.experiments.loggers.combined import CombinedLogger
-from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
-from memorax.experiments.run.agents import make_agent, num_updates
+from memorax.experiments.loggers.logger import Logger, Metrics
+from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints, Choice
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.devices import (
-    abstract_state,
-    compile_training,
-    init_state,
-    one_device,
-)
-from memorax.experiments.run.evaluation import Evaluation, evaluate_model, table, to_json
-from memorax.experiments.run.folder import RunFolder, Stopwatch
+from memorax.experiments.run.devices import abstract_state, one_device
+from memorax.experiments.run.evaluation import Evaluation, summarize, table, to_json
+from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.plotting import plot_learning_curve
 from memorax.experiments.run.processes import any_process, wait_for_all
+from memorax.experiments.run.program import Program
+from memorax.experiments.run.recorder import DivergedError, Recorder
 from memorax.experiments.run.schedules import fit_schedules
+
+Record = Callable[[Recorder, range, Metrics, float, Callable[[], PyTree]], bool]
+"""What records a chunk of a run: its recorder, the updates' steps, metrics, seconds and a function
+that returns its state. Returns whether the run continues."""
 
 
 class TerminatedError(Exception):
@@ -47,10 +46,6 @@ class TerminatedError(Exception):
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
         self.number = number
-
-
-class DivergedError(Exception):
-    """A loss is no number any more; the message says which, when, and what is left."""
 
 
 class EnvironmentFailedError(Exception):
@@ -104,26 +99,24 @@ def run(
     evaluations = []
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
-            with what_is_left_told(model, folder):
-                trained = _train_model(
-                    config, model, agent, mesh, folder, console, interrupt, writes
-                )
+            with report_last_checkpoint(model, folder):
+                program = Program(mesh, config, model, agent)
+                trained = _train_model(program, model, folder, console, interrupt, writes)
                 if folder.writes:
                     with writes.caught("picture of the learning curve"):
                         plot_learning_curve(folder, config)
             evaluation = None
             if trained.finished:
                 release(trained.state)
-                with what_is_left_told(model, folder):
+                with report_last_checkpoint(model, folder):
                     evaluation = evaluate_model(
-                        *(config, model, agent, mesh, trained.state, console),
-                        interrupted=lambda: interrupt.wanted,
+                        program, model, trained.state, console, lambda: interrupt.wanted
                     )
             if evaluation is None:
                 where = "in its evaluation, " if trained.finished else ""
                 console.print(
                     f"interrupted: {model} {where}at {trained.step:,} of "
-                    f"{steps_to_train(config):,} steps is kept in {folder.path}",
+                    f"{program.total_steps:,} steps is kept in {folder.path}",
                     soft_wrap=True,
                 )
                 writes.report()
@@ -132,7 +125,7 @@ def run(
                 return None
             evaluations.append(evaluation)
     console.print(table(config, evaluations))
-    with what_is_left_told(model, folder), writes.caught("evaluation"):
+    with report_last_checkpoint(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))
     picture = folder.path / "learning_curve.png"
     if picture.is_file():
@@ -171,31 +164,47 @@ def restore(
     return restored[1]
 
 
-def _train_model(
-    config: TrainConfig,
+def evaluate_model(
+    program: Program,
     model: str,
-    agent: Algorithm,
-    mesh: Mesh,
+    state: PyTree,
+    console: Console,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
+    """Evaluate all seeds of a model on fresh episodes; None if that was interrupted.
+
+    Args:
+        program: The model's program.
+        model: Its name.
+        state: The state of all seeds.
+        console: Where to show progress.
+        interrupted: Whether to stop, asked every fraction of a second.
+    """
+    report = program.evaluate(state, model, console, interrupted)
+    return None if report is None else summarize(program.config, model, state, report)
+
+
+def _train_model(
+    program: Program,
+    model: str,
     folder: RunFolder,
     console: Console,
     interrupt: Interrupt,
     writes: WriteErrors,
 ) -> Trained:
     started = time.perf_counter()
+    config, agent = program.config, program.agent
     if isinstance(agent, ReplayAlgorithm):
         total = config.num_seeds * agent.replay_bytes
         console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
     for line in fit_schedules(config)[1]:
         console.print(f"{model}: {line}")
-    like = abstract_state(mesh, config, model, agent)
-    stopwatch = Stopwatch(folder, model)
-    total_steps = steps_to_train(config)
-    longest = config.checkpoint_every // agent.steps_per_update
-    chunk_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
-    with _closing(Checkpoints(folder, model, config.keep_checkpoints), writes) as checkpoints:
-        restored = checkpoints.restore(like)
-        step, state = restored or (0, init_state(mesh, config, agent, like))
-        if step >= total_steps:
+    with closing_checkpoints(
+        Checkpoints(folder, model, config.keep_checkpoints), writes
+    ) as checkpoints:
+        restored = checkpoints.restore(program.like)
+        step, state = restored or (0, program.init())
+        if step >= program.total_steps:
             console.print(f"{model} has finished its {step:,} steps before")
             return Trained(step, state, finished=True)
         if restored and in_processes(state):
@@ -203,49 +212,84 @@ def _train_model(
                 f"{model}: its environments' processes have ended with the run before; each begins "
                 "a new episode"
             )
-        episode_return = math.nan
-        logged = LoggedModel(folder, model, step, total_steps, console)
-        with contextlib.closing(CombinedLogger(config.loggers, logged, writes)) as log:
-            compile_seconds, trains = 0.0, {}
-            while step < total_steps and not any_process(interrupt.wanted):
-                # The checkpoint of an extended run may lie inside a chunk of the longer one.
-                num_steps = chunk_steps - step % chunk_steps
-                if num_steps not in trains:
-                    began = time.perf_counter() if trains else started
-                    trains[num_steps] = compile_training(mesh, config, agent, like, num_steps)
-                    compile_seconds += time.perf_counter() - began
-                chunk_started = time.perf_counter()
-                with _diverging_at(model, step, num_steps):
-                    state, metrics = jax.block_until_ready(
-                        trains[num_steps](np.uint32(step), state)
-                    )
-                seconds = time.perf_counter() - chunk_started
-                stopwatch.add(config.num_seeds * num_steps, seconds)
-                steps = range(
-                    step + agent.steps_per_update, step + num_steps + 1, agent.steps_per_update
-                )
-                log.append(steps, metrics, seconds)
-                check_losses(config, model, steps, metrics)
-                due = step // config.checkpoint_every
-                step += num_steps
-                returns = means_over_updates(np.asarray(metrics["episode_return"]))
-                episode_return = float(returns.mean())
-                with writes.caught("checkpoint"):
-                    checkpoints.check()
-                if step // config.checkpoint_every > due:
-                    log.flush()
-                    save(checkpoints, stopwatch, step, state, episode_return, writes)
-        save(checkpoints, stopwatch, step, state, episode_return, writes)
+        recorder = Recorder(
+            *(folder, config, model, checkpoints, step, program.total_steps, console, writes)
+        )
+        with contextlib.closing(recorder):
+            _, state = train_chunks(program, [recorder], state, lambda: interrupt.wanted, _record)
+            recorder.save(state)
     console.print(
-        f"{model}: compiled in {compile_seconds:.1f} s, {step:,} steps of "
+        f"{model}: compiled in {program.compile_seconds:.1f} s, {recorder.step:,} steps of "
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
     )
-    return Trained(step, state, finished=step >= total_steps)
+    return Trained(recorder.step, state, finished=recorder.step >= program.total_steps)
+
+
+def train_chunks(
+    program: Program,
+    recorders: list[Recorder],
+    state: PyTree,
+    interrupted: Callable[[], bool],
+    record: Record,
+    terminal: Sequence[Logger] = (),
+) -> tuple[list[Recorder], PyTree]:
+    """Train in chunks until the end or an interrupt.
+
+    Args:
+        program: What trains.
+        recorders: What each of the runs that train side by side writes, all at the same step.
+        state: The state of all of them.
+        interrupted: Whether to stop, asked between chunks.
+        record: Records a chunk of a run and returns whether the run continues.
+        terminal: Loggers for all runs together.
+
+    Returns:
+        The recorders of the runs that continue, and their state; neither is saved.
+
+    Raises:
+        DivergedError: If a policy became non-finite, or as ``record``.
+    """
+    while recorders and recorders[0].step < program.total_steps and not any_process(interrupted()):
+        step, config = recorders[0].step, recorders[0].config
+        # The checkpoint of an extended run may lie inside a chunk of the longer one.
+        num_steps = program.chunk_steps - step % program.chunk_steps
+        program.compiled(num_steps)
+        started = time.perf_counter()
+        with _policy_checked(recorders[0].model, step, num_steps):
+            state, metrics = program.train(step, num_steps, state)
+        seconds = time.perf_counter() - started
+        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        per_update = program.agent.steps_per_update
+        steps = range(step + per_update, step + num_steps + 1, per_update)
+        for logger in terminal:
+            together = {name: np.concatenate(values) for name, values in metrics.items()}
+            logger.append(steps, together, seconds)
+        share = seconds / len(recorders)
+        left = [
+            index
+            for index, recorder in enumerate(recorders)
+            if record(
+                *(recorder, steps, program.part(metrics, index), share),
+                partial(program.part, state, index),
+            )
+        ]
+        if (step + num_steps) // config.checkpoint_every > step // config.checkpoint_every:
+            for index in left:
+                recorders[index].save(program.part(state, index))
+        if len(left) < len(recorders):
+            recorders = [recorders[index] for index in left]
+            state = program.keep(left, state)
+    return recorders, state
+
+
+def _record(recorder: Recorder, steps: range, metrics: Metrics, seconds: float, _: object) -> bool:
+    recorder.append(steps, metrics, seconds)
+    return True
 
 
 @contextlib.contextmanager
-def _diverging_at(model: str, step: int, num_steps: int) -> Iterator[None]:
-    """Say between which steps a policy has come to draw what is no action."""
+def _policy_checked(model: str, step: int, num_steps: int) -> Iterator[None]:
+    """Raise DivergedError, with the steps, where a policy draws an invalid action."""
     try:
         with invalid_actions_unlogged():
             yield
@@ -259,26 +303,9 @@ def _diverging_at(model: str, step: int, num_steps: int) -> Iterator[None]:
         ) from error
 
 
-def save(
-    checkpoints: Checkpoints,
-    stopwatch: Stopwatch,
-    step: int,
-    state: PyTree,
-    episode_return: float,
-    writes: WriteErrors,
-) -> None:
-    """Write down how long it took, and the state, when the metrics before it are safe."""
-    with writes.caught("timing"):
-        stopwatch.flush()
-    with writes.caught("checkpoint"):
-        # What went wrong with the one before is no reason to leave this one out.
-        checkpoints.wait()
-    with writes.caught("checkpoint"):
-        checkpoints.save(step, state, episode_return)
-
-
 @contextlib.contextmanager
-def _closing(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoints]:
+def closing_checkpoints(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoints]:
+    """Close checkpoints at the end; a failed last save counts as any other write error."""
     try:
         yield checkpoints
     finally:
@@ -286,27 +313,9 @@ def _closing(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoi
             checkpoints.close()
 
 
-def check_losses(config: TrainConfig, model: str, steps: range, metrics: Mapping[str, Any]) -> None:
-    """Stop at the first loss that is no number, before such a state is saved.
-
-    Raises:
-        DivergedError: If there is one among the metrics, of shape (seeds, updates).
-    """
-    # Before a replay is learned from there is no loss.
-    first = getattr(config.algorithm, "learning_starts", 0)
-    for index, step in enumerate(steps):
-        for name, values in metrics.items():
-            seeds = np.flatnonzero(~np.isfinite(np.asarray(values)[:, index]))
-            if "loss" in name and step > first and seeds.size:
-                raise DivergedError(
-                    f"{model}: {name} of seed(s) {', '.join(map(str, seeds))} is not finite at "
-                    f"step {step:,}"
-                )
-
-
 @contextlib.contextmanager
-def what_is_left_told(model: str, folder: RunFolder) -> Iterator[None]:
-    """Say what is left of a run that fails."""
+def report_last_checkpoint(model: str, folder: RunFolder) -> Iterator[None]:
+    """Add the last checkpoint to the message of what makes a run fail."""
     try:
         yield
     except DivergedError as error:
@@ -331,23 +340,3 @@ def _last_good_state(model: str, folder: RunFolder) -> str:
     step = max((int(path.name) for path in entries if path.name.isdecimal()), default=None)
     kept = f"checkpoint of step {step:,}" if step else "no checkpoint yet"
     return f"last good state: {kept} in {folder.path}"
-
-
-def steps_to_train(config: TrainConfig) -> int:
-    """Return the environment steps of each seed of a run, whole updates."""
-    return num_updates(config) * config.algorithm.num_envs * config.algorithm.num_steps
-
-
-def chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
-    """Return the updates of a piece: the most that divide the run and give it that many pieces.
-
-    Pieces of one length are compiled once; between pieces a run shows how it goes, saves and can
-    be stopped.
-
-    Args:
-        updates: Those of the run.
-        longest: How many at most, if that is one at least.
-        most_chunks: How many pieces there are at least, if there are as many updates.
-    """
-    most = max(1, min(updates // most_chunks, longest))
-    return max(size for size in range(1, most + 1) if updates % size == 0)

@@ -13,9 +13,10 @@ from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.config import to_json as run_to_json
 from memorax.experiments.run.console import shell_path
-from memorax.experiments.run.devices import one_device
+from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.run.training import DivergedError, make_agents, run
+from memorax.experiments.run.recorder import DivergedError
+from memorax.experiments.run.training import make_agents, run
 from memorax.experiments.study.comparison_config import (
     Cell,
     CompareConfig,
@@ -113,11 +114,14 @@ def check_cells(config: CompareConfig) -> None:
         make_agents(cell.config)
 
 
-def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -> list[Row] | None:
+def compare(
+    config: CompareConfig, devices: Devices, folder: ComparisonFolder, console: Console
+) -> list[Row] | None:
     """Train and evaluate every model on every task, or go on where that stopped.
 
     Args:
         config: The comparison's configuration.
+        devices: What to train on.
         folder: Its folder.
         console: Where to show how it goes.
 
@@ -137,7 +141,8 @@ def compare(config: CompareConfig, folder: ComparisonFolder, console: Console) -
         try:
             with lock(run_folder.path, run_folder.kind):
                 agents = make_agents(cell.config)
-                evaluations = run(cell.config, agents, one_device(), run_folder, console)
+                mesh = make_mesh(devices, cell.config, agents)
+                evaluations = run(cell.config, agents, mesh, run_folder, console)
             if evaluations is None:
                 return None
         except DivergedError as error:

@@ -13,10 +13,16 @@ from memorax.algorithms import ReplayAlgorithm
 from memorax.experiments.files.folder import Folder
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.console import shell_path
+from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder, read_curves
 from memorax.experiments.run.interrupt import Interrupt
-from memorax.experiments.run.training import TerminatedError, what_is_left_told
+from memorax.experiments.run.training import (
+    TerminatedError,
+    make_agents,
+    report_last_checkpoint,
+)
 from memorax.experiments.study.comparison import claim_run_folder
 from memorax.experiments.study.plots import Reached, plot_learning_curves, plot_searched_values
 from memorax.experiments.study.proposals import Proposals, propose
@@ -38,7 +44,7 @@ from memorax.experiments.study.sweep_results import (
 from memorax.experiments.study.sweep_results import to_json as results_to_json
 from memorax.experiments.study.traced import program_key, traceable
 from memorax.experiments.study.trial import Ending, Trial, text
-from memorax.experiments.study.trial_training import Program, last_step, train_trials
+from memorax.experiments.study.trial_training import TrialsProgram, last_step, train_trials
 
 MOST_CURVES = 8
 """Trials whose learning curves are drawn: the best."""
@@ -107,11 +113,14 @@ def check_trials(config: SweepConfig[Any]) -> None:
             raise ValueError(f"a trial with {trial.described} cannot be made: {error}") from error
 
 
-def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> list[TrialRow] | None:
+def sweep(
+    config: SweepConfig[Any], devices: Devices, folder: SweepFolder, console: Console
+) -> list[TrialRow] | None:
     """Make, train and evaluate trials, or go on where that stopped.
 
     Args:
         config: The sweep's configuration.
+        devices: What to train on.
         folder: Its folder.
         console: Where to show how it goes.
 
@@ -132,7 +141,7 @@ def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> li
                 folder.trial(len(trials) + index, values, config)
                 for index, values in enumerate(proposals.values)
             ]
-            if not _train(config, proposals, proposed, trials, console, interrupt):
+            if not _train(config, devices, proposals, proposed, trials, console, interrupt):
                 if interrupt.signal not in (None, signal.SIGINT):
                     raise TerminatedError(interrupt.signal)
                 return None
@@ -142,6 +151,7 @@ def sweep(config: SweepConfig[Any], folder: SweepFolder, console: Console) -> li
 
 def _train(
     config: SweepConfig[Any],
+    devices: Devices,
     proposals: Proposals,
     proposed: list[Trial],
     before: list[Trial],
@@ -157,10 +167,10 @@ def _train(
         return proposals.should_stop(trial.number - first, reports, finished)
 
     waiting = [trial for trial in proposed if _begun(trial)]
-    for trials, program in _programs(waiting, config.trials_at_once):
+    for trials, program in _programs(waiting, config.trials_at_once, devices):
         values = "; ".join(f"{trial.name} {trial.described}" for trial in trials)
         console.print(Text(f"of {config.trials} trials:", style="bold"), values)
-        with what_is_left_told(trials[0].config.torso, trials[0].folder):
+        with report_last_checkpoint(trials[0].config.torso, trials[0].folder):
             if not train_trials(trials, program, should_stop, console, interrupt):
                 return False
         for trial in trials:
@@ -182,10 +192,14 @@ def _begun(trial: Trial) -> bool:
     return True
 
 
-def _programs(waiting: Sequence[Trial], at_once: int) -> Iterator[tuple[list[Trial], Program]]:
+def _programs(
+    waiting: Sequence[Trial], at_once: int, devices: Devices
+) -> Iterator[tuple[list[Trial], TrialsProgram]]:
     """Yield trials that train side by side, and what trains them."""
     for group in _grouped(waiting):
-        program = Program(group[0].config, _traceable(group[0]))
+        config = group[0].config
+        mesh = make_mesh(devices, config, make_agents(config))
+        program = TrialsProgram(mesh, config, _traceable(group[0]))
         for start in range(0, len(group), at_once):
             yield group[start : start + at_once], program
         # Every group has a program, and Linux lets a process map only so many.
@@ -194,7 +208,7 @@ def _programs(waiting: Sequence[Trial], at_once: int) -> Iterator[tuple[list[Tri
 
 def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
     """Put those together that stand at the same step and that one program can train."""
-    groups: dict[tuple[str, int], list[Trial]] = {}
+    groups: dict[tuple[TrainConfig[Any], int], list[Trial]] = {}
     for trial in trials:
         key = program_key(trial.config, _traceable(trial)), last_step(trial)
         groups.setdefault(key, []).append(trial)

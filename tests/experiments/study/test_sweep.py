@@ -17,9 +17,9 @@ from memorax.experiments.cli.command_line import main
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import ALGORITHMS, TrainConfig
 from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.study import proposals
 from memorax.experiments.study.traced import agent_with, numbers_of, traceable
-from memorax.experiments.study.trial_training import Lane
 
 pytestmark = pytest.mark.exhaustive
 
@@ -94,14 +94,14 @@ def test_a_sweep_goes_on_where_it_stopped(finished, tmp_path, capsys, monkeypatc
     (folder / "results.json").unlink()
     assert main(["report", str(folder)]) == 2
     assert "no results yet" in capsys.readouterr().err
-    append, interrupted = Lane.append, []
+    append, interrupted = Recorder.append, []
 
     def append_and_interrupt(self, *arguments):
         append(self, *arguments)
         if not interrupted:
             interrupted.append(os.kill(os.getpid(), signal.SIGINT))
 
-    monkeypatch.setattr(Lane, "append", append_and_interrupt)
+    monkeypatch.setattr(Recorder, "append", append_and_interrupt)
     resume = ["sweep", "--sweep-folder", str(folder), "--resume"]
     assert main(resume) == 130
     assert (trials / "002" / "checkpoints" / "gru" / "32").is_dir()

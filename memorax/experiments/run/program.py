@@ -1,0 +1,208 @@
+"""The compiled functions of a model: they start, train and evaluate all its seeds."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+from rich.console import Console
+
+from memorax.algorithms import Algorithm
+from memorax.algorithms.algorithm import Metrics
+from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
+from memorax.algorithms.sharding import SEEDS
+from memorax.experiments.run.agents import num_updates
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.devices import abstract_state, replicated
+from memorax.experiments.run.evaluation import EvaluationProgress, evaluation_key, play_episodes
+
+
+class Program:
+    """Starts, trains and evaluates all seeds of one model, compiled for some devices.
+
+    Every array of a state leads with (seeds,). ``study.trials.TrialsProgram`` does the same for
+    several runs side by side, whose arrays lead with (trials, seeds).
+
+    Args:
+        mesh: The devices.
+        config: The run's configuration.
+        model: The model's name.
+        agent: Its agent.
+
+    Attributes:
+        like: The shapes of the state, and where each of its arrays lives.
+        compile_seconds: How long compiling the training has taken so far.
+    """
+
+    def __init__(self, mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algorithm):
+        self.mesh, self.config, self.agent = mesh, config, agent
+        self.total_steps = steps_to_train(config)
+        longest = config.checkpoint_every // agent.steps_per_update
+        self.chunk_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
+        self.compile_seconds = 0.0
+        self.like = abstract_state(mesh, config, model, agent)
+        self._trains: dict[Any, Callable[..., tuple[PyTree, Metrics]]] = {}
+
+    def init(self) -> PyTree:
+        """Return the state before the first step, made where it lives."""
+
+        def init(arguments):
+            return self._map(
+                lambda agent, seed: jax.vmap(agent.init, spmd_axis_name=SEEDS)(self._keys(seed))
+            )(arguments)
+
+        with jax.set_mesh(self.mesh):
+            return jax.jit(init, out_shardings=shardings(self.like))(self._arguments())
+
+    def train(self, step: int, num_steps: int, state: PyTree) -> tuple[PyTree, Metrics]:
+        """Return the state after a chunk of training, and its metrics.
+
+        The random numbers depend on the step, so that a resumed run draws the same. The state is
+        donated.
+
+        Args:
+            step: Environment steps of each seed before it.
+            num_steps: Environment steps of each seed to train.
+            state: The state.
+        """
+        train = self.compiled(num_steps)
+        return jax.block_until_ready(train(self._arguments(), np.uint32(step), state))
+
+    def compiled(self, num_steps: int) -> Callable[..., tuple[PyTree, Metrics]]:
+        """Return what trains for so many steps, compiled the first time."""
+
+        def train(arguments, step, state):
+            def one_run(agent, seed, state):
+                keys = jax.vmap(lambda key: jax.random.fold_in(key, step))(self._keys(seed))
+                chunk = partial(agent.train, num_steps=num_steps)
+                return jax.vmap(chunk, spmd_axis_name=SEEDS)(keys, state)
+
+            return self._map(one_run)(arguments, state)
+
+        key = num_steps, self._size()
+        if key not in self._trains:
+            started = time.perf_counter()
+            with jax.set_mesh(self.mesh):
+                placed = shardings(self.like), replicated(self.mesh)
+                jitted = jax.jit(train, donate_argnums=2, out_shardings=placed)
+                step = jax.ShapeDtypeStruct((), jnp.uint32)
+                self._trains[key] = jitted.lower(self._arguments(), step, self.like).compile()
+            self.compile_seconds += time.perf_counter() - started
+        return self._trains[key]
+
+    def evaluate(
+        self,
+        state: PyTree,
+        title: str,
+        console: Console,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> EvaluationReport | None:
+        """Let every seed play fresh episodes with its most likely actions.
+
+        The episodes depend on the configuration's seed alone, so that every model plays the same
+        and a repetition gives the same numbers.
+
+        Args:
+            state: The state.
+            title: Who is evaluated, for the terminal.
+            console: Where to show progress.
+            interrupted: Whether to stop, asked every fraction of a second.
+
+        Returns:
+            What was seen, or None if it was interrupted.
+        """
+        begin, play = self._evaluation
+        arguments = self._arguments()
+        with jax.set_mesh(self.mesh):
+            return play_episodes(
+                partial(begin, arguments, state),
+                partial(play, arguments, state),
+                self.config,
+                EvaluationProgress(title, self.config, console),
+                interrupted,
+            )
+
+    @cached_property
+    def _evaluation(self) -> tuple[Callable[..., EvaluationState], Callable[..., EvaluationState]]:
+        """Return what begins the episodes of an evaluation, and what plays them on."""
+
+        def begin(arguments, state):
+            def one_run(agent, seed, state):
+                keys = jax.random.split(evaluation_key(seed), self.config.num_seeds)
+                one_seed = partial(
+                    agent.begin_evaluation, num_episodes=self.config.evaluation_episodes
+                )
+                return jax.vmap(one_seed, spmd_axis_name=SEEDS)(keys, state)
+
+            return self._map(one_run)(arguments, state)
+
+        def play(arguments, state, episodes, first_step, last_step):
+            def one_run(agent, seed, state, episodes):
+                return jax.vmap(
+                    lambda state, episodes: agent.continue_evaluation(
+                        state, episodes, first_step, last_step
+                    ),
+                    spmd_axis_name=SEEDS,
+                )(state, episodes)
+
+            return self._map(one_run)(arguments, state, episodes)
+
+        # Every process has to see which episodes have ended; what else there is, is each seed's.
+        by_seed = NamedSharding(self.mesh, self._spec(SEEDS))
+        placed = EvaluationState(by_seed, replicated(self.mesh), by_seed, by_seed, by_seed)
+        return jax.jit(begin, out_shardings=placed), jax.jit(play, out_shardings=placed)
+
+    def part(self, tree: PyTree, index: int) -> PyTree:
+        """Return what belongs to one of the runs: here everything, for there is one."""
+        return tree
+
+    def keep(self, indices: list[int], state: PyTree) -> PyTree:
+        """Go on with some of the runs only, and return their state."""
+        return state
+
+    def _map(self, one_run: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what calls ``one_run(agent, seed, *trees)`` for every run."""
+        return lambda arguments, *trees: one_run(self.agent, self.config.seed, *trees)
+
+    def _arguments(self) -> Any:
+        """Return what distinguishes the runs, as arguments of the program."""
+        return ()
+
+    def _size(self) -> int:
+        return 1
+
+    def _spec(self, *axes: str | None) -> PartitionSpec:
+        return PartitionSpec(*axes)
+
+    def _keys(self, seed: Any) -> Array:
+        return jax.random.split(jax.random.key(seed), self.config.num_seeds)
+
+
+def shardings(like: PyTree) -> PyTree:
+    """Return where each array of a state lives."""
+    return jax.tree.map(lambda leaf: leaf.sharding, like)
+
+
+def steps_to_train(config: TrainConfig[Any]) -> int:
+    """Return the environment steps of each seed of a run, whole updates."""
+    return num_updates(config) * config.algorithm.num_envs * config.algorithm.num_steps
+
+
+def chunk_updates(updates: int, longest: int, most_chunks: int = 50) -> int:
+    """Return the updates of a chunk: the most that divide the run and give it that many chunks.
+
+    Chunks of one length are compiled once; between chunks a run shows its progress, saves and can
+    be stopped.
+
+    Args:
+        updates: Those of the run.
+        longest: How many at most, if that is one at least.
+        most_chunks: How many chunks there are at least, if there are as many updates.
+    """
+    most = max(1, min(updates // most_chunks, longest))
+    return max(size for size in range(1, most + 1) if updates % size == 0)
