@@ -20,7 +20,7 @@ from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.evaluation import Evaluation, table
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study.comparison_config import CompareConfig
-from memorax.experiments.study.comparison_results import table as comparison_table
+from memorax.experiments.study.comparison_results import make_table
 from memorax.experiments.study.plots import plot_learning_curves
 
 NAMES = [
@@ -130,7 +130,7 @@ def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys):
     assert "[/i]" in shown
     assert "[0.100, 0.900]" in shown
     diverged = {"gru on memory::[/b]": "[/red] it is"}
-    make_console().print(comparison_table(CompareConfig(), [], diverged))
+    make_console().print(make_table(CompareConfig(), [], diverged).rich())
     assert "Left out: gru on memory::[/b]: [/red] it is" in capsys.readouterr().out
     moment = Moment("[/seen]", None, np.array(1), 0.0, 0.0)
     episode = Episode("memory::[/b]", [moment], np.zeros((1, 1)), ended=True)

@@ -57,11 +57,12 @@ from memorax.experiments.run.training import (
     run,
 )
 from memorax.experiments.study.comparison import ComparisonFolder, check_cells, compare
-from memorax.experiments.study.comparison_config import CompareConfig, differences
-from memorax.experiments.study.comparison_page import write_report
+from memorax.experiments.study.comparison import write_report as write_comparison_report
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.folder import differences
 from memorax.experiments.study.sweep import SweepFolder, check_trials, sweep
+from memorax.experiments.study.sweep import write_report as write_sweep_report
 from memorax.experiments.study.sweep_config import SweepConfig, check_method_installed
-from memorax.experiments.study.sweep_page import write_report as write_sweep_report
 from memorax.validation import check_positive, check_whole, unknown_name
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]
@@ -491,7 +492,7 @@ def _compare(arguments: list[str]) -> int:
         else:
             config = options.config
             check_cells(config)
-            folder = ComparisonFolder.create(options.comparison_folder, config)
+            folder = ComparisonFolder.create(options.comparison_folder, comparison_to_json(config))
     except (ValueError, ModuleNotFoundError) as error:
         raise BadInputError(error) from error
     _enable_compilation_cache()
@@ -573,7 +574,7 @@ def _report(arguments: list[str]) -> int:
         if SweepFolder.is_at(options.folder):
             print(write_sweep_report(SweepFolder.open(options.folder)))
         else:
-            print(write_report(ComparisonFolder.open(options.folder)))
+            print(write_comparison_report(ComparisonFolder.open(options.folder)))
     except ValueError as error:
         raise BadInputError(error) from error
     return 0

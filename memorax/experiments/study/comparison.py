@@ -7,42 +7,35 @@ import jax
 from rich.console import Console
 from rich.text import Text
 
-from memorax.experiments.files.folder import Folder
 from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
-from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.config import to_json as run_to_json
-from memorax.experiments.run.console import shell_path
 from memorax.experiments.run.devices import Devices, make_mesh
-from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.recorder import DivergedError
 from memorax.experiments.run.training import make_agents, run
-from memorax.experiments.study.comparison_config import (
-    Cell,
-    CompareConfig,
-    differences,
-    from_json,
-    to_json,
-)
+from memorax.experiments.study.comparison_config import Cell, CompareConfig, from_json, to_json
 from memorax.experiments.study.comparison_results import (
     Row,
     make_rows,
+    make_table,
     read_outcome,
     scores_over_tasks,
-    table,
-    to_csv,
-    to_markdown,
 )
 from memorax.experiments.study.comparison_results import to_json as results_to_json
+from memorax.experiments.study.folder import StudyFolder
+from memorax.experiments.study.page import reading_results, section, write_page
 from memorax.experiments.study.plots import plot_learning_curves, plot_performance_profiles
+from memorax.experiments.study.table import StudyTable, csv_text
+
+PLOTS = {
+    "learning_curves.png": "Return of the episodes that ended while training: interquartile mean "
+    "over seeds, with 95 % bootstrap intervals.",
+    "performance_profiles.png": "Performance profiles: the share of runs that reached more than "
+    "each return, with 95 % bootstrap intervals.",
+}
 
 
-class ComparisonFolder(Folder):
-    """Where a comparison keeps its configuration, its runs and its results.
-
-    ``config.json``, ``runs/TASK/MODEL/`` (a run folder each), and when all runs have finished
-    ``results.json``, ``table.csv``, ``table.md``, ``learning_curves.png`` and
-    ``performance_profiles.png``.
+class ComparisonFolder(StudyFolder):
+    """Where a comparison keeps its configuration, ``runs/TASK/MODEL/`` and its results.
 
     Args:
         path: The folder.
@@ -50,56 +43,15 @@ class ComparisonFolder(Folder):
 
     kind = "comparison folder"
     field = "environments"
-
-    @classmethod
-    def create(cls, path: Path | None, config: CompareConfig) -> "ComparisonFolder":
-        """Make a new folder; without a path, ``comparisons/TIME``.
-
-        Raises:
-            ValueError: If the path exists: a comparison is never overwritten.
-        """
-        if path is not None:
-            return cls.make(path, to_json(config))
-        return cls.make_named_by_time("comparisons", to_json(config))
-
-    def config(self) -> CompareConfig:
-        """Return the comparison's configuration."""
-        return from_json(self.path / "config.json")
-
-    def run_folder(self, cell: Cell) -> RunFolder:
-        """Return the folder of a run, a new one if the run was never begun.
-
-        Raises:
-            ValueError: If the run there has another configuration.
-        """
-        return claim_run_folder(self.path / cell.path, cell.config, "comparison")
+    study = "comparison"
+    resume = "memorax compare --comparison-folder"
+    to_json = staticmethod(to_json)
+    from_json = staticmethod(from_json)
 
     def finished(self, cell: Cell) -> bool:
         """Return whether a run has come to its end, good or bad."""
         path = self.path / cell.path
         return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
-
-
-def claim_run_folder(path: Path, config: TrainConfig, whole: str) -> RunFolder:
-    """Return the folder of a run that is a part of something, a new one if it was never begun.
-
-    Args:
-        path: Where it lies.
-        config: The run's configuration.
-        whole: What the run is a part of.
-
-    Raises:
-        ValueError: If the run there has another configuration.
-    """
-    if not (path / "config.json").is_file():
-        # It may be there without: whoever made it may have been killed at once.
-        path.mkdir(parents=True, exist_ok=True)
-        RunFolder(path).write("config.json", run_to_json(config))
-    folder = RunFolder.open(path)
-    changed = next(differences(folder.config(), config), None)
-    if changed:
-        raise ValueError(f"{path / 'config.json'} is of another {whole}: {changed}")
-    return folder
 
 
 def check_cells(config: CompareConfig) -> None:
@@ -137,7 +89,7 @@ def compare(
             console.print(title, f"{name} has finished before")
             continue
         console.print(title, name)
-        run_folder = folder.run_folder(cell)
+        run_folder = folder.claim_run(cell.path, cell.config)
         try:
             with lock(run_folder.path, run_folder.kind):
                 agents = make_agents(cell.config)
@@ -163,7 +115,7 @@ def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -
             if reason.is_file():
                 diverged[f"{cell.model} on {task}"] = reason.read_text(encoding="utf-8").strip()
             else:
-                outcomes[task][cell.model] = read_outcome(folder.run_folder(cell))
+                outcomes[task][cell.model] = read_outcome(folder.claim_run(cell.path, cell.config))
     rows = make_rows(config, outcomes)
     plot_learning_curves(
         folder.path / "learning_curves.png",
@@ -182,10 +134,39 @@ def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -
     if scores:
         panels["score on all tasks"] = scores
     plot_performance_profiles(folder.path / "performance_profiles.png", panels)
-    folder.write("table.csv", to_csv(rows))
-    folder.write("table.md", to_markdown(config, rows, diverged))
-    folder.write("results.json", results_to_json(config, rows, diverged))
-    console.print(table(config, rows, diverged))
-    report = f"memorax report {shell_path(folder.path)}"
-    console.print(f"results: {folder.path}; as one page: {report}", soft_wrap=True)
+    folder.finish(
+        make_table(config, rows, diverged),
+        csv_text(rows),
+        results_to_json(config, rows, diverged),
+        console,
+    )
     return rows
+
+
+def write_report(folder: ComparisonFolder) -> Path:
+    """Turn a finished comparison into ``report.html``, a single page with its plots inside.
+
+    Raises:
+        ValueError: If the comparison has not finished, or its results cannot be read.
+    """
+    config = folder.config()
+    with reading_results(folder, folder.resume) as found:
+        rows = [Row(**row) for row in found["rows"]]
+        table = make_table(config, rows, found["diverged"])
+        seeds = {
+            task: [
+                [row.model, ", ".join(f"{value:.3f}" for value in row.seed_values)]
+                for row in same_task
+            ]
+            for task, same_task in itertools.groupby(rows, lambda row: row.task)
+        }
+    every_seed = StudyTable(["model", "return of each seed"], seeds, [])
+    return write_page(
+        folder,
+        title=", ".join(config.models),
+        summary=f"{len(config.models)} model(s) on {len(config.environments)} task(s) with "
+        f"{config.num_seeds} seed(s) each, {config.total_steps:,} environment steps a seed, "
+        f"{config.features} features.",
+        sections=[section("Results", table.html()), section("Every seed", every_seed.html())],
+        plots=PLOTS,
+    )

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.files.fields import from_fields, read_json, reading
@@ -153,13 +152,3 @@ def from_json(path: Path) -> CompareConfig:
         for environment in config.environments:
             check_import(environment.split()[0])
         return config
-
-
-def differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Say of each field that differs between two configurations what it was and what it is."""
-    for field in dataclasses.fields(old):
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        if dataclasses.is_dataclass(before):
-            yield from differences(before, after, f"{prefix}{field.name}.")
-        elif before != after:
-            yield f"{prefix}{field.name} is {before!r}, got {after!r}"

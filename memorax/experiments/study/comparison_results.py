@@ -1,18 +1,13 @@
 """What a comparison found, as one table."""
 
-import csv
-import io
 import itertools
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.table import Table
-from rich.text import Text
 
 from memorax.experiments.files.fields import reading
 from memorax.experiments.run.evaluation import cut_off_note
@@ -22,7 +17,13 @@ from memorax.experiments.study.statistics import (
     fill_gaps,
     interquartile_mean,
     probability_of_improvement,
-    stratified_bootstrap_interval,
+)
+from memorax.experiments.study.table import (
+    StudyTable,
+    interval_text,
+    known,
+    number_text,
+    seed_statistics,
 )
 
 ALL_TASKS = "all tasks"
@@ -174,22 +175,13 @@ def scores_over_tasks(
 
 
 def _statistics(values, trained, model, reference) -> dict[str, Any]:
-    low, high = stratified_bootstrap_interval(values[model], interquartile_mean)
     better = None
     if model != reference and reference in values:
         better = probability_of_improvement(values[model], values[reference])
-    return {
-        "interquartile_mean": _known(interquartile_mean(values[model])),
-        "low": _known(low),
-        "high": _known(high),
+    return seed_statistics(values[model]) | {
         "probability_of_improvement": better,
-        "sample_efficiency": _known(interquartile_mean(trained[model])),
-        "seed_values": values[model].mean(axis=1).tolist(),
+        "sample_efficiency": known(interquartile_mean(trained[model])),
     }
-
-
-def _known(value: np.ndarray) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def to_json(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
@@ -208,34 +200,17 @@ def to_json(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str])
     return json.dumps(results, indent=2, allow_nan=False) + "\n"
 
 
-def to_csv(rows: list[Row]) -> str:
-    """Write the table down, what is not known as an empty field."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        values = " ".join(map(repr, row.seed_values))
-        writer.writerow(asdict(row) | {"seed_values": values})
-    return file.getvalue()
+def make_table(
+    config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, str]
+) -> StudyTable:
+    """Return all results as a table, grouped by task.
 
-
-def to_markdown(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
-    """Write the table down for a page, a table for each task and what its columns mean."""
-    titles = header(config)
-    lines = []
-    for task, of_task in itertools.groupby(rows, key=lambda row: row.task):
-        lines += [f"**{task}**", "", _markdown_row(titles), _markdown_row(["---"] * len(titles))]
-        lines += [*(_markdown_row(formatted(row)) for row in of_task), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in notes(config, rows, diverged))]) + "\n"
-
-
-def _markdown_row(columns: list[str]) -> str:
-    return f"| {' | '.join(columns)} |"
-
-
-def header(config: CompareConfig) -> list[str]:
-    """Return the titles of the table's columns."""
-    return [
+    Args:
+        config: The comparison's configuration.
+        rows: The rows, task by task.
+        diverged: Runs that have no result, and why.
+    """
+    header = [
         "model",
         "IQM",
         "95 % interval",
@@ -245,28 +220,27 @@ def header(config: CompareConfig) -> list[str]:
         "carry bytes",
         "steps/s",
     ]
+    groups = {
+        task: [_formatted(row) for row in same_task]
+        for task, same_task in itertools.groupby(rows, key=lambda row: row.task)
+    }
+    return StudyTable(header, groups, _notes(config, rows, diverged))
 
 
-def formatted(row: Row) -> list[str]:
-    """Return a row's columns as text."""
+def _formatted(row: Row) -> list[str]:
     return [
         row.model,
-        _text(row.interquartile_mean, ".3f"),
-        "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]",
-        _text(row.probability_of_improvement, ".0%"),
-        _text(row.sample_efficiency, ".3f"),
-        _text(row.num_parameters, ","),
-        _text(row.carry_bytes, ","),
-        _text(row.steps_per_second, ",.0f"),
+        number_text(row.interquartile_mean, ".3f"),
+        interval_text(row.low, row.high),
+        number_text(row.probability_of_improvement, ".0%"),
+        number_text(row.sample_efficiency, ".3f"),
+        number_text(row.num_parameters, ","),
+        number_text(row.carry_bytes, ","),
+        number_text(row.steps_per_second, ",.0f"),
     ]
 
 
-def _text(value: float | int | None, style: str) -> str:
-    return "" if value is None or math.isnan(value) else format(value, style)
-
-
-def notes(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> list[str]:
-    """Say in sentences what the table's columns mean, and what to know about its rows."""
+def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, str]) -> list[str]:
     sentences = [
         f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
         f"{config.evaluation_episodes} fresh episodes each, played after {config.total_steps:,} "
@@ -298,18 +272,3 @@ def notes(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -
     )
     left_out = (f"Left out: {name}: {why}" for name, why in diverged.items())
     return [*sentences, *cut_off, *left_out]
-
-
-def table(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> Table:
-    """Show all results."""
-    result = Table(caption="\n".join(notes(config, rows, diverged)), caption_justify="left")
-    for index, column in enumerate(header(config)):
-        result.add_column(column, justify="right" if index else "left")
-    task = None
-    for row in rows:
-        if row.task != task:
-            task = row.task
-            result.add_section()
-            result.add_row(Text(task, style="bold"))
-        result.add_row(*formatted(row))
-    return result

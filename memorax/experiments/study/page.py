@@ -3,7 +3,7 @@
 import base64
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -50,14 +50,14 @@ $sections
 
 @contextlib.contextmanager
 def reading_results(folder: Folder, command: str) -> Iterator[dict[str, Any]]:
-    """Give what ``results.json`` says, to make sense of.
+    """Yield the contents of ``results.json``.
 
     Args:
         folder: The folder.
         command: The command that resumes such a folder, up to its path.
 
     Raises:
-        ValueError: If there are no results yet, or no sense can be made of them.
+        ValueError: If there are no results yet, or they cannot be read.
     """
     path = folder.path / "results.json"
     if not path.is_file():
@@ -68,17 +68,41 @@ def reading_results(folder: Folder, command: str) -> Iterator[dict[str, Any]]:
         yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def page(title: str, summary: str, sections: Iterable[str]) -> str:
-    """Return a page.
+def write_page(
+    folder: Folder, title: str, summary: str, sections: Sequence[str], plots: Mapping[str, str]
+) -> Path:
+    """Write ``report.html``, with all plots inside and the configuration at its end.
 
     Args:
-        title: Its title.
+        folder: The study's folder.
+        title: The page's title.
         summary: What it is about, in a sentence.
-        sections: What it shows, as ``section`` returns it.
+        sections: What it shows first, from ``section``.
+        plots: The captions of the folder's plots by file name; those that do not exist are left
+            out.
+
+    Returns:
+        The page.
     """
-    return _PAGE.substitute(
-        title=escape(title), summary=escape(summary), sections="\n".join(sections)
+    shown = [
+        picture(folder.path / name, text)
+        for name, text in plots.items()
+        if (folder.path / name).is_file()
+    ]
+    config = (folder.path / "config.json").read_text(encoding="utf-8")
+    text = _PAGE.substitute(
+        title=escape(title),
+        summary=escape(summary),
+        sections="\n".join(
+            [
+                *sections,
+                section("Plots", *shown),
+                section("Configuration", folded("config.json", config)),
+            ]
+        ),
     )
+    folder.write("report.html", text)
+    return folder.path / "report.html"
 
 
 def section(heading: str, *parts: str) -> str:

@@ -10,11 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from memorax.algorithms import ReplayAlgorithm
-from memorax.experiments.files.folder import Folder
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.console import shell_path
 from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder, read_curves
 from memorax.experiments.run.interrupt import Interrupt
@@ -23,7 +21,13 @@ from memorax.experiments.run.training import (
     make_agents,
     report_last_checkpoint,
 )
-from memorax.experiments.study.comparison import claim_run_folder
+from memorax.experiments.study.folder import StudyFolder
+from memorax.experiments.study.page import (
+    preformatted,
+    reading_results,
+    section,
+    write_page,
+)
 from memorax.experiments.study.plots import Reached, plot_learning_curves, plot_searched_values
 from memorax.experiments.study.proposals import Proposals, propose
 from memorax.experiments.study.search_space import RealRange
@@ -34,14 +38,9 @@ from memorax.experiments.study.sweep_config import (
     from_json,
     to_json,
 )
-from memorax.experiments.study.sweep_results import (
-    TrialRow,
-    command,
-    make_rows,
-    table,
-    to_csv,
-)
+from memorax.experiments.study.sweep_results import TrialRow, command, make_rows, make_table
 from memorax.experiments.study.sweep_results import to_json as results_to_json
+from memorax.experiments.study.table import csv_text
 from memorax.experiments.study.traced import program_key, traceable
 from memorax.experiments.study.trial import Ending, Trial, text
 from memorax.experiments.study.trial_training import TrialsProgram, last_step, train_trials
@@ -50,12 +49,16 @@ MOST_CURVES = 8
 """Trials whose learning curves are drawn: the best."""
 
 
-class SweepFolder(Folder):
-    """Where a sweep keeps its configuration, its trials and its results.
+PLOTS = {
+    "searched_values.png": "Return of each finished trial against the values it was given, with "
+    "95 % bootstrap intervals over seeds.",
+    "learning_curves.png": "Return of the episodes that ended while training, of the best trials, "
+    f"{MOST_CURVES} at most: interquartile mean over seeds, with 95 % bootstrap intervals.",
+}
 
-    ``config.json``, ``trials/NNN/`` (a run folder each, with ``trial.json``), and when all trials
-    have ended ``results.json``, ``table.csv``, ``learning_curves.png`` and
-    ``searched_values.png``.
+
+class SweepFolder(StudyFolder):
+    """Where a sweep keeps its configuration, ``trials/NNN/`` with ``trial.json``, and its results.
 
     Args:
         path: The folder.
@@ -63,21 +66,10 @@ class SweepFolder(Folder):
 
     kind = "sweep folder"
     field = "search"
-
-    @classmethod
-    def create(cls, path: Path | None, config: SweepConfig[Any]) -> "SweepFolder":
-        """Make a new folder; without a path, ``sweeps/TIME``.
-
-        Raises:
-            ValueError: If the path exists: a sweep is never overwritten.
-        """
-        if path is not None:
-            return cls.make(path, to_json(config))
-        return cls.make_named_by_time("sweeps", to_json(config))
-
-    def config(self) -> SweepConfig[Any]:
-        """Return the sweep's configuration."""
-        return from_json(self.path / "config.json")
+    study = "sweep"
+    resume = "memorax sweep --sweep-folder"
+    to_json = staticmethod(to_json)
+    from_json = staticmethod(from_json)
 
     def trial(self, number: int, values: dict[str, Any], config: SweepConfig[Any]) -> Trial:
         """Return a trial, whose folder need not be there."""
@@ -141,7 +133,7 @@ def sweep(
                 folder.trial(len(trials) + index, values, config)
                 for index, values in enumerate(proposals.values)
             ]
-            if not _train(config, devices, proposals, proposed, trials, console, interrupt):
+            if not _train(config, devices, folder, proposals, proposed, trials, console, interrupt):
                 if interrupt.signal not in (None, signal.SIGINT):
                     raise TerminatedError(interrupt.signal)
                 return None
@@ -152,6 +144,7 @@ def sweep(
 def _train(
     config: SweepConfig[Any],
     devices: Devices,
+    folder: SweepFolder,
     proposals: Proposals,
     proposed: list[Trial],
     before: list[Trial],
@@ -166,7 +159,7 @@ def _train(
         finished = [ending.reports for ending in endings if ending and ending.outcome == "finished"]
         return proposals.should_stop(trial.number - first, reports, finished)
 
-    waiting = [trial for trial in proposed if _begun(trial)]
+    waiting = [trial for trial in proposed if _claimed(folder, trial)]
     for trials, program in _programs(waiting, config.trials_at_once, devices):
         values = "; ".join(f"{trial.name} {trial.described}" for trial in trials)
         console.print(Text(f"of {config.trials} trials:", style="bold"), values)
@@ -179,12 +172,12 @@ def _train(
     return True
 
 
-def _begun(trial: Trial) -> bool:
+def _claimed(folder: SweepFolder, trial: Trial) -> bool:
     """Make a trial's folder, and return whether the trial still has to be trained."""
     if trial.ending is not None:
         return False
     try:
-        claim_run_folder(trial.folder.path, trial.config, "sweep")
+        folder.claim_run(trial.folder.path.relative_to(folder.path), trial.config)
         make_agent(trial.config, trial.config.torso)
     except ValueError as error:
         trial.end(Ending("refused", str(error)))
@@ -243,13 +236,11 @@ def _finish(
                 if isinstance(domain, RealRange) and domain.logarithmic
             ],
         )
-    folder.write("table.csv", to_csv(config, rows))
-    folder.write("results.json", results_to_json(config, rows, best))
-    console.print(table(config, rows))
+    folder.finish(
+        make_table(config, rows), csv_text(rows), results_to_json(config, rows, best), console
+    )
     if best:
         console.print(f"the best again: {best}", soft_wrap=True)
-    report = f"memorax report {shell_path(folder.path)}"
-    console.print(f"results: {folder.path}; as one page: {report}", soft_wrap=True)
     return rows
 
 
@@ -257,3 +248,29 @@ def _reached(row: TrialRow, flag: str) -> Reached:
     value = row.values[flag]
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return Reached(value if numeric else text(value), row.interquartile_mean, row.low, row.high)
+
+
+def write_report(folder: SweepFolder) -> Path:
+    """Turn a finished sweep into ``report.html``, a single page with its plots inside.
+
+    Raises:
+        ValueError: If the sweep has not finished, or its results cannot be read.
+    """
+    config = folder.config()
+    train = config.train
+    with reading_results(folder, folder.resume) as found:
+        rows = [TrialRow(**row) for row in found["rows"]]
+        best = found["best"]
+        table = make_table(config, rows).html()
+    finished = sum(row.outcome == "finished" for row in rows)
+    return write_page(
+        folder,
+        title=f"{', '.join(config.space)} of {train.algorithm_name} on {train.task}",
+        summary=f"{len(rows)} trials by {config.method} search, of which {finished} finished, "
+        f"with {train.num_seeds} seed(s) each, {train.total_steps:,} environment steps a seed.",
+        sections=[
+            *([section("The best again", preformatted(best))] if best else []),
+            section("Results", table),
+        ],
+        plots=PLOTS,
+    )

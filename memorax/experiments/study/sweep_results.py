@@ -1,8 +1,6 @@
 """What a sweep found, as one table."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import shlex
@@ -10,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from rich.table import Table
-
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import cut_off_note
-from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
 from memorax.experiments.study.sweep_config import SweepConfig
+from memorax.experiments.study.table import (
+    StudyTable,
+    interval_text,
+    number_text,
+    seed_statistics,
+)
 from memorax.experiments.study.trial import Outcome, Trial, text
 
 
@@ -66,24 +66,20 @@ def _row(trial: Trial) -> TrialRow:
     ending = trial.ending
     if ending is None:
         raise ValueError(f"{trial.name} has not ended")
-    reached, low, high, seeds, num_ended, num_cut_off = None, None, None, [], None, None
-    if ending.outcome == "finished":
-        returns = trial.seed_returns
-        reached, seeds = trial.score, returns.tolist()
-        ends = stratified_bootstrap_interval(returns[:, None], interquartile_mean)
-        low, high = (None if np.isnan(end) else float(end) for end in ends)
-        num_ended, num_cut_off = trial.num_ended, trial.num_cut_off
+    finished = ending.outcome == "finished"
+    if finished:
+        statistics = seed_statistics(trial.seed_returns[:, None])
+    else:
+        unknown = dict.fromkeys(("interquartile_mean", "low", "high"))
+        statistics = {**unknown, "seed_values": []}
     return TrialRow(
         trial=trial.name,
         values=trial.values,
         outcome=ending.outcome,
-        interquartile_mean=reached,
-        low=low,
-        high=high,
+        **statistics,
         last_return=next((part for part in reversed(ending.reports) if part is not None), None),
-        seed_values=seeds,
-        num_ended=num_ended,
-        num_cut_off=num_cut_off,
+        num_ended=trial.num_ended if finished else None,
+        num_cut_off=trial.num_cut_off if finished else None,
         why=ending.why,
     )
 
@@ -125,40 +121,24 @@ def to_json(config: SweepConfig[Any], rows: Sequence[TrialRow], best: str | None
     return json.dumps(results, indent=2, allow_nan=False) + "\n"
 
 
-def to_csv(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> str:
-    """Write the table down, what is not known as an empty field."""
-    file = io.StringIO()
-    names = [field.name for field in dataclasses.fields(TrialRow) if field.name != "values"]
-    flags = list(config.space)
-    writer = csv.DictWriter(file, [names[0], *flags, *names[1:]], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        fields = asdict(row)
-        values = fields.pop("values")
-        seeds = " ".join(map(repr, row.seed_values))
-        writer.writerow(fields | values | {"seed_values": seeds})
-    return file.getvalue()
-
-
-def header(config: SweepConfig[Any]) -> list[str]:
-    """Return the titles of the table's columns."""
-    return ["trial", *config.space, "IQM", "95 % interval", "while training", "ended"]
-
-
-def formatted(config: SweepConfig[Any], row: TrialRow) -> list[str]:
-    """Return a row's columns as text."""
-    return [
-        row.trial,
-        *(text(row.values[flag]) for flag in config.space),
-        "" if row.interquartile_mean is None else f"{row.interquartile_mean:.3f}",
-        "" if row.low is None else f"[{row.low:.3f}, {row.high:.3f}]",
-        "" if row.last_return is None else f"{row.last_return:.3f}",
-        row.outcome,
+def make_table(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> StudyTable:
+    """Return all trials as a table, the best first."""
+    header = ["trial", *config.space, "IQM", "95 % interval", "while training", "ended"]
+    formatted = [
+        [
+            row.trial,
+            *(text(row.values[flag]) for flag in config.space),
+            number_text(row.interquartile_mean, ".3f"),
+            interval_text(row.low, row.high),
+            number_text(row.last_return, ".3f"),
+            row.outcome,
+        ]
+        for row in rows
     ]
+    return StudyTable(header, {"": formatted}, _notes(config, rows))
 
 
-def notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
-    """Say in sentences what the table's columns mean, and what to know about its rows."""
+def _notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
     train = config.train
     return [
         f"IQM: interquartile mean over {train.num_seeds} seed(s) of the mean return of "
@@ -174,13 +154,3 @@ def notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
         ),
         *(f"{row.trial}: {row.why}" for row in rows if row.why),
     ]
-
-
-def table(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> Table:
-    """Show all trials, the best first."""
-    result = Table(caption="\n".join(notes(config, rows)), caption_justify="left")
-    for column in header(config):
-        result.add_column(column, justify="right", overflow="fold")
-    for row in rows:
-        result.add_row(*formatted(config, row))
-    return result

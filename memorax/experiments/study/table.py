@@ -1,0 +1,102 @@
+"""The table of a study: in the terminal, as Markdown, HTML and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+from rich.text import Text
+
+from memorax.experiments.study import page
+from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A table of a study.
+
+    Attributes:
+        header: The titles of its columns.
+        groups: The rows by heading; an empty heading is not shown.
+        notes: What the columns mean, and what to know about the rows, in sentences.
+    """
+
+    header: Sequence[str]
+    groups: Mapping[str, Sequence[Sequence[str]]]
+    notes: Sequence[str]
+
+    def rich(self) -> Table:
+        """Return it for the terminal."""
+        result = Table(caption="\n".join(self.notes), caption_justify="left")
+        for index, column in enumerate(self.header):
+            result.add_column(column, justify="right" if index else "left", overflow="fold")
+        for heading, rows in self.groups.items():
+            if heading:
+                result.add_section()
+                result.add_row(Text(heading, style="bold"))
+            for row in rows:
+                result.add_row(*row)
+        return result
+
+    def markdown(self) -> str:
+        """Return it as a table for each heading, and its notes as a list."""
+        lines = []
+        for heading, rows in self.groups.items():
+            lines += [f"**{heading}**", ""] if heading else []
+            rules = ["---"] * len(self.header)
+            lines += [f"| {' | '.join(row)} |" for row in (self.header, rules, *rows)]
+            lines.append("")
+        return "\n".join([*lines, *(f"- {note}" for note in self.notes)]) + "\n"
+
+    def html(self) -> str:
+        """Return it as a part of a page."""
+        bodies = (page.rows(rows, heading) for heading, rows in self.groups.items() if rows)
+        return "\n".join([page.table(self.header, bodies), page.points(self.notes)])
+
+
+def csv_text(rows: Sequence[Any]) -> str:
+    """Return rows, dataclasses with ``seed_values``, as CSV; ``None`` is an empty field."""
+    lines = []
+    for row in rows:
+        fields = asdict(row) | {"seed_values": " ".join(map(repr, row.seed_values))}
+        # A dictionary is a column for each of its keys.
+        line = {}
+        for name, value in fields.items():
+            line |= value if isinstance(value, dict) else {name: value}
+        lines.append(line)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def seed_statistics(values: Float[np.ndarray, "seeds tasks"]) -> dict[str, Any]:
+    """Return a row's statistics over seeds: interquartile mean, its interval, and each seed."""
+    low, high = stratified_bootstrap_interval(values, interquartile_mean)
+    return {
+        "interquartile_mean": known(interquartile_mean(values)),
+        "low": known(low),
+        "high": known(high),
+        "seed_values": values.mean(axis=1).tolist(),
+    }
+
+
+def known(value: np.ndarray) -> float | None:
+    """Return a number, ``None`` for NaN, which JSON does not have."""
+    return None if np.isnan(value) else float(value)
+
+
+def number_text(value: float | int | None, style: str) -> str:
+    """Return a number as a table shows it, nothing if it is not known."""
+    return "" if value is None or math.isnan(value) else format(value, style)
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """Return an interval as a table shows it, nothing if there is none."""
+    return "" if low is None else f"[{low:.3f}, {high:.3f}]"
