@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from memorax.cache_folder import user_cache_folder
-from memorax.experiments.cli import command_line
+from memorax.experiments.cli.compilation_cache import enable_compilation_cache
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_without_a_home_there_is_no_compilation_cache_which_is_said_in_one_line(
     without_home, without_jax_cache, capsys
 ):
     assert user_cache_folder() is None
-    command_line._enable_compilation_cache()
+    enable_compilation_cache()
     assert jax.config.values["jax_compilation_cache_dir"] is None
     (line,) = capsys.readouterr().err.splitlines()
     assert "no compilation cache" in line
@@ -58,6 +58,6 @@ def test_without_a_home_the_cache_named_for_it_is_used_in_silence(
     without_home, without_jax_cache, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    command_line._enable_compilation_cache()
+    enable_compilation_cache()
     assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "memorax" / "jax")
     assert not capsys.readouterr().err

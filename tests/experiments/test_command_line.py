@@ -345,6 +345,17 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 
 
+@pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False), ("", False)])
+def test_the_trace_behind_an_error_is_shown_when_debugging(value, shown, capsys, monkeypatch):
+    monkeypatch.setenv("MEMORAX_DEBUG", value)
+    assert main(["train", "--num-seeds", "0"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("memorax: error: ")
+    assert any(line.startswith("Traceback") for line in lines) == shown
+    assert any("BadInputError" in line for line in lines) == shown
+    assert (len(lines) > 1) == shown
+
+
 @pytest.mark.exhaustive
 def test_other_algorithms_train_resume_and_are_evaluated_too(tmp_path, capsys):
     folder = tmp_path / "run"

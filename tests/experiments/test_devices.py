@@ -17,7 +17,7 @@ import pytest
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
 from memorax.experiments.run.folder import RunFolder, read_metrics
-from memorax.experiments.run.processes import failing_at_once, other_process_error
+from memorax.experiments.run.processes import exit_on_failure, other_process_error
 from tests.experiments.lives import Lives
 
 SMALL = (
@@ -183,7 +183,7 @@ def test_what_comes_of_another_process_is_known_from_what_is_wrong_here():
 def test_a_process_without_memory_takes_no_other_for_lost(monkeypatch, capsys):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(os, "_exit", sys.exit)
-    with pytest.raises(SystemExit) as ended, failing_at_once(expected=()):
+    with pytest.raises(SystemExit) as ended, exit_on_failure(expected=()):
         jnp.zeros(2**44).block_until_ready()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("memorax: error: out of memory: RESOURCE_EXHAUSTED")

@@ -11,7 +11,7 @@ import pytest
 
 from memorax import __main__
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.cli.listing import suites_table
+from memorax.experiments.cli.environments import suites_table
 from memorax.experiments.play.episode import Episode, Moment
 from memorax.experiments.play.terminal import show
 from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints

@@ -173,7 +173,7 @@ def wait_for_all(name: str) -> None:
 
 
 @contextlib.contextmanager
-def failing_at_once(expected: tuple[type[Exception], ...]) -> Iterator[None]:
+def exit_on_failure(expected: tuple[type[Exception], ...]) -> Iterator[None]:
     """End this process at once if it fails alone: the others wait for it as long as it lives.
 
     Args:

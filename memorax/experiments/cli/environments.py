@@ -1,15 +1,40 @@
-"""Which environments there are."""
+"""The command ``memorax environments``."""
 
 import difflib
 import io
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Annotated
 
+import tyro
 from rich.table import Table
 
 from memorax import environments
 from memorax.distribution import install_command
+from memorax.experiments.cli.errors import input_checked
+from memorax.experiments.cli.parsing import parse
+from memorax.experiments.run.console import make_console
+
+
+@dataclass(frozen=True)
+class Environments:
+    """List the suites of environments, what is installed, and the tasks that match a pattern."""
+
+    pattern: Annotated[str | None, tyro.conf.Positional] = None
+    """A part of a task's name, or its whole with * and ?, such as 'popgym::*Easy'."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``memorax environments`` and return its exit code."""
+    options = parse(Environments, "memorax environments", arguments)
+    if options.pattern is None:
+        make_console().print(suites_table())
+        return 0
+    with input_checked():
+        print("\n".join(matching_names(options.pattern)))
+    return 0
 
 
 def suites_table() -> Table:

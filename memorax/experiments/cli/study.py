@@ -1,0 +1,141 @@
+"""The commands ``memorax compare``, ``memorax sweep`` and ``memorax report``."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic
+
+import tyro
+
+from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
+from memorax.experiments.cli.parsing import (
+    check_same_algorithm,
+    parse,
+    resume_study,
+    take_algorithm,
+)
+from memorax.experiments.files.lock import lock
+from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig
+from memorax.experiments.run.console import make_console, resume_command
+from memorax.experiments.run.devices import Devices
+from memorax.experiments.study import comparison, sweep
+from memorax.experiments.study.comparison import ComparisonFolder
+from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.folder import StudyFolder
+from memorax.experiments.study.sweep import SweepFolder
+from memorax.experiments.study.sweep_config import SweepConfig, check_method_installed
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train several memories, with several algorithms, on several tasks, and compare them.
+
+    All seeds of a model train at once. The table tells interquartile means with 95 % stratified
+    bootstrap intervals.
+    """
+
+    config: Annotated[CompareConfig, tyro.conf.arg(name="")]
+    comparison_folder: Path | None = None
+    """Where to keep the comparison; None: comparisons/TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Resume the comparison in --comparison-folder where it stopped, with the configuration it
+    has; runs that have finished stay as they are."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
+
+
+@dataclass(frozen=True)
+class Sweep(Generic[AlgorithmConfig]):
+    """Search the options that a memory learns best with, in trials that are a run each.
+
+    --search names options of 'memorax train' and what to try: learning-rate=log:1e-4:1e-2
+    gae-lambda=0.9,0.95,0.99 features=int:16:64. All other options are the same in every trial.
+    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac.
+    """
+
+    config: Annotated[SweepConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
+    sweep_folder: Path | None = None
+    """Where to keep the sweep; None: sweeps/TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Resume the sweep in --sweep-folder where it stopped, with the configuration it has; trials
+    that have ended stay as they are."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
+
+
+@dataclass(frozen=True)
+class Report:
+    """Turn a finished comparison or sweep into report.html, a single page with all of it inside."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder of the comparison or sweep."""
+
+
+def run_compare(arguments: list[str]) -> int:
+    """Run ``memorax compare`` and return its exit code."""
+    options = parse(Compare, "memorax compare", arguments, Compare(CompareConfig()))
+    with input_checked():
+        if options.resume:
+            folder = _open(ComparisonFolder, options.comparison_folder)
+            default = Compare(folder.config())
+            given = parse(Compare, "memorax compare", arguments, default).config
+            config = resume_study(folder, given)
+        else:
+            config = options.config
+            comparison.check_cells(config)
+            folder = ComparisonFolder.create(options.comparison_folder, config)
+    return _run(comparison.compare, config, options.devices, folder)
+
+
+def run_sweep(arguments: list[str]) -> int:
+    """Run ``memorax sweep`` and return its exit code."""
+    algorithm, arguments = take_algorithm(arguments)
+    kind = ALGORITHMS[algorithm or "ppo"]
+    default = Sweep(SweepConfig(train=TrainConfig(algorithm=kind(), memoryless_twin=False)))
+    options = parse(Sweep[kind], "memorax sweep", arguments, default)
+    with input_checked():
+        if options.resume:
+            folder = _open(SweepFolder, options.sweep_folder)
+            stored = folder.config()
+            check_method_installed(stored)
+            check_installed(stored.train.loggers)
+            name = stored.train.algorithm_name
+            check_same_algorithm(name, algorithm, folder.path / "config.json")
+            default = Sweep(stored)
+            given = parse(Sweep[ALGORITHMS[name]], "memorax sweep", arguments, default).config
+            config = resume_study(folder, given)
+        else:
+            config = options.config
+            sweep.check_trials(config)
+            folder = SweepFolder.create(options.sweep_folder, config)
+    return _run(sweep.sweep, config, options.devices, folder)
+
+
+def _open(kind: type[StudyFolder], path: Path | None) -> StudyFolder:
+    if path is None:
+        raise BadInputError(f"--resume needs --{kind.study}-folder, the {kind.study} to resume")
+    return kind.open(path)
+
+
+def _run(study: Callable[..., Any], config: Any, devices: Devices, folder: StudyFolder) -> int:
+    enable_compilation_cache()
+    console = make_console()
+    resume = resume_command(folder.resume, folder.path)
+    with lock(folder.path, folder.kind):
+        return train_to_end(lambda: study(config, devices, folder, console), resume, console)
+
+
+def run_report(arguments: list[str]) -> int:
+    """Run ``memorax report`` and return its exit code."""
+    options = parse(Report, "memorax report", arguments)
+    with input_checked():
+        if SweepFolder.is_at(options.folder):
+            print(sweep.write_report(SweepFolder.open(options.folder)))
+        else:
+            print(comparison.write_report(ComparisonFolder.open(options.folder)))
+    return 0

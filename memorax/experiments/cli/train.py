@@ -1,0 +1,141 @@
+"""The command ``memorax train``."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic
+
+import jax
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
+from memorax.experiments.cli.parsing import check_same_algorithm, parse, take_algorithm
+from memorax.experiments.files.write_errors import WriteFailedError
+from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.presets.encoders import report as report_encoder
+from memorax.experiments.run import training
+from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
+from memorax.experiments.run.console import make_console, resume_command
+from memorax.experiments.run.devices import Devices, make_mesh
+from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.run.processes import (
+    Processes,
+    connect,
+    create_run_folder,
+    exit_on_failure,
+    lock_run_folder,
+    open_run_folder,
+)
+from memorax.experiments.run.recorder import DivergedError
+from memorax.experiments.run.training import (
+    EnvironmentFailedError,
+    TerminatedError,
+    make_agents,
+)
+from memorax.experiments.study.folder import differences
+
+EXPECTED = DivergedError, EnvironmentFailedError, TerminatedError
+"""What all processes of a run raise alike."""
+
+
+@dataclass(frozen=True)
+class Train(Generic[AlgorithmConfig]):
+    """Train a memory network, and its twin without memory, and compare them.
+
+    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac; the options of the
+    chosen one are listed here.
+    """
+
+    config: Annotated[TrainConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
+    run_folder: Path | None = None
+    """Where to keep the run; None: runs/TASK-TORSO-TIME. A folder that exists is refused."""
+    resume: bool = False
+    """Resume the run in --run-folder where it stopped, with the configuration it has; a greater
+    --total-steps trains it further."""
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Devices
+    )
+    processes: Annotated[Processes, tyro.conf.OmitArgPrefixes] = dataclasses.field(
+        default_factory=Processes
+    )
+
+
+def run(arguments: list[str]) -> int:
+    """Run ``memorax train`` and return its exit code."""
+    algorithm, arguments = take_algorithm(arguments)
+    kind = ALGORITHMS[algorithm or "ppo"]
+    default = Train(TrainConfig(algorithm=kind()))
+    options = parse(Train[kind], "memorax train", arguments, default)
+    if options.resume:
+        options = _resume(options, algorithm, arguments)
+    enable_compilation_cache()
+    with input_checked():
+        check_installed(options.config.loggers)
+        connect(options.processes, options.run_folder)
+        agents = make_agents(options.config)
+        mesh = make_mesh(options.devices, options.config, agents)
+        if options.resume and options.run_folder:
+            folder = open_run_folder(options.run_folder, options.config)
+        else:
+            folder = create_run_folder(options.run_folder, options.config)
+        held = lock_run_folder(folder)
+    console = make_console(quiet=not folder.writes)
+    console.print(
+        Text("memorax", style="bold"),
+        f"{options.config.task}, {options.config.num_seeds} seed(s), "
+        f"torso {' and twin '.join(options.config.models)}, "
+        f"{mesh.size} of {jax.device_count()} device(s)",
+    )
+    agent = next(iter(agents.values()))
+    space = agent.env.observation_space(agent.env_params)
+    reader = report_encoder(options.config.encoder, space, options.config.features)
+    console.print(reader, markup=False, highlight=False, soft_wrap=True)
+
+    def train():
+        with exit_on_failure(expected=EXPECTED):
+            return training.run(options.config, agents, mesh, folder, console)
+
+    resume = resume_command("memorax train --run-folder", folder.path)
+    with held:
+        _extend(folder, options.config, console)
+        return train_to_end(train, resume, console)
+
+
+def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Train:
+    """Take the configuration of the run; options that contradict it are refused.
+
+    More steps in total do not contradict it.
+    """
+    if options.run_folder is None:
+        raise BadInputError("--resume needs --run-folder, the run to resume")
+    with input_checked():
+        stored = RunFolder.open(options.run_folder).config()
+    check_same_algorithm(stored.algorithm_name, algorithm, options.run_folder / "config.json")
+    kind = type(stored.algorithm)
+    resumed = parse(Train[kind], "memorax train", arguments, Train(stored))
+    same_steps = dataclasses.replace(resumed.config, total_steps=stored.total_steps)
+    changed = ", ".join(differences(stored, same_steps))
+    if not changed and resumed.config.total_steps >= stored.total_steps:
+        return resumed
+    changed = ", ".join(differences(stored, resumed.config))
+    raise BadInputError(
+        f"a run resumes with the configuration it has, and total_steps can only grow: in "
+        f"{options.run_folder / 'config.json'} {changed}"
+    )
+
+
+def _extend(folder: RunFolder, config: TrainConfig, console: Console) -> None:
+    """Store the configuration of a run that is extended to more steps."""
+    before = folder.config().total_steps
+    if config.total_steps == before:
+        return
+    try:
+        folder.write("config.json", to_json(config))
+    except OSError as error:
+        raise WriteFailedError(f"config.json could not be written: {error}") from error
+    console.print(f"total_steps: {before:,} until now, {config.total_steps:,} from now on")
+    if config.anneal_learning_rate:
+        console.print("the learning rate falls to zero over all of them: it is above zero again")
