@@ -18,7 +18,7 @@ REGISTERING = (
     "register it in a module, gymnasium.register(id='Name-v0', entry_point='module:Class'), and "
     "name it 'gymnasium::module:Name-v0'"
 )
-"""How a user's own environment gets a name."""
+"""How to register an environment of one's own."""
 
 
 def check_action_space(owner: str, space: Space, bounded: bool = False) -> None:
@@ -75,8 +75,8 @@ def check_action(task: str, space: Space, action: Any) -> Bool[Array, ""]:
         action: The action of a single copy.
 
     Raises:
-        ValueError: If the action is of another shape, no number, no whole number where one has to
-            be chosen, or outside of the space while no program is being compiled.
+        ValueError: If the action has another shape, is not numeric, not an integer in a discrete
+            space, or outside of the space while no program is being compiled.
     """
     allowed = space.contains(as_action(task, space, action))
     if not isinstance(allowed, jax.core.Tracer) and not allowed:
@@ -94,8 +94,8 @@ def as_action(task: str, space: Space, action: Any, copies: tuple[int, ...] = ()
         copies: The axes that lead, if it is that of several copies.
 
     Raises:
-        ValueError: If the action is of another shape, no number, no whole number where one has to
-            be chosen, or a whole number that JAX would turn into another.
+        ValueError: If the action has another shape, is not numeric, not an integer in a discrete
+            space, or an integer that JAX would narrow to another.
     """
     if isinstance(action, jax.Array):
         array = action
@@ -140,7 +140,7 @@ def check_parameters(task: str, given: Mapping[str, Any], defaults: Mapping[str,
 
 
 def signature_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return what a function or a constructor can be told by name, with the defaults."""
+    """Return the named parameters of a function or a constructor, with their defaults."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: parameter.default

@@ -14,7 +14,7 @@ Advance = tuple[PyTree, PyTree, Float[Array, ""], Bool[Array, ""], Bool[Array, "
 
 
 class EpisodicEnvironment(Environment):
-    """An environment that says how an episode begins and how it goes on.
+    """An environment defined by how an episode begins and advances.
 
     Subclasses implement ``begin``, ``advance`` and the two spaces.
 
@@ -37,7 +37,7 @@ class EpisodicEnvironment(Environment):
     def begin_next(self, key: Array, state: PyTree, params: Any) -> tuple[PyTree, PyTree]:
         """Return the first observation and the state of the episode after one that has ended.
 
-        By default it begins like any other. A task that prepares the next episode as it goes on
+        By default it begins like any other. A task that prepares the next episode as it advances
         finds that in the state of the one that ended.
         """
         return self.begin(key, params)
@@ -79,7 +79,7 @@ class EpisodicEnvironment(Environment):
             begun = _like((observation, state), self.begin_next(begin_key, state, params))
             return False, key, *begun
 
-        # To begin an episode may be much more work than to go on with it. A conditional would
+        # Beginning an episode may be much more work than a step. A conditional would
         # become a choice between both under vmap; a loop is not entered where no copy has ended.
         _, _, observation, state = jax.lax.while_loop(
             lambda loop: loop[0],

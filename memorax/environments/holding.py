@@ -1,4 +1,4 @@
-"""States that have to know of a step that does not count."""
+"""States that can skip a step."""
 
 import dataclasses
 from typing import Any

@@ -201,5 +201,5 @@ def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:
-        # So it is told of a module that is blocked from being imported.
+        # find_spec raises ValueError if sys.modules[name] is None.
         return False

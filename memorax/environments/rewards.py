@@ -31,5 +31,5 @@ def as_reward(task: str, reward: Any) -> Float[Array, ""]:
 
 
 def changed_reward(info: dict[str, Any], reward: Any) -> dict[str, Any]:
-    """Return ``info`` with the task's own reward, for a wrapper that goes on to change it."""
+    """Return ``info`` with the task's own reward, for a wrapper that changes it."""
     return {TASK_REWARD: reward, **info}

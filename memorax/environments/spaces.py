@@ -126,7 +126,7 @@ MOST_CHOICES = 65_536
 """More combinations than a policy can learn to tell apart, at a number each."""
 
 
-def joint_choice(task: str, sizes: Sequence[int]) -> Discrete:
+def flatten_choices(task: str, sizes: Sequence[int]) -> Discrete:
     """Return the space of all combinations of several choices, the last one running fastest.
 
     ``numpy.unravel_index(action, sizes)`` takes an action of that space apart.

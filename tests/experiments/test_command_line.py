@@ -310,7 +310,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --num-envs 2000000000", "num_envs * num_steps must be 2147483647 at most, got"),
         ("train --evaluation-episodes 1000000000000", "evaluation_episodes must be a whole number"),
         ("train --learning-rate inf", "learning_rate must be a finite number of at least 0"),
-        ("train --max-gradient-norm 0", "max_gradient_norm must be above 0"),
+        ("train --max-gradient-norm 0", "max_gradient_norm must be greater than 0"),
         (
             "train --value-range 3 2",
             "value_range must go from low to high, both finite, got 3.0",

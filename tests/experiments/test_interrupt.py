@@ -38,7 +38,7 @@ print("signal", interrupt.signal)
 def test_the_first_signal_is_a_wish(number):
     code, told = interrupted(number)
     assert code == 0
-    assert told == f"stopping after this piece; Ctrl-C again stops at once\nsignal {number}\n"
+    assert told == f"stopping after this chunk; Ctrl-C again stops at once\nsignal {number}\n"
 
 
 @pytest.mark.parametrize(

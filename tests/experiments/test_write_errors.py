@@ -33,7 +33,7 @@ def test_an_error_stops_or_is_told_once_and_at_the_end():
         pass
     writes.report()
     assert told.getvalue().splitlines() == [
-        "log csv could not be written: no space; the run goes on",
+        "log csv could not be written: no space; the run continues",
         "log csv could not be written 3 time(s)",
     ]
     with pytest.raises(KeyError), writes.caught("log csv"):

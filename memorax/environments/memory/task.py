@@ -14,7 +14,7 @@ WIDEST_BOARD = math.isqrt(MOST_CHOICES)
 
 @dataclass(frozen=True)
 class Task(EpisodicEnvironment):
-    """A task of our own: says how an episode begins and how it goes on.
+    """A task of our own, defined by how an episode begins and advances.
 
     A task is a frozen dataclass whose fields are the task's parameters, checked when it is made,
     so that ``params`` is ``None`` everywhere. Subclasses implement ``begin``, ``advance`` and the

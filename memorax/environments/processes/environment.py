@@ -1,4 +1,4 @@
-"""Environments in processes of their own, behind callbacks, for programs in JAX."""
+"""Environments in separate processes, behind callbacks, for programs in JAX."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ class ProcessState(Holdable):
     Attributes:
         number: The environment's number.
         time: Steps that it has taken.
-        held: Whether the next step is not to be taken; what it returns means nothing then.
+        held: Whether the next step is skipped; its output is undefined then.
         observation: The latest observation.
     """
 
@@ -54,7 +54,7 @@ class ProcessEnvironment(Environment):
     JAX itself can order cannot be mapped.
 
     A step of these environments cannot be taken back. A state that is not its environment's
-    latest, because a run was resumed or the state is used a second time, goes on in a new
+    latest, because a run was resumed or the state is used a second time, continues in a new
     environment: the episode counts as truncated where it stood, with a reward of 0.
 
     Args:
@@ -126,8 +126,8 @@ class ProcessEnvironment(Environment):
         """Return what this environment shows where Gymnasium's own shows ``observation``.
 
         Raises:
-            ValueError: If it is none of Gymnasium's space: of another shape or dtype, or no choice
-                that there is.
+            ValueError: If it is not an element of the Gymnasium space, such as an array of
+                another shape or dtype.
         """
         self._task.check(observation, True)
         return self._joined(_arrays(np.asarray(self._task.encode(observation), self._task.dtype)))
@@ -141,7 +141,7 @@ class ProcessEnvironment(Environment):
         return self._task.decode(action)
 
     def for_drawing(self) -> Environment:
-        """Return the environment whose processes are told to draw, if they can."""
+        """Return the environment whose processes draw, if they can."""
         if not self._task.draws:
             return self
         drawing = dict(self._task.params) | {"render_mode": "rgb_array"}
@@ -149,7 +149,7 @@ class ProcessEnvironment(Environment):
         return ProcessEnvironment(task, self._observation_space, self._action_space)
 
     def render_frame(self, state: PyTree, params: Any) -> Frame | None:
-        """Return what the process draws, if it has been told to; the state is its latest.
+        """Return what the process draws, if it draws; the state is its latest.
 
         Raises:
             EnvironmentProcessError: If it fails to.
@@ -204,8 +204,8 @@ def process_failure(error: BaseException) -> str | None:
     Args:
         error: What was raised; JAX keeps nothing but the words of what a callback raises.
     """
-    _, found, told = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
-    return told.strip() if found else None
+    _, found, message = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
+    return message.strip() if found else None
 
 
 @contextlib.contextmanager
@@ -224,13 +224,13 @@ def invalid_actions_unlogged() -> Iterator[None]:
 
 
 def invalid_action(error: BaseException) -> str | None:
-    """Return what was said of an action that is none if that is what stopped a program, else None.
+    """Return the message about an invalid action if that stopped a program, else None.
 
     Args:
         error: What was raised; JAX keeps nothing but the words of what a callback raises.
     """
-    _, found, told = str(error).partition(f"{InvalidActionError.__name__}: ")
-    return told.strip().splitlines()[0] if found else None
+    _, found, message = str(error).partition(f"{InvalidActionError.__name__}: ")
+    return message.strip().splitlines()[0] if found else None
 
 
 def _leaves(observation: PyTree) -> list[tuple[tuple[int, ...], Any]]:

@@ -20,11 +20,11 @@ import numpy as np
 
 
 class EnvironmentProcessError(Exception):
-    """An environment failed in its process, or the process died; the message says what it said."""
+    """An environment failed in its process, or the process died; the message has its output."""
 
 
 class InvalidActionError(ValueError):
-    """An action was none of its task's; the message names the task and the action."""
+    """An invalid action; the message names the task and the action."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class ProcessTask:
     Attributes:
         name: The task, as ``"suite::name"``.
         spec: Gymnasium's ``EnvSpec``.
-        params: What the environment's constructor is told.
-        check: Raises a ValueError if what is said to be Gymnasium's observation is none; told
+        params: Arguments of the environment's constructor.
+        check: Raises ValueError if an observation is not in Gymnasium's space; told
             whether its dtype has to be the declared one, or only one whose numbers fit in that.
         encode: From Gymnasium's observation to an array, or to a tuple of arrays, a record, if it
             has several parts.
@@ -59,9 +59,8 @@ class ProcessTask:
         """Return the array of what an environment shows.
 
         Raises:
-            EnvironmentProcessError: If it is none of its space's: unchecked, it would be broadcast
-                or wrapped round into what the environment has never shown. Or if it has a number
-                that is not finite.
+            EnvironmentProcessError: If it is not in the observation space, where it would be
+                silently broadcast or overflow, or has a non-finite number.
         """
         try:
             self.check(observation, False)
@@ -128,7 +127,7 @@ class Process:
             stdout=self._output,
             stderr=self._output,
             env=os.environ | {"PYTHONPATH": path},
-            # Ctrl-C is for the run, which still needs its environments to finish a piece.
+            # Ctrl-C is for the run, which still needs its environments to finish a chunk.
             start_new_session=True,
         )
         theirs.close()
@@ -262,8 +261,8 @@ def step(
     rewards = np.zeros(numbers.size, np.float32)
     terminated, truncated = np.zeros((2, numbers.size), bool)
     for i in np.flatnonzero(taken):
-        observations[i], final_observations[i], *told = stepped[int(numbers[i])]
-        rewards[i], terminated[i], truncated[i] = told
+        observations[i], final_observations[i], *outcome = stepped[int(numbers[i])]
+        rewards[i], terminated[i], truncated[i] = outcome
     for i in np.flatnonzero(renewed):
         observations[i], truncated[i] = begun[int(numbers[i])], True
     results = (numbers, times, observations, final_observations, rewards, terminated)
@@ -342,10 +341,10 @@ def _start(task: ProcessTask, rows: Sequence[int]) -> list[int]:
 
 def _read_step(task: ProcessTask, step: tuple) -> tuple:
     """Return a worker's step with arrays, the last observation always among them."""
-    observation, final_observation, reward, *told = step
+    observation, final_observation, reward, *ends = step
     read = task.read(observation)
     final_read = read if final_observation is None else task.read(final_observation)
-    return read, final_read, task.read_reward(reward), *told
+    return read, final_read, task.read_reward(reward), *ends
 
 
 def _exchange(method: str, arguments: dict[int, Any], read: Callable[[Any], Any]) -> dict[int, Any]:

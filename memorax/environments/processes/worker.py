@@ -1,7 +1,7 @@
 """The program of a process that runs Gymnasium environments for another process.
 
-It is run as a file and imports nothing of memorax, so that it starts at once. It is told on a
-pipe what to do, one pickled message after the other, and ends when the pipe does.
+It is run as a file and imports nothing of memorax, so that it starts at once. It receives pickled
+messages on a pipe and exits when the pipe is closed.
 """
 
 import faulthandler
@@ -57,14 +57,14 @@ class Worker:
             if terminated or truncated:
                 final_observation = observation
                 observation = deepcopy(env.reset()[0])
-            # Whether it is a number is for the other process to say.
-            told = np.array(reward), bool(terminated), bool(truncated)
-            steps.append((observation, final_observation, *told))
+            # The other process checks that it is a number.
+            outcome = np.array(reward), bool(terminated), bool(truncated)
+            steps.append((observation, final_observation, *outcome))
         return steps
 
 
 def main() -> None:
-    """Serve until the pipe ends; what goes wrong is told with its traceback."""
+    """Serve until the pipe is closed; an error is sent with its traceback."""
     faulthandler.enable()
     connection = Connection(int(sys.argv[1]))
     try:

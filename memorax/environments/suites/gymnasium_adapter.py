@@ -22,7 +22,14 @@ from memorax.environments.checks import REGISTERING, check_parameters, signature
 from memorax.environments.environment import Environment
 from memorax.environments.processes.environment import ProcessEnvironment
 from memorax.environments.processes.pool import ProcessTask
-from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space, joint_choice, structure
+from memorax.environments.spaces import (
+    Box,
+    Discrete,
+    MultiDiscrete,
+    Space,
+    flatten_choices,
+    structure,
+)
 from memorax.validation import check_positive, unknown_name
 
 
@@ -78,7 +85,7 @@ def make_registered(
         name: The suite's name of it.
         gymnasium_name: Gymnasium's name of it.
         params: As for ``make``.
-        choices: The suite's names, the closest of which are told if there is no such one.
+        choices: The suite's names; an error lists the closest.
         options: What the suite's constructors take without naming it, with the defaults.
         declare: From the space of observations that the environment has declared to the one that
             the suite knows it to be, of the same arrays.
@@ -387,7 +394,7 @@ def _actions(task: str, space: Any) -> tuple[Space, Callable[[np.ndarray], Any]]
             return ours, lambda action: space.start + _choice(task, action, ours)
         case spaces.MultiDiscrete() | spaces.MultiBinary():
             sizes = np.full(space.shape, 2) if isinstance(space, spaces.MultiBinary) else space.nvec
-            ours = joint_choice(task, tuple(sizes.ravel().tolist()))
+            ours = flatten_choices(task, tuple(sizes.ravel().tolist()))
 
             def take_apart(action):
                 parts = np.unravel_index(_choice(task, action, ours), sizes.ravel())

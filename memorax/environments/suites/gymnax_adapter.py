@@ -49,8 +49,8 @@ class GymnaxEnvironment(Environment):
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
         """Act once; Gymnax itself resets at an episode's end and keeps the last observation.
 
-        Gymnax takes any number for a choice; here one that is none earns NaN where the program is
-        compiled. Continuous actions out of range are what Gymnax makes of them: most tasks clip.
+        Gymnax accepts any number as an action; here, under ``jit``, an invalid one yields a NaN
+        reward. Continuous actions out of range are left to Gymnax: most tasks clip.
 
         Raises:
             ValueError: If the action is no choice that there is, where its value is known.

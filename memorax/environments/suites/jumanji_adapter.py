@@ -13,7 +13,7 @@ from memorax.dtypes import in_32_bits
 from memorax.environments.checks import check_parameters, signature_defaults
 from memorax.environments.environment import Environment
 from memorax.environments.episodic import Advance, EpisodicEnvironment
-from memorax.environments.spaces import Box, Discrete, Space, joint_choice
+from memorax.environments.spaces import Box, Discrete, Space, flatten_choices
 from memorax.validation import check_positive, unknown_name
 
 # Without a generator of its own it loads its levels from the network.
@@ -23,7 +23,7 @@ _NEED_GENERATOR = ("Sokoban-v0",)
 class JumanjiEnvironment(EpisodicEnvironment):
     """A Jumanji environment.
 
-    What an observation is made of is flattened and joined to one vector in the order of its
+    The parts of an observation are flattened and joined to one vector in the order of its
     fields, of the dtype that holds them all. Several choices at once are one action, the last
     choice running fastest. Where Jumanji has several agents, one agent chooses for all, and its
     reward is the sum of theirs. A last step with a discount of 0 is a termination, any other a
@@ -135,5 +135,5 @@ def _action_space(name: str, spec: Any) -> tuple[tuple[int, ...], Space]:
     low, high = (np.broadcast_to(bound, spec.shape) for bound in (spec.minimum, spec.maximum))
     if jnp.issubdtype(spec.dtype, jnp.integer):
         sizes = tuple(int(size) for size in (high + 1).ravel())
-        return sizes, joint_choice(f"jumanji::{name}", sizes)
+        return sizes, flatten_choices(f"jumanji::{name}", sizes)
     return (), Box(low.ravel(), high.ravel(), (low.size,), spec.dtype)

@@ -84,7 +84,7 @@ class ScaleReward(Wrapper):
 
     Args:
         env: The environment to wrap.
-        factor: By how much; above 0 in float32, for else the task would be another.
+        factor: By how much; above 0 in float32, since 0 or less would change the task.
 
     Raises:
         ValueError: If the factor is out of its range.
@@ -115,7 +115,7 @@ class ClipReward(Wrapper):
         high: The greatest, above ``low``; infinity for none.
 
     Raises:
-        ValueError: If one is no number of 32 bits or there is nothing between them.
+        ValueError: If a bound is not a finite float32 or low is not below high.
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
     """

@@ -76,7 +76,7 @@ def installation() -> Iterator[str]:
 
 
 def packages() -> Iterator[str]:
-    """List the versions of what memorax is made of."""
+    """List the versions of the packages that memorax needs."""
     for name in PACKAGES:
         try:
             yield f"{name} {importlib.metadata.version(name)}"

@@ -51,7 +51,7 @@ def suites_table() -> Table:
 def matching_names(pattern: str) -> list[str]:
     """Return the environments of installed suites whose name matches, as ``"suite::name"``.
 
-    A suite that cannot be imported is told of, and left out.
+    A suite that cannot be imported is reported and skipped.
 
     Args:
         pattern: With ``*``, ``?`` or ``[``, what the whole name is like; else a part of it.

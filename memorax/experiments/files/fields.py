@@ -1,4 +1,4 @@
-"""Reading dataclasses from JSON that anyone may have written."""
+"""Reading dataclasses from untrusted JSON."""
 
 import contextlib
 import csv
@@ -19,18 +19,18 @@ UNREADABLE = (
     *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError),
     *(OSError, csv.Error),
 )
-"""What is raised where a file holds something else than what is read from it."""
+"""What parsing a file with unexpected contents raises."""
 
 Kind = TypeVar("Kind")
 
 
 class UnreadableError(ValueError):
-    """A file holds something else than what is read from it; the message says which, and why."""
+    """A file cannot be read; the message names it and the reason."""
 
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Say of a file that it holds no such thing, whatever it is that makes no sense in it.
+    """Re-raise any parsing error as ``UnreadableError`` naming the file.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         ValueError: If the file is larger than a configuration can be, no JSON, nested too deeply,
-            or has a number that is none or a name twice.
+            or has a non-finite number or a duplicate name.
     """
     size = path.stat().st_size
     if size > MOST_BYTES:
@@ -94,7 +94,7 @@ def _differences(
     for name, field in declared.items():
         hint = hints[name]
         if name not in fields:
-            yield f"{prefix}{name}: missing{_default_told(field)}"
+            yield f"{prefix}{name}: missing{_describe_default(field)}"
         elif dataclasses.is_dataclass(hint) and isinstance(fields[name], dict):
             yield from _differences(hint, fields[name], get_type_hints(hint), f"{prefix}{name}/")
     for name in fields.keys() - declared:
@@ -102,7 +102,7 @@ def _differences(
         yield f"{prefix}{shown[:80]}: unexpected, the file has {_shown(fields[name])}"
 
 
-def _default_told(field: dataclasses.Field[Any]) -> str:
+def _describe_default(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
         return f", its default is {_shown(field.default)}"
     if field.default_factory is not dataclasses.MISSING:
@@ -176,4 +176,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a finite number")

@@ -58,8 +58,8 @@ class Folder:
         except OSError as error:
             if os.path.lexists(path):
                 raise FolderExistsError(
-                    f"{cls.kind} {path} exists and is not overwritten: choose another, or go on "
-                    "with it by --resume"
+                    f"{cls.kind} {path} exists and is not overwritten: choose another, or "
+                    "resume it by --resume"
                 ) from None
             raise ValueError(f"{cls.kind} {path} cannot be made: {error}") from error
         folder = cls(path)
@@ -112,7 +112,7 @@ class Folder:
         """Return whether a folder is of this kind, by its ``config.json``.
 
         Raises:
-            UnreadableError: If that is none.
+            UnreadableError: If that cannot be read.
         """
         config = path / "config.json"
         if not config.is_file():

@@ -22,7 +22,7 @@ def lock(folder: Path, kind: str) -> Iterator[None]:
     """Let no other process train in a folder meanwhile.
 
     The system lets go of the lock when the process ends, however it ends: a lock file that a killed
-    process leaves holds nobody up. Across machines this needs a file system that shares locks, as
+    process leaves blocks nobody. Across machines this needs a file system that shares locks, as
     NFS does. A folder that cannot be written is not locked; training in it fails by itself.
 
     Args:
@@ -57,7 +57,7 @@ def lock(folder: Path, kind: str) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
-    """Lock a file and say in it who holds it; return its number.
+    """Lock a file, write its owner into it, and return its descriptor.
 
     Raises:
         BlockingIOError: If another process holds it.

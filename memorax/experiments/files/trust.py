@@ -1,4 +1,4 @@
-"""What files from elsewhere may not do: lead out of their folder, or have code imported."""
+"""Safety checks for run folders from untrusted sources."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ def check_files(folder: Path) -> None:
 
     Raises:
         ValueError: If a link leads out of the folder, or something is neither file nor folder:
-            who goes on with what is there would write, or wait, elsewhere.
+            resuming there would write, or wait, elsewhere.
     """
     inside = folder.resolve()
     for parent, folders, files in os.walk(folder):

@@ -15,7 +15,7 @@ class WriteFailedError(Exception):
 
 
 class WriteErrors:
-    """Stops a run when a file cannot be written, or tells of it and lets it go on.
+    """Stops a run when a file cannot be written, or reports it and continues.
 
     Args:
         choice: Which of them.
@@ -44,7 +44,7 @@ class WriteErrors:
             if self._choice == "stop":
                 raise WriteFailedError(failure) from error
             if not self._failures[what]:
-                self._console.print(f"{failure}; the run goes on", soft_wrap=True)
+                self._console.print(f"{failure}; the run continues", soft_wrap=True)
             self._failures[what] += 1
 
     def report(self) -> None:

@@ -12,7 +12,7 @@ from memorax.experiments.loggers.registry import LOGGERS
 
 
 class CombinedLogger:
-    """Hands on what it is told to every logger that a run asks for.
+    """Forwards metrics to every logger of a run.
 
     ``metrics.csv`` is always written: it is what learning curves are read from. Of several
     processes that train together, only the one that writes the folder has loggers.
@@ -28,7 +28,7 @@ class CombinedLogger:
         self._writes = writes
         with ExitStack() as opened:
             for name in dict.fromkeys(("csv", *names) if logged.folder.writes else ()):
-                with self._told(name):
+                with self._guard(name):
                     self._loggers[name] = LOGGERS[name].load()(logged)
                     opened.callback(self._close, name)
             self._opened = opened.pop_all()
@@ -37,13 +37,13 @@ class CombinedLogger:
         """Hand on the metrics of some updates, arrays of shape (seeds, updates)."""
         arrays = {name: np.asarray(values) for name, values in metrics.items()}
         for name, logger in self._loggers.items():
-            with self._told(name):
+            with self._guard(name):
                 logger.append(steps, arrays, seconds)
 
     def flush(self) -> None:
-        """Let every logger write down what it has."""
+        """Flush every logger."""
         for name, logger in self._loggers.items():
-            with self._told(name):
+            with self._guard(name):
                 logger.flush()
 
     def close(self) -> None:
@@ -51,8 +51,8 @@ class CombinedLogger:
         self._opened.close()
 
     def _close(self, name: str) -> None:
-        with self._told(name):
+        with self._guard(name):
             self._loggers[name].close()
 
-    def _told(self, name: str) -> AbstractContextManager[None]:
+    def _guard(self, name: str) -> AbstractContextManager[None]:
         return self._writes.caught(f"log {name}")

@@ -36,11 +36,11 @@ class CsvLogger:
         self._file.sync()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _keep(self, lines: list[str]) -> list[str]:
-        """Drop the rows after the step that the model goes on from."""
+        """Drop the rows after the step that training resumes from."""
         table = csv.DictReader(lines)
         self._header = list(table.fieldnames or ())
         return lines[:1] + [

@@ -18,7 +18,7 @@ SPARKLINE_WIDTH = 60
 class Dashboard:
     """How far training is and how fast, its returns so far, and the latest of every metric.
 
-    A metric's mean over the latest piece of training is told as the mean, least and greatest seed.
+    A metric's mean over the latest chunk is shown as mean, minimum and maximum over seeds.
 
     Args:
         logged: What is logged.

@@ -12,7 +12,7 @@ from memorax.experiments.loggers.logger import LoggedModel, Metrics, rows
 class JsonLinesLogger:
     """``metrics.jsonl``: the rows of ``metrics.csv`` as an object each.
 
-    JSON has finite numbers only, so what is no number, or infinite, is ``null``.
+    JSON has finite numbers only: NaN and infinity become ``null``.
 
     Args:
         logged: What is logged.
@@ -37,11 +37,11 @@ class JsonLinesLogger:
         self._file.sync()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _keep(self, lines: list[str]) -> list[str]:
-        """Drop the lines after the step that the model goes on from."""
+        """Drop the lines after the step that training resumes from."""
         parsed = [json.loads(line) for line in lines]
         return [
             line

@@ -1,4 +1,4 @@
-"""A file of lines that only grows."""
+"""An append-only file of lines."""
 
 import os
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from memorax.experiments.files.folder import Folder, whole_lines
 
 
 class LineFile:
-    """A file that lines are appended to; what a process that was killed left too much is cut off.
+    """An append-only file; extra lines of a process that was killed are removed when it is opened.
 
     Args:
         path: The file; it need not exist.
-        keep: Which of the lines that are there to keep, from what they are to what is left.
+        keep: Filters the existing lines.
 
     Raises:
-        UnreadableError: If that cannot be told of them.
+        UnreadableError: If the lines cannot be parsed.
     """
 
     def __init__(self, path: Path, keep: Callable[[list[str]], list[str]]):
@@ -52,7 +52,7 @@ class LineFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Let go of the file when everything is safe."""
+        """Sync and close the file."""
         try:
             self.sync()
         finally:

@@ -1,4 +1,4 @@
-"""What a logger is."""
+"""The interface of loggers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ Metrics = Mapping[str, Float[np.ndarray, "seeds updates"]]
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """What a logger is told before training begins.
+    """What a logger is constructed with.
 
     Attributes:
         folder: The run's folder.
         model: The model that is trained.
-        step: Where it goes on from; what was logged after it is dropped or not repeated, for
-            training draws the same again.
+        step: Where training starts or resumes; what was logged after it is dropped or not
+            repeated, for training draws the same again.
         total_steps: Environment steps of each seed when it will have finished.
         console: The terminal.
     """
@@ -49,11 +49,11 @@ class Logger(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write everything down, before the checkpoint that it belongs to."""
+        """Flush everything to disk, before the checkpoint that it belongs to."""
         ...
 
     def close(self) -> None:
-        """Write everything down and let go of files, processes and the terminal."""
+        """Flush everything and release files, processes and the terminal."""
         ...
 
 

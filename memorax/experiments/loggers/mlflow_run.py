@@ -21,7 +21,7 @@ class MlflowLogger:
     """A run of the experiment ``memorax`` for each model, with means over seeds.
 
     It goes to ``MLFLOW_TRACKING_URI`` if that is set, else to ``mlflow.db`` in the run folder. A
-    resumed run goes on under the same id, and what was logged is not logged again.
+    resumed run keeps its id, and nothing is logged twice.
 
     Args:
         logged: What is logged.

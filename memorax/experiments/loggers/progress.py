@@ -1,4 +1,4 @@
-"""A line in the terminal that tells how training goes."""
+"""A progress bar in the terminal."""
 
 from collections.abc import Sequence
 

@@ -27,7 +27,7 @@ class TensorBoardLogger:
         self._numbers = itertools.count()
         self._events: EventsWriter | None = self._open()
         if logged.step:
-            # What was logged after the step that a resumed run goes on from counts no more.
+            # Discard what was logged after the step that a resumed run starts from.
             again = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(step=logged.step + 1, session_log=again))
 
@@ -47,12 +47,12 @@ class TensorBoardLogger:
             raise
 
     def flush(self) -> None:
-        """Write the events down."""
+        """Flush the events to disk."""
         if self._events:
             self._events.flush()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         if self._events:
             self._events.close()
 

@@ -1,4 +1,4 @@
-"""Which run of a tracking service belongs to which model, so that a resumed run goes on with it."""
+"""The ids of runs at tracking services, which resumed runs continue."""
 
 import json
 from typing import Any

@@ -16,7 +16,7 @@ class WandbLogger:
 
     Those of one run folder are a group. Where it goes is Weights & Biases' own business:
     ``WANDB_MODE=offline`` keeps it in the run folder's ``wandb/``, ``WANDB_PROJECT`` and
-    ``WANDB_ENTITY`` name another place. A resumed run goes on under the same id, and what was sent
+    ``WANDB_ENTITY`` name another place. A resumed run keeps its id, and what was sent
     is not sent again.
 
     Args:

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from memorax.experiments.play.episode import Activity, Episode, Moment, activity
-from memorax.experiments.play.terminal import told
+from memorax.experiments.play.terminal import step_text
 
 MOST_UNITS = 64
 HEIGHT = 240
@@ -85,7 +85,7 @@ def _frame(
     canvas.paste(picture, (MARGIN + (right - 3 * MARGIN - picture.width) // 2, top))
     canvas.paste(_heat(shown, index), (right, top))
     below = top + HEIGHT + MARGIN // 2
-    write(MARGIN, below, told(episode, index, "  "))
+    write(MARGIN, below, step_text(episode, index, "  "))
     for line, part in enumerate(shown.caption.split(", ")):
         write(right, below + line * LINE, part)
     return canvas
@@ -126,7 +126,7 @@ def _size(episodes: list[Episode]) -> tuple[int, int]:
     widths = []
     for episode in episodes:
         widths += [_picture(moment).width for moment in episode.moments]
-        lines = [told(episode, index, "  ") for index in range(len(episode.moments))]
+        lines = [step_text(episode, index, "  ") for index in range(len(episode.moments))]
         widths += [round(_font().getlength(line)) for line in lines]
     width = 4 * MARGIN + max(widths) + MEMORY_WIDTH
     return width, 2 * MARGIN + 3 * LINE + HEIGHT

@@ -46,7 +46,7 @@ def _views(episodes: list[Episode], model: str, width: int) -> Iterator[Table]:
         columns = max(LEAST_TEXT, *map(len, lines))
         steps = max(LEAST_STEPS, width - columns - 2 * BORDER - 1)
         for index, moment in enumerate(episode.moments):
-            seen = Group(Text(moment.text, no_wrap=True), Text(), Text(told(episode, index)))
+            seen = Group(Text(moment.text, no_wrap=True), Text(), Text(step_text(episode, index)))
             remembered = Group(_strip(shown, index, steps), Text(), Text(shown.caption))
             view = Table.grid(padding=(0, 1))
             view.add_row(
@@ -56,8 +56,8 @@ def _views(episodes: list[Episode], model: str, width: int) -> Iterator[Table]:
             yield view
 
 
-def told(episode: Episode, index: int, separator: str = "\n") -> str:
-    """Say what happens in a step of an episode."""
+def step_text(episode: Episode, index: int, separator: str = "\n") -> str:
+    """Describe a step of an episode."""
     moment, last = episode.moments[index], len(episode.moments)
     action = np.array2string(moment.action, precision=3, separator=", ")
     parts = [

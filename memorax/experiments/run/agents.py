@@ -32,7 +32,7 @@ from memorax.networks import FeatureExtractor, Network, heads
 from memorax.validation import LARGEST
 
 PREVIOUS_FEATURES = 16
-"""Width of what is made of the previous action and reward, each."""
+"""Width of the embeddings of the previous action and of the reward."""
 
 CRITIC_HIDDEN_DIMS = (256, 256)
 """Of SAC's critics, as in its paper."""

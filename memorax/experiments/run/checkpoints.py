@@ -58,9 +58,9 @@ class Checkpoints:
         self._discarded = self.path / DISCARDED
         if self._writes:
             self._sweep()
-        # They are read, and compared, before any state is.
+        # Scores are read, and compared, before any state.
         for step in self._steps_there():
-            with self._damage_told(step):
+            with self._as_checkpoint_error(step):
                 check_sums(self.path / str(step), SCORES)
                 _score(read_json(self.path / str(step) / SCORES))
         best = BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
@@ -74,7 +74,7 @@ class Checkpoints:
                 best_fn=_score,
                 preservation_policy=AnyPreservationPolicy([LatestN(keep), best]),
                 async_options=ocp.AsyncOptions(
-                    # Else a folder that cannot be made is waited for until long after the end.
+                    # Else a folder that cannot be created delays the end of the run.
                     create_directories_asynchronously=False,
                     post_finalization_callback=self._write_sums,
                 ),
@@ -110,13 +110,13 @@ class Checkpoints:
             return
         # JSON has no NaN.
         score = None if math.isnan(episode_return) else episode_return
-        with self._write_errors_told():
+        with self._as_os_error():
             self._manager.save(
                 step, args=ocp.args.StandardSave(state), metrics={"episode_return": score}
             )
 
     def check(self) -> None:
-        """Say whether the last save has failed, if it is over.
+        """Raise if the last save is over and has failed.
 
         Raises:
             OSError: If it could not be written.
@@ -130,7 +130,7 @@ class Checkpoints:
         Raises:
             OSError: If it could not be written.
         """
-        with self._write_errors_told():
+        with self._as_os_error():
             self._manager.wait_until_finished()
         self._sweep()
 
@@ -148,7 +148,7 @@ class Checkpoints:
         if step is None:
             return None
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with self._damage_told(step):
+        with self._as_checkpoint_error(step):
             check_sums(self.path / str(step))
             metadata = self._manager.item_metadata(step)
             if metadata is None:
@@ -165,7 +165,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.path / str(step)} does not fit the configuration:\n" + "\n".join(different)
             )
-        with self._damage_told(step):
+        with self._as_checkpoint_error(step):
             return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
 
     def _step(self, choice: Choice) -> int | None:
@@ -180,7 +180,7 @@ class Checkpoints:
         return step
 
     def close(self) -> None:
-        """Wait until the last save is safe and let go of the folder.
+        """Wait until the last save is complete and close the manager.
 
         Raises:
             OSError: If it could not be written.
@@ -205,8 +205,8 @@ class Checkpoints:
         shutil.rmtree(self._discarded, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _write_errors_told(self) -> Iterator[None]:
-        """Forget a checkpoint that could not be written, and say why in the same way always."""
+    def _as_os_error(self) -> Iterator[None]:
+        """Discard a checkpoint that could not be written, and raise its cause as OSError."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -221,8 +221,8 @@ class Checkpoints:
             raise OSError(number, os.strerror(number), str(self.path)) from error
 
     @contextlib.contextmanager
-    def _damage_told(self, step: int) -> Iterator[None]:
-        """Say which checkpoint cannot be read, and what else there is."""
+    def _as_checkpoint_error(self, step: int) -> Iterator[None]:
+        """Raise CheckpointError naming the damaged checkpoint and the remaining ones."""
         try:
             yield
         except Exception as error:
@@ -251,7 +251,7 @@ def _orbax_path(folder: Path, path: Path) -> tuple[Path, TemporaryDirectory[str]
 
 
 def _handlers() -> Any:
-    """Say how checkpoints are read before any was written, as orbax needs for their metadata."""
+    """Return handlers, which Orbax needs to read metadata before any save."""
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for arguments in (ocp.args.StandardSave, ocp.args.StandardRestore):
         registry.add("default", arguments, ocp.StandardCheckpointHandler)
@@ -267,7 +267,7 @@ def _score(metrics: dict[str, Any]) -> float:
 
 
 def _check_chunks(tree: PyTree) -> None:
-    """Check that no array is stored in pieces larger than itself, which would be made to be read.
+    """Check that no array is stored in chunks larger than itself, which reading would allocate.
 
     Raises:
         ValueError: If one is.
@@ -275,11 +275,11 @@ def _check_chunks(tree: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         storage = getattr(leaf, "storage", None)
         if storage is not None and any(
-            piece > max(1, size)
-            for piece, size in zip(storage.chunk_shape, leaf.shape, strict=True)
+            chunk > max(1, size)
+            for chunk, size in zip(storage.chunk_shape, leaf.shape, strict=True)
         ):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(f"{name} of shape {leaf.shape} has pieces of {storage.chunk_shape}")
+            raise ValueError(f"{name} of shape {leaf.shape} has chunks of {storage.chunk_shape}")
 
 
 def _entries(tree: PyTree) -> dict[str, str]:

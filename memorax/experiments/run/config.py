@@ -1,4 +1,4 @@
-"""What a run is made of."""
+"""The configuration of a run."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ from memorax.experiments.run.options import OptionalFlag
 from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
 
 MOST_STEPS = 2**32 - 1
-# More than any machine has room for, so that a slip is told as one.
+# Larger than any machine can hold, so that typing errors are refused.
 MOST_FEATURES = 2**16
 MOST_LAYERS = 64
 LONGEST_MEMORY = 10**6
@@ -155,8 +155,7 @@ class Settings:
             check_between(name, getattr(self, name), 0.0)
         if not self.max_gradient_norm:
             raise ValueError(
-                f"max_gradient_norm must be above 0, for else nothing is learned, got "
-                f"{self.max_gradient_norm}"
+                f"max_gradient_norm must be greater than 0, got {self.max_gradient_norm}"
             )
         check_range("value_range", *self.value_range)
         if self.on_write_error not in get_args(OnWriteError):
@@ -279,7 +278,7 @@ def _parse_value(text: str) -> int | float | bool | str:
 
 
 def to_json(config: TrainConfig) -> str:
-    """Write a configuration down."""
+    """Return a configuration as JSON."""
     return json.dumps(to_fields(config), indent=2, allow_nan=False) + "\n"
 
 
@@ -294,14 +293,14 @@ def from_json(path: Path) -> TrainConfig:
     """Read a configuration back.
 
     Raises:
-        ValueError: If the file does not hold one; what is wrong is named.
+        ValueError: If the file does not hold one; the message names what is wrong.
     """
     with reading(path, "configuration of a run"):
         return run_from_fields(read_json(path))
 
 
 def run_from_fields(fields: Any) -> TrainConfig:
-    """Return a configuration from what ``to_fields`` has made of it, checked as in ``from_json``.
+    """Return a configuration from the result of ``to_fields``, checked as in ``from_json``.
 
     Raises:
         ValueError: If it is none, or KeyError if it has no algorithm.

@@ -17,8 +17,8 @@ def make_console(quiet: bool = False) -> Console:
     """Return a console that prints paths, names and errors as they are.
 
     Brackets are no markup and names between colons no emoji. A line that has a path is printed with
-    ``soft_wrap``, so that it can be copied whole. If the terminal goes away, printing goes on to
-    nowhere.
+    ``soft_wrap``, so that it can be copied whole. If the terminal goes away, output goes
+    to /dev/null.
 
     Args:
         quiet: Print nothing.
@@ -27,7 +27,7 @@ def make_console(quiet: bool = False) -> Console:
 
 
 class _StandardOutput(io.TextIOBase):
-    """Standard output, which goes nowhere once its terminal is gone: the run goes on without."""
+    """Standard output, redirected to /dev/null once its terminal is gone."""
 
     @property
     def _stream(self) -> Any:

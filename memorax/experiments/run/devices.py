@@ -22,7 +22,7 @@ from memorax.validation import check_positive, check_whole
 
 @dataclass(frozen=True)
 class Devices:
-    """What to train on. It is no part of a run: one may go on with other devices.
+    """What to train on. A run can be resumed on other devices.
 
     Raises:
         ValueError: If a value is out of its range.

@@ -1,4 +1,4 @@
-"""How good the agents of a run are, and how sure that is."""
+"""Evaluation of trained agents, with confidence intervals."""
 
 import contextlib
 import json
@@ -153,7 +153,7 @@ class EvaluationProgress:
 def summarize(
     config: TrainConfig, model: str, state: PyTree, report: EvaluationReport
 ) -> Evaluation:
-    """Say what agents reached in episodes that they have played.
+    """Return the evaluation of agents from the episodes that they have played.
 
     Args:
         config: The run's configuration.
@@ -202,7 +202,7 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def to_json(evaluations: list[Evaluation]) -> str:
-    """Write evaluations down."""
+    """Return evaluations as JSON."""
     return json.dumps([asdict(evaluation) for evaluation in evaluations], indent=2) + "\n"
 
 
@@ -240,7 +240,7 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
 
 
 def cut_off_note(num_ended: int, num_cut_off: int, max_steps: int) -> str:
-    """Say of an evaluation how many of its episodes were cut off, and that they count."""
+    """Return a note on the episodes of an evaluation that were cut off, which count."""
     return (
         f"{num_ended:,} of {num_ended + num_cut_off:,} evaluation episodes ended; the other "
         f"{num_cut_off:,} were cut off after {max_steps:,} steps (--evaluation-steps) and count "

@@ -1,4 +1,4 @@
-"""The folder that a run leaves."""
+"""The folder of a run."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ class Stopwatch:
     """How long one model of a run has trained, compilation left out, in ``timing.json``.
 
     Args:
-        folder: The run's folder, with what a model that goes on has behind it.
+        folder: The run's folder, with the times so far of a model that is resumed.
         model: The model's name.
     """
 
@@ -66,7 +66,7 @@ class Stopwatch:
         self._seconds += seconds
 
     def flush(self) -> None:
-        """Write the time down."""
+        """Write ``timing.json``."""
         timing = {"steps": self._steps, "seconds": self._seconds}
         timings = read_timing(self._folder) | {self._model: timing}
         self._folder.write("timing.json", json.dumps(timings, indent=2) + "\n")

@@ -20,19 +20,19 @@ def signals_to_handle() -> list[int]:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop; the second stops at once.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; the second stops at once.
 
     SIGHUP, sent when the terminal goes away, is never the second: the shell and the system both
     send it.
 
-    A thread hears of signals at once, while Python's own handlers wait until a compiled program has
-    come to its end, which may be long.
+    A thread receives signals at once, while Python's own handlers wait until a compiled program
+    returns, which may be long.
 
     Attributes:
         signal: The signal that came, None as long as none has.
 
     Args:
-        console: Where to say that it was heard.
+        console: Where to acknowledge the signal.
     """
 
     def __init__(self, console: Console):
@@ -81,4 +81,4 @@ class Interrupt:
                 os._exit(128 + byte[0])
             came = True
             self._handle(byte[0], None)
-            self._console.print("stopping after this piece; Ctrl-C again stops at once")
+            self._console.print("stopping after this chunk; Ctrl-C again stops at once")

@@ -156,7 +156,7 @@ def lock_run_folder(folder: RunFolder) -> contextlib.ExitStack:
 
 
 def any_process(flag: bool) -> bool:
-    """Return whether any process says so, to all of them."""
+    """Return the logical OR of a flag over all processes."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
@@ -210,8 +210,8 @@ def out_of_memory(error: BaseException) -> str | None:
 def other_process_error(error: BaseException | None) -> BaseException | None:
     """Return what an error comes from if that is JAX's, which could not reach another process.
 
-    Where it is met decides what it is wrapped in: a checkpoint whose other half never comes is a
-    TimeoutError, a transfer that is cut off a ValueError.
+    It may be wrapped: a checkpoint that another process never finishes raises TimeoutError, an
+    interrupted transfer ValueError.
     """
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):

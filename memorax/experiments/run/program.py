@@ -162,7 +162,7 @@ class Program:
         return tree
 
     def keep(self, indices: list[int], state: PyTree) -> PyTree:
-        """Go on with some of the runs only, and return their state."""
+        """Continue with some of the runs only, and return their state."""
         return state
 
     def _map(self, one_run: Callable[..., Any]) -> Callable[..., Any]:

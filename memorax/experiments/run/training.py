@@ -1,4 +1,4 @@
-"""Training a run: every model, every seed, with what it leaves on disk."""
+"""Training a run: every model and every seed."""
 
 import contextlib
 import signal
@@ -37,7 +37,7 @@ that returns its state. Returns whether the run continues."""
 
 
 class TerminatedError(Exception):
-    """A signal other than Ctrl-C has stopped the run; what it reached is kept.
+    """A signal other than Ctrl-C stopped the run; its progress is saved.
 
     Args:
         number: The signal.
@@ -74,14 +74,14 @@ def run(
     folder: RunFolder,
     console: Console,
 ) -> list[Evaluation] | None:
-    """Train every model of a run, or go on where it stopped, and evaluate them.
+    """Train every model of a run, or resume where it stopped, and evaluate them.
 
     Args:
         config: The run's configuration.
         agents: The agent of each of its models, from ``make_agents``.
         mesh: The devices to train on, from ``make_mesh``.
         folder: Its folder.
-        console: Where to show how it goes.
+        console: Where to show progress.
 
     Returns:
         The evaluations, or None if Ctrl-C has interrupted the run; what was reached is kept either
@@ -89,7 +89,7 @@ def run(
 
     Raises:
         TerminatedError: If SIGTERM or SIGHUP has interrupted the run; what was reached is kept.
-        DivergedError: If a loss is no number any more.
+        DivergedError: If a loss or a policy became non-finite.
         EnvironmentFailedError: If an environment failed in its process.
         WriteFailedError: If a file cannot be written, and that is to stop the run.
         CheckpointError: If the last checkpoint does not fit or is damaged.

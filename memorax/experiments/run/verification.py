@@ -1,4 +1,4 @@
-"""Running an exported program beside the agent that it was made of."""
+"""Comparing an exported program with its agent."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

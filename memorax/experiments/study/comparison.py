@@ -1,4 +1,4 @@
-"""Comparing models: one run after the other, and what they come to."""
+"""Comparing models: one run after the other, then tables and plots."""
 
 import itertools
 from pathlib import Path
@@ -49,7 +49,7 @@ class ComparisonFolder(StudyFolder):
     from_json = staticmethod(from_json)
 
     def finished(self, cell: Cell) -> bool:
-        """Return whether a run has come to its end, good or bad."""
+        """Return whether a run has finished or diverged."""
         path = self.path / cell.path
         return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
 
@@ -69,13 +69,13 @@ def check_cells(config: CompareConfig) -> None:
 def compare(
     config: CompareConfig, devices: Devices, folder: ComparisonFolder, console: Console
 ) -> list[Row] | None:
-    """Train and evaluate every model on every task, or go on where that stopped.
+    """Train and evaluate every model on every task, or resume where that stopped.
 
     Args:
         config: The comparison's configuration.
         devices: What to train on.
         folder: Its folder.
-        console: Where to show how it goes.
+        console: Where to show progress.
 
     Returns:
         The table's rows, or None if the comparison was interrupted; what was reached is kept

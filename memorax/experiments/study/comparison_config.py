@@ -1,4 +1,4 @@
-"""What a comparison is made of."""
+"""The configuration of a comparison."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ class CompareConfig(Settings, Subjects):
             raise ValueError("environments must have names, got an empty one")
         if self.return_ranges is not None:
             self._check_return_ranges(self.return_ranges)
-        # What a cell cannot be is told before anything is trained.
+        # Invalid runs are refused before anything is trained.
         list(self.cells)
 
     def _check_return_ranges(self, return_ranges):
@@ -96,7 +96,7 @@ class CompareConfig(Settings, Subjects):
 
     @property
     def cells(self) -> Iterator["Cell"]:
-        """The runs that the comparison is made of, task by task."""
+        """The runs of the comparison, task by task."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
         for environment in self.environments:
             name, *parameters = environment.split()
@@ -137,7 +137,7 @@ class Cell:
 
 
 def to_json(config: CompareConfig) -> str:
-    """Write a configuration down."""
+    """Return a configuration as JSON."""
     return json.dumps(dataclasses.asdict(config), indent=2, allow_nan=False) + "\n"
 
 
@@ -145,7 +145,7 @@ def from_json(path: Path) -> CompareConfig:
     """Read a configuration back.
 
     Raises:
-        ValueError: If the file does not hold one; what is wrong is named.
+        ValueError: If the file does not hold one; the message names what is wrong.
     """
     with reading(path, "configuration of a comparison"):
         config = from_fields(CompareConfig, read_json(path))

@@ -1,4 +1,4 @@
-"""What a comparison found, as one table."""
+"""The results of a comparison."""
 
 import itertools
 import json
@@ -185,7 +185,7 @@ def _statistics(values, trained, model, reference) -> dict[str, Any]:
 
 
 def to_json(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
-    """Write results down, with the configuration that led to them.
+    """Return results as JSON, with the configuration.
 
     Args:
         config: The comparison's configuration.

@@ -59,7 +59,7 @@ class OptunaProposals:
         ]
 
     def should_stop(self, index: int, reports: Reports, finished: Sequence[Reports]) -> bool:
-        """Return whether to give a trial up."""
+        """Return whether to stop a trial early."""
         trial = self._asked[index]
         for part in range(self._reported[index], len(reports)):
             report = reports[part]

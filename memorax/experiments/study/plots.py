@@ -76,7 +76,7 @@ class Reached:
     """What a trial of a sweep reached with a value of an option.
 
     Attributes:
-        value: What it took, as an axis shows it.
+        value: The value that it was given, as an axis shows it.
         reached: Its return.
         low: Lower end of the interval of its return, None if there is none.
         high: Its upper end.

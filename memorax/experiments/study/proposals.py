@@ -1,7 +1,7 @@
 """Which trials a sweep makes.
 
 What is proposed depends on nothing but the configuration and how the trials before have ended, so
-that a sweep that was interrupted goes on with the trials it would have made.
+that an interrupted sweep resumes with the trials that it would have made.
 """
 
 import itertools
@@ -20,10 +20,10 @@ class Proposals(Protocol):
     """Some trials that are made without waiting for each other."""
 
     values: list[dict[str, Any]]
-    """What each takes for every option that is searched."""
+    """The value of each option that is searched, for each trial."""
 
     def should_stop(self, index: int, reports: Reports, finished: Sequence[Reports]) -> bool:
-        """Return whether to give a trial up.
+        """Return whether to stop a trial early.
 
         Args:
             index: Which of the proposals.
@@ -65,7 +65,7 @@ class IndependentProposals:
             self.values = [_draw(config, number) for number in numbers]
 
     def should_stop(self, index: int, reports: Reports, finished: Sequence[Reports]) -> bool:
-        """Return whether to give a trial up."""
+        """Return whether to stop a trial early."""
         return self._prune and below_median(reports, finished)
 
 

@@ -1,4 +1,4 @@
-"""When to give a trial up."""
+"""When to stop a trial early."""
 
 from collections.abc import Sequence
 

@@ -81,7 +81,7 @@ class WholeRange:
 
 
 MOST_WHOLE = 2**53
-"""Larger ones are no whole numbers to who computes with real ones."""
+"""Larger integers are not exact as floats."""
 Domain = Choices | RealRange | WholeRange
 
 _RANGES: dict[str, tuple[type, Callable[[Any, Any], Domain]]] = {

@@ -1,4 +1,4 @@
-"""A sweep: trials, some at a time, and what they come to."""
+"""A sweep: trials, several at a time, then a table and plots."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -108,13 +108,13 @@ def check_trials(config: SweepConfig[Any]) -> None:
 def sweep(
     config: SweepConfig[Any], devices: Devices, folder: SweepFolder, console: Console
 ) -> list[TrialRow] | None:
-    """Make, train and evaluate trials, or go on where that stopped.
+    """Make, train and evaluate trials, or resume where that stopped.
 
     Args:
         config: The sweep's configuration.
         devices: What to train on.
         folder: Its folder.
-        console: Where to show how it goes.
+        console: Where to show progress.
 
     Returns:
         The table's rows, best trial first, or None if Ctrl-C has interrupted the sweep; what was

@@ -1,4 +1,4 @@
-"""What a sweep is made of."""
+"""The configuration of a sweep."""
 
 import dataclasses
 import importlib.util
@@ -129,7 +129,7 @@ def check_method_installed(config: SweepConfig[Any]) -> None:
 
 
 def to_json(config: SweepConfig[Any]) -> str:
-    """Write a configuration down."""
+    """Return a configuration as JSON."""
     fields = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     return json.dumps(fields | {"train": to_fields(config.train)}, indent=2) + "\n"
 
@@ -138,7 +138,7 @@ def from_json(path: Path) -> SweepConfig[Any]:
     """Read a configuration back.
 
     Raises:
-        ValueError: If the file does not hold one; what is wrong is named.
+        ValueError: If the file does not hold one; the message names what is wrong.
     """
     with reading(path, "configuration of a sweep"):
         fields = read_json(path)

@@ -1,4 +1,4 @@
-"""What a sweep found, as one table."""
+"""The results of a sweep."""
 
 import dataclasses
 import json
@@ -22,11 +22,11 @@ from memorax.experiments.study.trial import Outcome, Trial, text
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What a trial came to. What is not known, such as the interval of a single seed, is ``None``.
+    """The result of a trial. Unknown values, such as the interval of a single seed, are ``None``.
 
     Attributes:
         trial: Its name.
-        values: What it takes for each option that is searched.
+        values: Its value of each option that is searched.
         outcome: How it ended.
         interquartile_mean: Of what the seeds reached on fresh episodes after training.
         low: Lower end of its 95 % bootstrap interval over seeds.
@@ -105,7 +105,7 @@ def _option(flag: str, value: Any) -> list[str]:
 
 
 def to_json(config: SweepConfig[Any], rows: Sequence[TrialRow], best: str | None) -> str:
-    """Write results down.
+    """Return results as JSON.
 
     Args:
         config: The sweep's configuration.

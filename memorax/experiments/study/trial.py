@@ -26,7 +26,7 @@ class Ending:
     """How a trial ended.
 
     Attributes:
-        outcome: Whether it finished, was pruned, had a loss that is no number, or could not begin.
+        outcome: Whether it finished, was pruned, diverged, or could not begin.
         why: Why it did not finish.
         reports: The mean return in each part of training that it went through, over seeds and the
             updates in which episodes ended; None where none did.
@@ -43,7 +43,7 @@ class Trial:
 
     Attributes:
         number: Its number, from 0.
-        values: What it takes for each option that is searched.
+        values: Its value of each option that is searched.
         train: What all trials have in common.
         folder: Its run's folder.
     """
@@ -64,12 +64,12 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.folder.path.name
 
     @property
     def described(self) -> str:
-        """What it takes, in words."""
+        """Its values, as text."""
         return ", ".join(f"{flag}={text(value)}" for flag, value in self.values.items())
 
     @property

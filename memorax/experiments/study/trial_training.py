@@ -30,7 +30,7 @@ from memorax.experiments.study.traced import agent_with, numbers_of
 from memorax.experiments.study.trial import RUNGS, Ending, Trial
 
 ShouldStop = Callable[[Trial, Reports], bool]
-"""Whether to give a trial up after what it reported."""
+"""Whether to stop a trial early, given its reports."""
 
 
 class TrialsProgram(Program):
@@ -107,7 +107,7 @@ def train_trials(
         trials: The trials, with checkpoints of the same step or without any.
         program: What trains them.
         should_stop: Asked after each part of training.
-        console: Where to show how it goes.
+        console: Where to show progress.
         interrupt: The wish to stop.
 
     Returns:
