@@ -260,7 +260,7 @@ def test_a_policy_that_is_not_finite_is_reported_as_diverged_with_the_step(begun
     env, state = begun
     with (
         pytest.raises(training.DivergedError) as told,
-        training.what_is_left_told("gru", RunFolder(tmp_path)),
+        training.report_last_checkpoint("gru", RunFolder(tmp_path)),
         training._diverging_at("gru", 64, 32),
     ):
         jax.jit(env.step)(KEY, state, jnp.int32(-1), None)

@@ -52,7 +52,7 @@ def test_a_mutated_checkpoint_is_refused_or_what_it_was(count, tmp_path):
     [
         ({"shape": [2, 10**11]}, r"checkpoint has float32 \(2, 100000000000\)"),
         ({"shape": [2, 10**11], "chunks": [2, 10**11]}, r"checkpoint has float32 \(2, 1000"),
-        ({"chunks": [2, 10**10]}, r"params/kernel of shape \(2, 3\) has pieces of \(2, 1000"),
+        ({"chunks": [2, 10**10]}, r"params/kernel of shape \(2, 3\) has chunks of \(2, 1000"),
         ({"chunks": [1, 1]}, "is damaged"),
         ({"dtype": "<f8"}, r"checkpoint has float64 \(2, 3\), the configuration makes float32"),
         ({"dtype": "|O"}, "is damaged"),

@@ -59,7 +59,7 @@ def test_the_second_signal_stops_at_once(numbers, expected):
 def test_the_shell_and_the_system_may_both_say_that_the_terminal_is_gone():
     code, told = interrupted(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
     assert code == 143
-    assert told.startswith("stopping after this piece")
+    assert told.startswith("stopping after this chunk")
 
 
 def test_a_run_that_ignores_hanging_up_goes_on():

@@ -87,7 +87,7 @@ def run_compare(arguments: list[str]) -> int:
             config = resume_study(folder, given)
         else:
             config = options.config
-            comparison.check_cells(config)
+            comparison.check_runs(config)
             folder = ComparisonFolder.create(options.comparison_folder, config)
     return _run(comparison.compare, config, options.devices, folder)
 

@@ -9,10 +9,16 @@ from rich.text import Text
 
 from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.run import training
 from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.recorder import DivergedError
-from memorax.experiments.run.training import make_agents, run
-from memorax.experiments.study.comparison_config import Cell, CompareConfig, from_json, to_json
+from memorax.experiments.run.training import make_agents
+from memorax.experiments.study.comparison_config import (
+    CompareConfig,
+    ComparisonRun,
+    from_json,
+    to_json,
+)
 from memorax.experiments.study.comparison_results import (
     Row,
     make_rows,
@@ -48,13 +54,13 @@ class ComparisonFolder(StudyFolder):
     to_json = staticmethod(to_json)
     from_json = staticmethod(from_json)
 
-    def finished(self, cell: Cell) -> bool:
+    def finished(self, run: ComparisonRun) -> bool:
         """Return whether a run has finished or diverged."""
-        path = self.path / cell.path
+        path = self.path / run.path
         return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
 
 
-def check_cells(config: CompareConfig) -> None:
+def check_runs(config: CompareConfig) -> None:
     """Check that every run can be made.
 
     Raises:
@@ -62,8 +68,8 @@ def check_cells(config: CompareConfig) -> None:
         ModuleNotFoundError: If a logger or a task is not installed.
     """
     check_installed(config.loggers)
-    for cell in config.cells:
-        make_agents(cell.config)
+    for run in config.runs:
+        make_agents(run.config)
 
 
 def compare(
@@ -81,20 +87,20 @@ def compare(
         The table's rows, or None if the comparison was interrupted; what was reached is kept
         either way.
     """
-    cells = list(config.cells)
-    for number, cell in enumerate(cells, 1):
-        title = Text(f"run {number} of {len(cells)}:", style="bold")
-        name = f"{cell.model} on {cell.task}"
-        if folder.finished(cell):
+    runs = list(config.runs)
+    for number, run in enumerate(runs, 1):
+        title = Text(f"run {number} of {len(runs)}:", style="bold")
+        name = f"{run.model} on {run.task}"
+        if folder.finished(run):
             console.print(title, f"{name} has finished before")
             continue
         console.print(title, name)
-        run_folder = folder.claim_run(cell.path, cell.config)
+        run_folder = folder.claim_run(run.path, run.config)
         try:
             with lock(run_folder.path, run_folder.kind):
-                agents = make_agents(cell.config)
-                mesh = make_mesh(devices, cell.config, agents)
-                evaluations = run(cell.config, agents, mesh, run_folder, console)
+                agents = make_agents(run.config)
+                mesh = make_mesh(devices, run.config, agents)
+                evaluations = training.run(run.config, agents, mesh, run_folder, console)
             if evaluations is None:
                 return None
         except DivergedError as error:
@@ -108,14 +114,14 @@ def compare(
 
 def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -> list[Row]:
     outcomes, diverged = {}, {}
-    for task, cells in itertools.groupby(config.cells, lambda cell: cell.task):
+    for task, runs in itertools.groupby(config.runs, lambda run: run.task):
         outcomes[task] = {}
-        for cell in cells:
-            reason = folder.path / cell.path / "diverged.txt"
+        for run in runs:
+            reason = folder.path / run.path / "diverged.txt"
             if reason.is_file():
-                diverged[f"{cell.model} on {task}"] = reason.read_text(encoding="utf-8").strip()
+                diverged[f"{run.model} on {task}"] = reason.read_text(encoding="utf-8").strip()
             else:
-                outcomes[task][cell.model] = read_outcome(folder.claim_run(cell.path, cell.config))
+                outcomes[task][run.model] = read_outcome(folder.claim_run(run.path, run.config))
     rows = make_rows(config, outcomes)
     plot_learning_curves(
         folder.path / "learning_curves.png",

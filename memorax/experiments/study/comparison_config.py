@@ -40,7 +40,7 @@ class Subjects:
 # A dataclass lists the fields of its last base first.
 @dataclass(frozen=True)
 class CompareConfig(Settings, Subjects):
-    """What to compare, on what, and how it is trained. Every cell of it is a run of its own.
+    """What to compare, on what, and how it is trained. Every combination is a run of its own.
 
     Raises:
         ValueError: If a value is out of its range, a name is unknown or there twice.
@@ -76,7 +76,7 @@ class CompareConfig(Settings, Subjects):
         if self.return_ranges is not None:
             self._check_return_ranges(self.return_ranges)
         # Invalid runs are refused before anything is trained.
-        list(self.cells)
+        list(self.runs)
 
     def _check_return_ranges(self, return_ranges):
         if len(return_ranges) != len(self.environments):
@@ -95,7 +95,7 @@ class CompareConfig(Settings, Subjects):
         )
 
     @property
-    def cells(self) -> Iterator["Cell"]:
+    def runs(self) -> Iterator["ComparisonRun"]:
         """The runs of the comparison, task by task."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
         for environment in self.environments:
@@ -110,14 +110,14 @@ class CompareConfig(Settings, Subjects):
                         memoryless_twin=False,
                         **settings,
                     )
-                    yield Cell(environment, self._model(algorithm, torso), config)
+                    yield ComparisonRun(environment, self._model(algorithm, torso), config)
 
     def _model(self, algorithm: str, torso: str) -> str:
         return torso if len(self.algorithms) == 1 else f"{algorithm} {torso}"
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparisonRun:
     """One run of a comparison: all seeds of one model on one task.
 
     Attributes:
