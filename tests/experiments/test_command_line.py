@@ -254,7 +254,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --torso gruu", "unknown torso 'gruu'; the closest are: gru"),
         (
             "train --torso x",
-            "unknown torso 'x'; choose from: attention, ffm, gpt2, gru, gtrxl, linear_attention",
+            "unknown torso 'x'; choose from: attention, delta_net, ffm, gated_delta_net, ",
         ),
         ("train --torso s5_stack", "torso 's5_stack' is now called 's5'"),
         ("train --num-layers 0", "num_layers must be a whole number from 1 to 64, got 0"),
