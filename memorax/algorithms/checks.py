@@ -45,6 +45,46 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     jax.eval_shape(check, jax.random.key(0))
 
 
+def shares_a_torso(name: str, actor: Network, critic: Network | None) -> bool:
+    """Return whether one network is both actor and critic, by its head; else there are two.
+
+    Args:
+        name: The algorithm's name, for the message.
+        actor: The network that acts.
+        critic: That which values states, or ``None``.
+
+    Raises:
+        ValueError: If the networks are neither one of an ``ActorCritic`` nor two without.
+    """
+    head = heads.main_head(actor.head)
+    shared = isinstance(head, heads.ActorCritic)
+    if shared != (critic is None):
+        got = "None" if critic is None else type(critic).__name__
+        raise ValueError(
+            f"{name}.critic must be None if {name}.actor.head is an ActorCritic, else a network, "
+            f"got {got} beside an actor whose head is {type(head).__name__}"
+        )
+    if critic is not None and isinstance(heads.main_head(critic.head), heads.ActorCritic):
+        raise ValueError(
+            f"{name}.critic.head must value states, such as VNetwork(), got ActorCritic"
+        )
+    return shared
+
+
+def check_entropy(field: str, network: Network) -> None:
+    """Raise ``ValueError`` if the entropy of a network's distributions is not known.
+
+    Args:
+        field: What the network is called in the message, such as ``"PPO.actor"``.
+        network: A network whose head returns a distribution over actions.
+    """
+    if isinstance(heads.policy_head(network.head), heads.SquashedGaussian):
+        raise ValueError(
+            f"{field}.head must be a distribution whose entropy is known, such as Gaussian in "
+            "memorax.environments.ClipAction, got SquashedGaussian"
+        )
+
+
 def check_state_values(field: str, network: Network, env: Vectorize, params: Any) -> None:
     """Raise ``ValueError`` if a network does not say how good a state is, or cannot learn to.
 

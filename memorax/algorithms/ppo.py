@@ -12,7 +12,12 @@ from jaxtyping import Array, PyTree
 
 from memorax.algorithms.acting import Timestep, apply_step, episodes_of, read_sequences
 from memorax.algorithms.algorithm import Metrics
-from memorax.algorithms.checks import check_policy, check_state_values
+from memorax.algorithms.checks import (
+    check_entropy,
+    check_policy,
+    check_state_values,
+    shares_a_torso,
+)
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.demons import DemonSteps, demon_targets
 from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
@@ -181,32 +186,16 @@ class PPO(RolloutAlgorithm):
         optimizer: optax.GradientTransformation,
     ):
         super().__init__(config, env, env_params)
-        shared = isinstance(heads.main_head(actor.head), heads.ActorCritic)
-        if shared != (critic is None):
-            got = "None" if critic is None else type(critic).__name__
-            raise ValueError(
-                "PPO.critic must be None if PPO.actor.head is an ActorCritic, else a network, got "
-                f"{got} beside an actor whose head is {type(heads.main_head(actor.head)).__name__}"
-            )
-        self.networks = {"actor_critic": actor} if critic is None else {"actor": actor}
-        if critic is not None:
-            if isinstance(heads.main_head(critic.head), heads.ActorCritic):
-                raise ValueError(
-                    "PPO.critic.head must value states, such as VNetwork(), got ActorCritic"
-                )
-            self.networks["critic"] = critic
+        shared = shares_a_torso("PPO", actor, critic)
+        self.networks = {"actor_critic": actor} if shared else {"actor": actor, "critic": critic}
         # The networks that act and that value; one and the same if they share a torso.
         self._acting, self._valuing = next(iter(self.networks)), list(self.networks)[-1]
         self.optimizer = optimizer
         self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
         check_policy("PPO.actor", actor, self._envs, env_params)
-        if isinstance(heads.policy_head(actor.head), heads.SquashedGaussian):
-            raise ValueError(
-                "PPO.actor.head must be a distribution whose entropy is known, such as Gaussian in "
-                "memorax.environments.ClipAction, got SquashedGaussian"
-            )
+        check_entropy("PPO.actor", actor)
         valuing = self.networks[self._valuing]
-        field = "PPO.actor" if critic is None else "PPO.critic"
+        field = "PPO.actor" if shared else "PPO.critic"
         check_state_values(field, valuing, self._envs, env_params)
         self._value_head = heads.value_head(valuing.head)
         clipped = config.value_clip_coefficient is not None

@@ -200,7 +200,7 @@ class RolloutAlgorithm(Algorithm):
         learn = partial(self._learn_minibatch, sequences, learner, indices)
         if not self._stops_early:
             learner, metrics = learn()
-            return learner, (metrics, 1.0)
+            return learner, (metrics, jnp.float32(1))
         params, optimizer_state, stopped = learner
 
         def skip():
