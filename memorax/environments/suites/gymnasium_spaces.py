@@ -1,6 +1,6 @@
 """Conversion of Gymnasium's spaces, observations and actions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
