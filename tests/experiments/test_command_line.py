@@ -341,6 +341,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     assert words.lower() in output.err.lower()
     assert output.err.count("\n") == 1
     assert "---" not in output.err
+    assert "Error parsing config" not in output.err
     assert output.out == ""
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 

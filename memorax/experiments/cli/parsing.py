@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,4 +123,5 @@ def _first_paragraph(box: str) -> str:
     # The title is in the upper edge, or above a line where the terminal has no such characters.
     edge = next(index for index, line in enumerate(lines) if line.startswith(("╭", "---")))
     paragraph = itertools.takewhile(lambda line: line.strip("─-"), lines[edge + 1 :])
-    return " ".join(paragraph)
+    # Configurations name the field that is wrong, tyro only the dataclass.
+    return re.sub(r"^Error parsing config[\w.]*: ", "", " ".join(paragraph))
