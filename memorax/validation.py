@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 LARGEST = 2**31 - 1
-"""Whole numbers are counted in 32 bits on the devices."""
+"""Integers are counted in 32 bits on the devices."""
 
 
 def check_positive(field: str, value: Any) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number from 1 to ``LARGEST``."""
-    check_whole(field, value, 1)
+    """Raise ``ValueError`` if ``value`` is not an integer from 1 to ``LARGEST``."""
+    check_integer(field, value, 1)
 
 
-def check_whole(field: str, value: Any, low: int, high: int | None = None) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number in the range, both ends allowed.
+def check_integer(field: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise ``ValueError`` if ``value`` is not an integer in the range, both ends allowed.
 
     Without ``high``, it is ``LARGEST``.
     """
@@ -24,7 +24,7 @@ def check_whole(field: str, value: Any, low: int, high: int | None = None) -> No
     if not whole or not low <= value <= most:
         too_low = high is None and not (whole and value > most)
         allowed = f"of at least {low}" if too_low else f"from {low} to {most}"
-        raise ValueError(f"{field} must be a whole number {allowed}, got {value!r}")
+        raise ValueError(f"{field} must be an integer {allowed}, got {value!r}")
 
 
 def check_between(field: str, value: Any, low: float, high: float = float("inf")) -> None:

@@ -31,7 +31,7 @@ from memorax.buffers import ReplaySample, importance_weights
 from memorax.dtypes import as_before
 from memorax.environments import Environment
 from memorax.networks import Network, heads
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 
 @hyperparameters
@@ -78,7 +78,7 @@ class DQNConfig(ReplayConfig):
         if self.priority_exponent is not None:
             check_between(f"{name}.priority_exponent", self.priority_exponent, 0.0, 1.0)
         check_epsilon(self)
-        check_whole(f"{name}.n_step", self.n_step, 1, self.sequence_length - self.burn_in_length)
+        check_integer(f"{name}.n_step", self.n_step, 1, self.sequence_length - self.burn_in_length)
 
 
 @hyperparameters

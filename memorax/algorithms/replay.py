@@ -29,7 +29,7 @@ from memorax.algorithms.transitions import (
 )
 from memorax.buffers import ReplaySample, SequenceReplay
 from memorax.environments import Environment
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 
 @hyperparameters
@@ -86,7 +86,7 @@ class ReplayConfig:
                 f"sequence_length={self.sequence_length}, num_steps={self.num_steps}"
             )
         # Every step is to be learned from in some sequence, so num_steps have to remain.
-        check_whole(
+        check_integer(
             f"{name}.burn_in_length", self.burn_in_length, 0, self.sequence_length - self.num_steps
         )
         if self.num_sequences < self.batch_size:

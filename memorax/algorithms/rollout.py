@@ -20,7 +20,7 @@ from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.schedules import count_skipped_step
 from memorax.algorithms.sharding import gather_batch, shard_batch
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 
 @hyperparameters
@@ -62,7 +62,7 @@ class RolloutConfig:
                 f"num_minibatches={self.num_minibatches}"
             )
         # At least one step has to remain to learn from.
-        check_whole(f"{name}.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
+        check_integer(f"{name}.burn_in_length", self.burn_in_length, 0, self.num_steps - 1)
 
     def optimizer_steps(self, num_updates: int) -> int:
         """Return the steps of the optimizer in the first updates of a run."""

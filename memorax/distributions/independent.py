@@ -3,7 +3,7 @@
 from jaxtyping import Array, Float, Shaped
 
 from memorax.distributions.distribution import Distribution, check_kind
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 
 class Independent(Distribution):
@@ -24,7 +24,7 @@ class Independent(Distribution):
     reinterpreted_batch_ndims: int
 
     def __init__(self, distribution: Distribution, reinterpreted_batch_ndims: int = 1):
-        check_whole(
+        check_integer(
             "Independent.reinterpreted_batch_ndims",
             reinterpreted_batch_ndims,
             0,

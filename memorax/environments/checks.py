@@ -65,7 +65,7 @@ def check_action_space(owner: str, space: Space, bounded: bool = False) -> None:
 def check_action(task: str, space: Space, action: Any) -> Bool[Array, ""]:
     """Return whether an action lies in its space; where its value is known, it has to.
 
-    An action that passes stays the same number where JAX converts it. A whole number of NumPy's
+    An action that passes stays the same number where JAX converts it. An integer of NumPy's
     that is an argument of a compiled or mapped program is out of reach: JAX narrows its 64 bits to
     32 before anything sees it.
 
@@ -153,7 +153,7 @@ def _check_kind(field, value, default):
     if isinstance(default, bool):
         allowed, kind = (bool,), "true or false"
     elif isinstance(default, int):
-        allowed, kind = (int,), "a whole number"
+        allowed, kind = (int,), "an integer"
     elif isinstance(default, float):
         allowed, kind = (int, float), "a number"
     else:

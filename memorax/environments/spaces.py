@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, PyTree
 
 @dataclass(frozen=True)
 class Discrete:
-    """The whole numbers 0 to n - 1.
+    """The integers 0 to n - 1.
 
     Attributes:
         n: How many there are.

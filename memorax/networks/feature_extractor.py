@@ -113,7 +113,7 @@ class FeatureExtractor(nn.Module):
         if self.action_dim is not None:
             if not discrete or action.ndim != 2:
                 raise ValueError(
-                    "FeatureExtractor: with action_dim, action must be whole numbers of shape "
+                    "FeatureExtractor: with action_dim, action must be integers of shape "
                     f"(batch, time) = {done.shape}, got {action.dtype} of shape {action.shape}"
                 )
             action = jax.nn.one_hot(action, self.action_dim)

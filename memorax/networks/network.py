@@ -53,7 +53,7 @@ class Network(nn.Module):
         candidate_action: Shaped[Array, "batch time ..."] | None = None,
         action_mask: Bool[Array, "batch time actions"] | None = None,
     ) -> tuple[Carry, Any]:
-        """Read a piece of a sequence: one step while acting, many while training.
+        """Read a chunk of a sequence: one step while acting, many while training.
 
         Args:
             observation: What the environment shows, a pytree of arrays.

@@ -13,7 +13,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from memorax.ops import Positions
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 
 class PositionalEmbedding(nn.Module):
@@ -193,7 +193,7 @@ class RelativePositionalEmbedding(PositionalEmbedding):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("RelativePositionalEmbedding.features", self.features, 2)
+        check_integer("RelativePositionalEmbedding.features", self.features, 2)
         if self.features % 2:
             raise ValueError(
                 "RelativePositionalEmbedding.features must be even, for each frequency has a sine "

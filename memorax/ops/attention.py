@@ -386,7 +386,7 @@ def _scores(query, keys, positions, spans):
 
 
 def _rotate(values, steps, positions):
-    """Rotate each pair of features by its frequency times the step, a whole number each row."""
+    """Rotate each pair of features by its frequency times the step, an integer each row."""
     pairs = len(positions.frequencies)
     if not pairs:
         return values

@@ -313,15 +313,15 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_allocated(as_a
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"n_step": 33}, "n_step must be a whole number from 1 to 32, got 33"),
+        ({"n_step": 33}, "n_step must be an integer from 1 to 32, got 33"),
         ({"sequence_length": 64, "burn_in_length": 33}, "burn_in_length .* 0 to 32, got 33"),
         ({"sequence_length": 64, "burn_in_length": 32, "n_step": 33}, "n_step .* 1 to 32, got 33"),
         ({"sequence_length": 40}, "sequence_length must be a multiple of num_steps"),
         ({"buffer_size": 500, "batch_size": 17}, r"must hold .* \(16 sequences\), batch_size=17"),
         ({"priority_exponent": 1.5}, "priority_exponent must be a number from 0 to 1, got 1.5"),
-        ({"target_update_period": 0}, "target_update_period must be a whole number of at least 1"),
+        ({"target_update_period": 0}, "target_update_period must be an integer of at least 1"),
         ({"epsilon_start": -0.1}, "epsilon_start must be a number from 0 to 1, got -0.1"),
-        ({"gradient_steps": 0}, "gradient_steps must be a whole number of at least 1, got 0"),
+        ({"gradient_steps": 0}, "gradient_steps must be an integer of at least 1, got 0"),
         ({"gamma": 1.01}, "gamma must be a number from 0 to 1, got 1.01"),
     ],
 )

@@ -421,13 +421,13 @@ def test_minibatches_of_one_step_move_the_actor_without_normalising():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"num_envs": 0}, "num_envs must be a whole number of at least 1, got 0"),
-        ({"num_steps": -3}, "num_steps must be a whole number of at least 1, got -3"),
-        ({"num_minibatches": 2.0}, "num_minibatches must be a whole number"),
+        ({"num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
+        ({"num_steps": -3}, "num_steps must be an integer of at least 1, got -3"),
+        ({"num_minibatches": 2.0}, "num_minibatches must be an integer"),
         ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
         ({"gamma": 1.5}, "gamma must be a number from 0 to 1, got 1.5"),
         ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
-        ({"burn_in_length": 128}, "burn_in_length must be a whole number from 0 to 127, got 128"),
+        ({"burn_in_length": 128}, "burn_in_length must be an integer from 0 to 127, got 128"),
         ({"gae_lambda": float("nan")}, "gae_lambda must be a number from 0 to 1, got nan"),
         (
             {"num_envs": 2, "num_steps": 4, "num_minibatches": 8},

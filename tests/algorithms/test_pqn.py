@@ -117,8 +117,8 @@ def test_memory_solves_what_no_memoryless_agent_can():
     [
         ({"q_lambda": 1.5}, "q_lambda must be a number from 0 to 1, got 1.5"),
         ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
-        ({"burn_in_length": 64}, "burn_in_length must be a whole number from 0 to 63, got 64"),
-        ({"epsilon_decay_steps": 0}, "epsilon_decay_steps must be a whole number of at least 1"),
+        ({"burn_in_length": 64}, "burn_in_length must be an integer from 0 to 63, got 64"),
+        ({"epsilon_decay_steps": 0}, "epsilon_decay_steps must be an integer of at least 1"),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(fields, words, as_a_user):

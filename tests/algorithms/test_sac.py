@@ -270,7 +270,7 @@ def test_heads_that_do_not_fit_are_refused(arguments, words, as_a_user):
         ({"initial_temperature": 0.0}, "initial_temperature must be a number"),
         ({"target_update_rate": 2.0}, "target_update_rate must be a number from 0 to 1, got 2.0"),
         ({"target_entropy": float("nan")}, "target_entropy must be a number"),
-        ({"burn_in_length": 32}, "burn_in_length must be a whole number from 0 to 0, got 32"),
+        ({"burn_in_length": 32}, "burn_in_length must be an integer from 0 to 0, got 32"),
         (
             {"buffer_size": 64, "batch_size": 32},
             "buffer_size must hold at least batch_size sequences",

@@ -265,7 +265,7 @@ def test_a_replay_says_its_bytes_without_allocating_and_what_does_not_fit_is_ref
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_envs": 0}, "num_envs must be a whole number of at least 1, got 0"),
+        ({"num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
         ({"capacity": 7}, "capacity must be a multiple of num_envs, got capacity=7, num_envs=2"),
         ({"batch_size": 9}, "must hold at least a batch, got capacity=6, batch_size=9"),
         ({"priority_exponent": 1.5}, "priority_exponent must be a number from 0 to 1, got 1.5"),

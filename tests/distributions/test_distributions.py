@@ -152,7 +152,7 @@ def test_draws_from_what_is_not_a_distribution_are_no_category():
         (lambda: distributions.Categorical(VALUES, VALUES), "either logits or probs, got both"),
         (
             lambda: distributions.Independent(distributions.Normal(VALUES, VALUES), 3),
-            "reinterpreted_batch_ndims must be a whole number from 0 to 2, got 3",
+            "reinterpreted_batch_ndims must be an integer from 0 to 2, got 3",
         ),
         (
             lambda: distributions.Categorical(VALUES).kl_divergence(

@@ -60,7 +60,7 @@ def test_parameters_are_set_by_name():
             ["memory_length", "at least 1", "-5"],
         ),
         ("gymnax::MemoryChain-bsuite", {"num_bits": 0}, ["num_bits", "at least 1", "0"]),
-        ("gymnax::MemoryChain-bsuite", {"num_bits": "few"}, ["num_bits", "whole number", "few"]),
+        ("gymnax::MemoryChain-bsuite", {"num_bits": "few"}, ["num_bits", "integer", "few"]),
         ("gymnax::CartPole-v1", {"gravity": "low"}, ["gravity", "number", "low"]),
         ("gymnax::CartPole-v1", {"gravity": float("nan")}, ["gravity", "finite", "nan"]),
         ("gymnax::CartPole-v1", {"tau": float("inf")}, ["tau", "finite", "inf"]),

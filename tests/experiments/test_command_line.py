@@ -122,7 +122,7 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
 def test_evaluating_by_no_episodes_or_too_many_is_refused(episodes, finished, capsys):
     assert main(["evaluate", str(finished), "--evaluation-episodes", episodes]) == 2
     told = capsys.readouterr().err
-    assert f"evaluation_episodes must be a whole number from 1 to 1048576, got {episodes}" in told
+    assert f"evaluation_episodes must be an integer from 1 to 1048576, got {episodes}" in told
 
 
 def test_a_run_is_no_comparison(finished, capsys):
@@ -257,7 +257,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "unknown torso 'x'; choose from: attention, delta_net, ffm, gated_delta_net, ",
         ),
         ("train --torso s5_stack", "torso 's5_stack' is now called 's5'"),
-        ("train --num-layers 0", "num_layers must be a whole number from 1 to 64, got 0"),
+        ("train --num-layers 0", "num_layers must be an integer from 1 to 64, got 0"),
         ("train --torso rl2_gru --num-layers 2", "torso rl2_gru has no num_layers, got 2"),
         (
             "train --torso attention --features 65",
@@ -273,7 +273,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "train --torso gtrxl --memory-horizon 50",
             "torso gtrxl has no memory_horizon, got 50.0; these have: gru, lstm, slstm",
         ),
-        ("train --head-features -1", "head_features must be a whole number from 0 to 65536, got"),
+        ("train --head-features -1", "head_features must be an integer from 0 to 65536, got"),
         (
             "train --algorithm dqn --shared-memory",
             "shared_memory is an option of ppo, whose actor and critic can share a memory; dqn",
@@ -290,7 +290,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ),
         (
             "train --num-steps 8 --burn-in-length 8",
-            "burn_in_length must be a whole number from 0 to 7, got 8",
+            "burn_in_length must be an integer from 0 to 7, got 8",
         ),
         ("train --environment gymnax::MemoryChan", "the closest are: MemoryChain-bsuite"),
         ("train --environment gymnaks::CartPole-v1", "the closest are: gymnax"),
@@ -299,16 +299,16 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --environment-parameters a=3 a=4", "must give each once, got 'a' twice"),
         ("train --num-envs 3 --num-minibatches 5", "must be divisible by num_minibatches"),
         ("train --num-envs 6", "num_envs must be divisible by num_minibatches"),
-        ("train --num-steps 0", "num_steps must be a whole number of at least 1, got 0"),
-        ("train --num-seeds -1", "num_seeds must be a whole number from 1 to 65536, got -1"),
+        ("train --num-steps 0", "num_steps must be an integer of at least 1, got 0"),
+        ("train --num-seeds -1", "num_seeds must be an integer from 1 to 65536, got -1"),
         (
             "train --total-steps 99999999999999999999",
-            "total_steps must be a whole number from 1 to",
+            "total_steps must be an integer from 1 to",
         ),
-        ("train --features 100000000000", "features must be a whole number from 1 to 65536, got"),
-        ("train --num-envs 1000000000000", "num_envs must be a whole number from 1 to 2147483647"),
+        ("train --features 100000000000", "features must be an integer from 1 to 65536, got"),
+        ("train --num-envs 1000000000000", "num_envs must be an integer from 1 to 2147483647"),
         ("train --num-envs 2000000000", "num_envs * num_steps must be 2147483647 at most, got"),
-        ("train --evaluation-episodes 1000000000000", "evaluation_episodes must be a whole number"),
+        ("train --evaluation-episodes 1000000000000", "evaluation_episodes must be an integer"),
         ("train --learning-rate inf", "learning_rate must be a finite number of at least 0"),
         ("train --max-gradient-norm 0", "max_gradient_norm must be greater than 0"),
         (

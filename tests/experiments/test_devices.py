@@ -192,8 +192,8 @@ def test_a_process_without_memory_takes_no_other_for_lost(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--devices 3", "devices must be a whole number from 1 to 2, got 3"),
-        ("--devices 0", "devices must be a whole number of at least 1, got 0"),
+        ("--devices 3", "devices must be an integer from 1 to 2, got 3"),
+        ("--devices 0", "devices must be an integer of at least 1, got 0"),
         ("--seed-devices 2 --num-seeds 3", "got seed_devices=2, num_seeds=3"),
         (
             "--seed-devices 2 --devices 1 --num-seeds 2",
@@ -201,7 +201,7 @@ def test_a_process_without_memory_takes_no_other_for_lost(monkeypatch, capsys):
         ),
         (
             "--seed-devices 3 --num-seeds 3",
-            "seed_devices must be a whole number from 1 to 2",
+            "seed_devices must be an integer from 1 to 2",
         ),
         (
             "--num-envs 3 --num-minibatches 1 --devices 2",

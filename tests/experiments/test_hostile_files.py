@@ -43,7 +43,7 @@ def test_a_mutated_configuration_is_refused_or_means_what_it_says(kind, tmp_path
         except ValueError as error:
             refusals.append(str(error))
         else:
-            # Whole numbers may stand for others.
+            # Integers may stand for others.
             said = json.loads(mutated, parse_int=float)
             meant = json.loads(module.to_json(loaded), parse_int=float)
             assert json.dumps(said, sort_keys=True) == json.dumps(meant, sort_keys=True)
@@ -63,12 +63,12 @@ def write_fields(path, kind="run", **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"features": "64"}, "features must be a whole number of 64 bits, got '64'"),
-        ({"features": 64.0}, "features must be a whole number of 64 bits, got 64.0"),
-        ({"features": True}, "features must be a whole number of 64 bits, got True"),
-        ({"features": 2**64}, "features must be a whole number"),
-        ({"features": [64]}, "features must be a whole number"),
-        ({"features": {"a": 1}}, "features must be a whole number"),
+        ({"features": "64"}, "features must be an integer of 64 bits, got '64'"),
+        ({"features": 64.0}, "features must be an integer of 64 bits, got 64.0"),
+        ({"features": True}, "features must be an integer of 64 bits, got True"),
+        ({"features": 2**64}, "features must be an integer"),
+        ({"features": [64]}, "features must be an integer"),
+        ({"features": {"a": 1}}, "features must be an integer"),
         ({"learning_rate": "1e-3"}, "learning_rate must be a number, got '1e-3'"),
         ({"learning_rate": None}, "learning_rate must be a number, got None"),
         ({"anneal_learning_rate": 1}, "anneal_learning_rate must be true or false, got 1"),

@@ -63,7 +63,7 @@ def test_episodes_are_cut_off_at_the_limit_and_it_is_told_how_many(tmp_path, cap
     assert main(["evaluate", str(folder), "--evaluation-steps", "5"]) == 0
     assert "cut off" not in capsys.readouterr().out
     assert main(["evaluate", str(folder), "--evaluation-steps", "0"]) == 2
-    assert "evaluation_steps must be a whole number from 1 to" in capsys.readouterr().err
+    assert "evaluation_steps must be an integer from 1 to" in capsys.readouterr().err
 
 
 @pytest.mark.extra("gymnasium")

@@ -140,12 +140,12 @@ def test_the_units_that_vary_most_are_shown_each_on_its_own_scale():
         (("--output", "episode.png"), "output must end in .gif, got episode.png"),
         (("--output", "nowhere/episode.gif"), "output must be in a folder that exists"),
         (("--no-terminal",), "--no-terminal leaves nothing to be seen but by --output"),
-        (("--seed", "2"), "seed must be a whole number from 0 to 1, got 2"),
+        (("--seed", "2"), "seed must be an integer from 0 to 1, got 2"),
         (("--model", "mlp"), "unknown model"),
-        (("--episodes", "0"), "episodes must be a whole number of at least 1, got 0"),
-        (("--max-steps", "0"), "max_steps must be a whole number of at least 1, got 0"),
-        (("--frames-per-second", "51"), "frames_per_second must be a whole number from 1 to 50"),
-        (("--first-episode", "-1"), "first_episode must be a whole number from 0 to"),
+        (("--episodes", "0"), "episodes must be an integer of at least 1, got 0"),
+        (("--max-steps", "0"), "max_steps must be an integer of at least 1, got 0"),
+        (("--frames-per-second", "51"), "frames_per_second must be an integer from 1 to 50"),
+        (("--first-episode", "-1"), "first_episode must be an integer from 0 to"),
     ],
 )
 def test_what_cannot_be_played_is_refused(run, options, message, capsys, monkeypatch, tmp_path):

@@ -157,7 +157,7 @@ def test_what_is_no_observation_of_the_task_is_refused(runs):
 
 
 def test_what_a_run_does_not_have_is_refused(runs, tmp_path):
-    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match=r"seed must be an integer from 0 to 1, got 2"):
         memorax.Policy.load(runs["discrete"], seed=2)
     with pytest.raises(ValueError, match=r"unknown model .* 'mlp'"):
         memorax.Policy.load(runs["discrete"], model="mlp")

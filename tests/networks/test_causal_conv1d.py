@@ -23,7 +23,7 @@ def test_a_kernel_of_one_step_holds_nothing():
 @pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize("size", [0, -1, 2.5])
 def test_a_kernel_without_a_step_is_refused(size):
-    with pytest.raises(ValueError, match=r"CausalConv1d\.kernel_size must be a whole number"):
+    with pytest.raises(ValueError, match=r"CausalConv1d\.kernel_size must be an integer"):
         CausalConv1d(4, size)
 
 

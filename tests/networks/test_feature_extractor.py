@@ -197,7 +197,7 @@ def test_observations_may_be_any_pytree():
         ),
         (
             {"action_dim": 0},
-            "FeatureExtractor.action_dim must be a whole number of at least 1, got 0",
+            "FeatureExtractor.action_dim must be an integer of at least 1, got 0",
         ),
     ],
     ids=["class", "class_for_actions", "number", "string", "action_dim"],
@@ -214,11 +214,11 @@ def test_what_is_no_extractor_is_refused(fields, words, as_a_user):
         ({"reward": None}, "has a reward_extractor: pass reward="),
         (
             {"action": REWARD},
-            "with action_dim, action must be whole numbers of shape .* got float32",
+            "with action_dim, action must be integers of shape .* got float32",
         ),
         (
             {"action": DISCRETE_ACTION[..., None]},
-            r"action must be whole numbers of shape \(batch, time\) = \(3, 6\), "
+            r"action must be integers of shape \(batch, time\) = \(3, 6\), "
             r"got int32 of shape \(3, 6, 1\)",
         ),
         (

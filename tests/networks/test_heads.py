@@ -92,6 +92,6 @@ def test_the_loss_of_a_value_is_half_its_squared_error():
 @pytest.mark.parametrize("head", [heads.Categorical, heads.Gaussian])
 @pytest.mark.parametrize("action_dim", [0, -1, 2.5, True, None])
 def test_a_number_of_actions_that_is_none_is_refused(head, action_dim, as_a_user):
-    message = f"{head.__name__}.action_dim must be a whole number of at least 1, got {action_dim}"
+    message = f"{head.__name__}.action_dim must be an integer of at least 1, got {action_dim}"
     with pytest.raises(ValueError, match=message):
         head(action_dim=action_dim)

@@ -93,14 +93,14 @@ def test_an_embedding_of_ones_own_is_one_method():
     ("make", "words"),
     [
         (lambda: RoPE(rotary_dim=3), "RoPE.rotary_dim must be even, .* got 3"),
-        (lambda: RoPE(rotary_dim=0), "RoPE.rotary_dim must be a whole number .* got 0"),
+        (lambda: RoPE(rotary_dim=0), "RoPE.rotary_dim must be an integer .* got 0"),
         (lambda: RoPE(base=0.5), "RoPE.base must be a number of at least 1, got 0.5"),
         (lambda: attention(RoPE(rotary_dim=6)), "at most head_dim, got rotary_dim=6, head_dim=4"),
         (lambda: attention(RoPE(), head_dim=5), "head_dim must be even, got 5"),
-        (lambda: ALiBi(0), "ALiBi.num_heads must be a whole number of at least 1, got 0"),
+        (lambda: ALiBi(0), "ALiBi.num_heads must be an integer of at least 1, got 0"),
         (lambda: attention(ALiBi(4)), "got ALiBi.num_heads=4, num_heads=2"),
         (lambda: RelativePositionalEmbedding(5), "features must be even, .* got 5"),
-        (lambda: RelativePositionalEmbedding(0), "features must be a whole number .* got 0"),
+        (lambda: RelativePositionalEmbedding(0), "features must be an integer .* got 0"),
         (lambda: attention("rope"), "must be an instance of PositionalEmbedding, .* got 'rope'"),
     ],
 )

@@ -127,9 +127,9 @@ def test_a_plain_module_is_a_memory_too():
     [
         ((nn.GRUCell(3), 4), "RL2Wrapper.sequence_model must be a sequence model, got the cell"),
         ((3, 4), "RL2Wrapper.sequence_model must be a Flax module or a callable, got 3"),
-        ((MEMORY, 0), "RL2Wrapper.steps_per_trial must be a whole number from 1 to .* got 0"),
-        ((MEMORY, 4.0), "RL2Wrapper.steps_per_trial must be a whole number from 1 to .* got 4.0"),
-        ((MEMORY, 2**31), "RL2Wrapper.steps_per_trial must be a whole number .* got 2147483648"),
+        ((MEMORY, 0), "RL2Wrapper.steps_per_trial must be an integer from 1 to .* got 0"),
+        ((MEMORY, 4.0), "RL2Wrapper.steps_per_trial must be an integer from 1 to .* got 4.0"),
+        ((MEMORY, 2**31), "RL2Wrapper.steps_per_trial must be an integer .* got 2147483648"),
     ],
 )
 def test_bad_fields_are_refused_by_name(as_a_user, fields, words):

@@ -78,7 +78,7 @@ def test_half_precision_remembers_in_float32(cell):
         ),
         (
             {"cell": nn.GRUCell(3), "unroll": 0},
-            "RNN.unroll must be a whole number of at least 1, got 0",
+            "RNN.unroll must be an integer of at least 1, got 0",
         ),
     ],
     ids=["class", "no_cell", "convolutional_cell", "unroll_0"],

@@ -161,10 +161,10 @@ def test_a_config_can_be_compared_and_hashed():
             "SelfAttentionConfig.features must be divisible by num_heads, got features=65, "
             "num_heads=4",
         ),
-        ({"features": 0}, "SelfAttentionConfig.features must be a whole number .* got 0"),
-        ({"num_heads": 0}, "SelfAttentionConfig.num_heads must be a whole number .* got 0"),
+        ({"features": 0}, "SelfAttentionConfig.features must be an integer .* got 0"),
+        ({"num_heads": 0}, "SelfAttentionConfig.num_heads must be an integer .* got 0"),
         ({"context_length": 0}, "SelfAttentionConfig.context_length must be .* got 0"),
-        ({"head_dim": -1}, "SelfAttentionConfig.head_dim must be a whole number .* got -1"),
+        ({"head_dim": -1}, "SelfAttentionConfig.head_dim must be an integer .* got -1"),
         (
             {"num_key_value_heads": 3},
             "num_heads must be divisible by num_key_value_heads, got num_heads=4, "
@@ -184,7 +184,7 @@ def test_bad_field_is_named(fields, words):
             {"implementation": "block"},
             "SelfAttention.implementation: unknown .* 'block'",
         ),
-        ({"block_size": 0}, "SelfAttention.block_size must be a whole number of at least 1, got 0"),
+        ({"block_size": 0}, "SelfAttention.block_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_bad_option_is_named(fields, words, as_a_user):

@@ -270,12 +270,12 @@ def test_bad_images_are_refused_by_name(as_a_user, model, inputs, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: PatchEmbedding(0, 4), "PatchEmbedding.patch_size must be a whole number .* got 0"),
+        (lambda: PatchEmbedding(0, 4), "PatchEmbedding.patch_size must be an integer .* got 0"),
         (lambda: PatchEmbedding(4, 2.0), "PatchEmbedding.features must be a whole .* got 2.0"),
-        (lambda: CNN(0), "CNN.features must be a whole number of at least 1, got 0"),
+        (lambda: CNN(0), "CNN.features must be an integer of at least 1, got 0"),
         (lambda: CNN(4, "natur"), "unknown CNN.variant 'natur'; the closest are: nature"),
         (lambda: vit(pooling="max"), "unknown ViT.pooling 'max'"),
-        (lambda: vit(num_layers=0), "ViT.num_layers must be a whole number of at least 1"),
+        (lambda: vit(num_layers=0), "ViT.num_layers must be an integer of at least 1"),
         (
             lambda: vit(features=5),
             "ViT.features must be divisible by num_heads, got features=5, num_heads=2",

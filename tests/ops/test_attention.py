@@ -270,8 +270,8 @@ def test_a_window_keeps_the_episodes_last_steps():
         ({"query": jnp.zeros((2, 3, 11, 6))}, r"heads divisible .* got \(2, 3, 11, 6\)"),
         ({"age": jnp.zeros((2, 10), int)}, r"age must have shape \(2, 11\), got \(2, 10\)"),
         ({"memory": (jnp.zeros((2, 2, 10, 6)),) * 2}, r"at least \(2, 2, 11, 6\), got"),
-        ({"context_length": 0}, "context_length must be a whole number of at least 1, got 0"),
-        ({"block_size": 0}, "block_size must be a whole number of at least 1, got 0"),
+        ({"context_length": 0}, "context_length must be an integer of at least 1, got 0"),
+        ({"block_size": 0}, "block_size must be an integer of at least 1, got 0"),
         ({"implementation": "fuzed"}, "unknown implementation 'fuzed'; the closest are: fused"),
     ],
 )

@@ -202,7 +202,7 @@ def test_nearly_equal_keys_keep_their_digits(implementation, chunk_size):
         ({"log_decay": jnp.zeros((3, 13, 2))}, r"log_decay must have shape \(3, 13, 4\) or"),
         ({"initial_state": jnp.zeros((3, 4, 5, 3))}, r"initial_state must have shape \(3, 4, 3, 5"),
         ({"implementation": "associative"}, "unknown implementation 'associative'"),
-        ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, words, as_a_user):

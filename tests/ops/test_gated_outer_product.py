@@ -210,7 +210,7 @@ def test_mlstm_keeps_its_digits_under_large_gates(implementation, chunk_size, be
         ({"initial_state": jnp.zeros((3, 4, 5, 3))}, r"initial_state must be \(3, 4, 3, 5\), got"),
         ({"log_input_gate": jnp.zeros((3, 13, 4))}, r"initial_state must be \(\(3, 4, 3, 5\), \("),
         ({"implementation": "parallel"}, "unknown implementation 'parallel'"),
-        ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, words, as_a_user):

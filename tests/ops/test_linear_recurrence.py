@@ -147,8 +147,8 @@ def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, per_step)
         ({"done": jnp.zeros((3, 12), bool)}, r"done must have shape \(3, 13\), got \(3, 12\)"),
         ({"decay": jnp.zeros((4, 2), complex)}, "needs a complex initial_state, got float"),
         ({"implementation": "parallel"}, "unknown implementation 'parallel'"),
-        ({"unroll": 0}, "unroll must be a whole number of at least 1, got 0"),
-        ({"chunk_size": 0}, "chunk_size must be a whole number of at least 1, got 0"),
+        ({"unroll": 0}, "unroll must be an integer of at least 1, got 0"),
+        ({"chunk_size": 0}, "chunk_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, words, as_a_user):

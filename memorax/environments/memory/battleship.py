@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, PyTree, UInt32
 from memorax.environments.memory.cards import find_in_proportion, whole_below
 from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 SHIP_SIZES = (2, 3, 3, 4)
 
@@ -83,7 +83,7 @@ class Battleship(Task):
         """Check the fields."""
         # The first three ships take 8 squares: of 8 rows one is free of them, or all have four free
         # squares side by side. So the last ship always has a place.
-        check_whole("Battleship.board_size", self.board_size, 8, WIDEST_BOARD)
+        check_integer("Battleship.board_size", self.board_size, 8, WIDEST_BOARD)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""

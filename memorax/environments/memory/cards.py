@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree, UInt32
 
 from memorax.environments.spaces import MOST_CHOICES
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 CARDS_PER_DECK = 52
 MOST_DECKS = MOST_CHOICES // CARDS_PER_DECK
@@ -19,8 +19,8 @@ RANKS = KINDS["ranks"]
 
 
 def check_decks(field: str, value: Any) -> None:
-    """Raise ``ValueError`` if ``value`` is not a whole number from 1 to ``MOST_DECKS``."""
-    check_whole(field, value, 1, MOST_DECKS)
+    """Raise ``ValueError`` if ``value`` is not an integer from 1 to ``MOST_DECKS``."""
+    check_integer(field, value, 1, MOST_DECKS)
 
 
 def check_kind(field: str, value: Any) -> None:
@@ -53,7 +53,7 @@ def pick_card(number: UInt32[Array, ""], remaining: PyTree) -> tuple[Array, Arra
 
 
 def whole_below(bound: Int[Array, ""], number: UInt32[Array, ""]) -> Int[Array, ""]:
-    """Return a whole number below a bound, or 0 where that is 0, by a random one of 32 bits.
+    """Return an integer below a bound, or 0 where that is 0, by a random one of 32 bits.
 
     ``jax.random.randint`` calls the generator three times, and one call costs as much as the rest
     of a step. Tasks draw from fewer than 2**17, the places of a ship on the widest board, so that
@@ -63,7 +63,7 @@ def whole_below(bound: Int[Array, ""], number: UInt32[Array, ""]) -> Int[Array, 
 
 
 def find_in_proportion(number: Array, weights: PyTree) -> tuple[Array, Array]:
-    """Return the index that a whole number below the sum of all weights falls on.
+    """Return the index that an integer below the sum of all weights falls on.
 
     Returns:
         The index, and how far into its weight the number is.

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import LARGEST, check_whole
+from memorax.validation import LARGEST, check_integer
 
 MOVES = ((0, 1), (-1, 0), (0, -1), (1, 0))
 """Right, up, left and down, in rows and columns."""
@@ -80,11 +80,11 @@ class KeyToDoor(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("KeyToDoor.room_size", self.room_size, 2, WIDEST_BOARD)
-        check_whole("KeyToDoor.num_apples", self.num_apples, 0, self.room_size**2 - 1)
+        check_integer("KeyToDoor.room_size", self.room_size, 2, WIDEST_BOARD)
+        check_integer("KeyToDoor.num_apples", self.num_apples, 0, self.room_size**2 - 1)
         for field in ("steps_with_key", "steps_with_apples", "steps_with_doors"):
             # The three of them are added up.
-            check_whole(f"KeyToDoor.{field}", getattr(self, field), 1, LARGEST // 3)
+            check_integer(f"KeyToDoor.{field}", getattr(self, field), 1, LARGEST // 3)
 
     def _room(self, time):
         leaves_key = time >= self.steps_with_key

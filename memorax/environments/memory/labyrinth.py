@@ -24,7 +24,7 @@ from memorax.environments.memory.maze import (
 )
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, MultiDiscrete, Space
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 MOVES = ((0, -1), (0, 1), (-1, 0), (1, 0))
 """Left, right, up and down, in rows and columns."""
@@ -86,10 +86,10 @@ class LabyrinthEscape(Task):
     def __post_init__(self):
         """Check the fields."""
         name = type(self).__name__
-        check_whole(f"{name}.maze_size", self.maze_size, 6, 2 * MOST_CELLS)
+        check_integer(f"{name}.maze_size", self.maze_size, 6, 2 * MOST_CELLS)
         if self.maze_size % 2:
             raise ValueError(f"{name}.maze_size must be even, got {self.maze_size}")
-        check_whole(f"{name}.episode_length", self.episode_length, 2)
+        check_integer(f"{name}.episode_length", self.episode_length, 2)
 
     def _mark_goal(self, grid, goal):
         return grid.at[goal[0], goal[1]].set(GOAL)

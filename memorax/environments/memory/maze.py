@@ -1,6 +1,6 @@
 """Random mazes without loops, carved a few cells at a time.
 
-A row of a maze's cells is one whole number whose bits are the cells, the lowest the leftmost, so
+A row of a maze's cells is one integer whose bits are the cells, the lowest the leftmost, so
 that carving takes a handful of operations however large the maze is.
 """
 
@@ -187,7 +187,7 @@ def entrances(numbers: Float[Array, "3"], cells: int) -> tuple[Int[Array, "2"], 
 
 
 def _below(bound: int, numbers: Array) -> Array:
-    """Return whole numbers below a bound, by uniform ones.
+    """Return integers below a bound, by uniform ones.
 
     ``jax.random.randint`` draws three times, and each draw takes long to compile.
     """

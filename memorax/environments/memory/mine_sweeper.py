@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from memorax.environments.memory.task import WIDEST_BOARD, Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 MOST_NEIGHBORS = 9
 
@@ -74,8 +74,8 @@ class MineSweeper(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("MineSweeper.size", self.size, 2, WIDEST_BOARD)
-        check_whole("MineSweeper.num_mines", self.num_mines, 1, self.size**2 - 3)
+        check_integer("MineSweeper.size", self.size, 2, WIDEST_BOARD)
+        check_integer("MineSweeper.num_mines", self.num_mines, 1, self.size**2 - 3)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""

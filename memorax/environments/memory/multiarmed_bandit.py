@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import MOST_CHOICES, Discrete, Space
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_integer, check_positive
 
 
 @struct.dataclass
@@ -49,7 +49,7 @@ class MultiarmedBandit(Task):
 
     def __post_init__(self):
         """Check the fields."""
-        check_whole("MultiarmedBandit.num_bandits", self.num_bandits, 1, MOST_CHOICES)
+        check_integer("MultiarmedBandit.num_bandits", self.num_bandits, 1, MOST_CHOICES)
         check_positive("MultiarmedBandit.episode_length", self.episode_length)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:

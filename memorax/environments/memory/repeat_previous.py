@@ -16,7 +16,7 @@ from memorax.environments.memory.cards import (
 )
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Discrete, Space
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 
 @struct.dataclass
@@ -56,7 +56,7 @@ class RepeatPrevious(Task):
     def __post_init__(self):
         """Check the fields."""
         check_decks("RepeatPrevious.num_decks", self.num_decks)
-        check_whole("RepeatPrevious.k", self.k, 1, self.num_decks * CARDS_PER_DECK - 1)
+        check_integer("RepeatPrevious.k", self.k, 1, self.num_decks * CARDS_PER_DECK - 1)
 
     def begin(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
         """Return an episode's first observation and its state."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from memorax.environments.memory.task import Advance, Task
 from memorax.environments.spaces import Box, Discrete, Space
-from memorax.validation import LARGEST, check_whole
+from memorax.validation import LARGEST, check_integer
 
 RIGHT, UP, LEFT, DOWN = range(4)
 
@@ -57,7 +57,7 @@ class TMaze(Task):
     def __post_init__(self):
         """Check the fields."""
         # An episode takes up to two steps more.
-        check_whole("TMaze.corridor_length", self.corridor_length, 1, LARGEST - 2)
+        check_integer("TMaze.corridor_length", self.corridor_length, 1, LARGEST - 2)
 
     def _observe(self, state):
         at_oracle, at_junction = state.position == 0, state.position == self.corridor_length

@@ -144,10 +144,10 @@ def _check_array(what: str, space: Any, array: np.ndarray, exact: bool) -> None:
 
 def _same_dtype(space: Any, dtype: np.dtype) -> bool:
     if isinstance(space, spaces.Discrete):
-        # A choice is a whole number, of whatever width Python or NumPy has made it.
+        # A choice is an integer, of whatever width Python or NumPy has made it.
         return np.issubdtype(dtype, np.integer)
     if dtype.kind == space.dtype.kind == "i":
-        # What an environment says of the width of whole numbers is often not so either.
+        # What an environment says of the width of integers is often not so either.
         return np.can_cast(dtype, space.dtype)
     return dtype == space.dtype
 

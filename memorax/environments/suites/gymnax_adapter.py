@@ -112,7 +112,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
 
     Raises:
         ValueError: If there is no such environment, it has no such parameter, a number is of
-            another kind than the default, or a whole number whose default is positive is not.
+            another kind than the default, or an integer whose default is positive is not.
     """
     if name not in registration.registered_envs:
         raise ValueError(unknown_name("gymnax environment", name, names()))
@@ -128,7 +128,7 @@ def _checked(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> dic
     """Check parameters; Gymnax takes lengths, sizes and speeds of 0 and less, which make no sense.
 
     Returns:
-        The parameters, a whole number for one that is not always whole as a float: Gymnax computes
+        The parameters, an integer for one that is not always whole as a float: Gymnax computes
         in the dtype that it is given.
 
     Raises:

@@ -12,7 +12,7 @@ from memorax.environments.checks import signature_defaults
 from memorax.environments.environment import Environment
 from memorax.environments.spaces import Box, MultiDiscrete
 from memorax.environments.suites import gymnasium_adapter
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_integer, check_positive
 
 # What every task hands on to MiniGrid's own constructor.
 _OPTIONS = {
@@ -49,7 +49,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     if "max_steps" in params:
         check_positive(f"minigrid::{name}: max_steps", params["max_steps"])
     if "agent_view_size" in params:
-        check_whole(f"minigrid::{name}: agent_view_size", params["agent_view_size"], 3)
+        check_integer(f"minigrid::{name}: agent_view_size", params["agent_view_size"], 3)
         if params["agent_view_size"] % 2 == 0:
             raise ValueError(
                 f"minigrid::{name}: agent_view_size must be odd, got {params['agent_view_size']}"

@@ -15,7 +15,7 @@ from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment, Frame
 from memorax.environments.episodic import Advance, EpisodicEnvironment
 from memorax.environments.spaces import Discrete, MultiDiscrete, Space
-from memorax.validation import check_positive, check_whole, unknown_name
+from memorax.validation import check_integer, check_positive, unknown_name
 
 
 class XMiniGridEnvironment(EpisodicEnvironment):
@@ -88,7 +88,9 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
     check_parameters(f"xminigrid::{name}", params, accepted)
     # In a smaller grid some tasks have no room for the agent or the goal.
     for size in ("height", "width"):
-        check_whole(f"xminigrid::{name}: {size}", params.get(size, accepted[size]), accepted[size])
+        check_integer(
+            f"xminigrid::{name}: {size}", params.get(size, accepted[size]), accepted[size]
+        )
     for size in ("view_size", "max_steps"):
         check_positive(f"xminigrid::{name}: {size}", params.get(size, accepted[size]))
     view_size = params.get("view_size", accepted["view_size"])

@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 from memorax.environments.environment import Environment, Step
 from memorax.environments.spaces import Box, Discrete, MultiDiscrete, flat_space, flatten
 from memorax.environments.wrappers.base import LARGEST_FLOAT, Wrapper
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 # Far from the few keys that environments split from the same one, which stay as they are without
 # the wrapper.
@@ -75,7 +75,7 @@ class MaskObservation(ObservationWrapper):
         super().__init__(env)
         indices = tuple(hidden) if isinstance(hidden, tuple | list) else ()
         for index in indices:
-            check_whole("each of MaskObservation.hidden", index, 0)
+            check_integer("each of MaskObservation.hidden", index, 0)
         if not indices or len(set(indices)) < len(indices):
             raise ValueError(
                 "MaskObservation.hidden must be a tuple of different indices, at least one, "
@@ -145,7 +145,7 @@ class FlickerObservation(ObservationWrapper):
 class NoisyObservation(ObservationWrapper):
     """Add normal noise to every element of an observation, drawn anew at every step.
 
-    Whole numbers become floating ones.
+    Integers become floating ones.
 
     Args:
         env: The environment to wrap; its observations are arrays.
@@ -279,7 +279,7 @@ class StackObservations(_RecentObservationsWrapper):
 class ShowPreviousInputs(Wrapper):
     """Append the previous action and reward to an observation, a vector, as in RL².
 
-    Discrete actions are one-hot, and whole numbers observed become floating ones. At an episode's
+    Discrete actions are one-hot, and integers observed become floating ones. At an episode's
     first step all that is appended is zero. A network whose feature extractor reads actions and
     rewards needs no such wrapper; another library's may.
 
@@ -365,7 +365,7 @@ def array_space(wrapper: str, space: PyTree) -> Box:
 
 
 def _floating(space: Box) -> Any:
-    """Return the dtype for a box's elements where they become no whole numbers."""
+    """Return the dtype for a box's elements where they become no integers."""
     return space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
 
 

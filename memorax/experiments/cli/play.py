@@ -15,7 +15,7 @@ from memorax.experiments.play.terminal import show
 from memorax.experiments.run.console import make_console
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.policy import load_step
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def run(arguments: list[str]) -> int:
     options = parse(Play, "memorax play", arguments)
     console = make_console()
     with input_checked():
-        check_whole("first_episode", options.first_episode, 0, 2**31 - 1)
+        check_integer("first_episode", options.first_episode, 0, 2**31 - 1)
         check_positive("episodes", options.episodes)
         check_positive("max_steps", options.max_steps)
-        check_whole("frames_per_second", options.frames_per_second, 1, MOST_FRAMES_PER_SECOND)
+        check_integer("frames_per_second", options.frames_per_second, 1, MOST_FRAMES_PER_SECOND)
         if options.output is not None:
             check_output(options.output)
         elif not options.terminal:

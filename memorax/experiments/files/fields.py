@@ -155,7 +155,7 @@ _SCALARS = {
 }
 _DESCRIPTIONS = {
     bool: "true or false",
-    int: "a whole number of 64 bits",
+    int: "an integer of 64 bits",
     float: "a number",
     str: f"a text of at most {MOST_CHARACTERS:,} characters that can be printed",
 }

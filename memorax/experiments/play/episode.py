@@ -44,7 +44,7 @@ class Episode:
         task: The task's name.
         moments: Its steps.
         memory: What each unit of the memory was after each step had been seen; complex numbers by
-            their magnitude, whole numbers and marks left out.
+            their magnitude, integers and marks left out.
         ended: False if it was cut off after as many steps as were to be played.
     """
 

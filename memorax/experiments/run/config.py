@@ -20,7 +20,7 @@ from memorax.experiments.presets.encoders import ENCODERS, check_encoder_feature
 from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import RENAMED, TORSOS, check_torso_options, torsos_help
 from memorax.experiments.run.options import OptionalFlag
-from memorax.validation import LARGEST, check_between, check_range, check_whole, unknown_name
+from memorax.validation import LARGEST, check_between, check_integer, check_range, unknown_name
 
 MOST_STEPS = 2**32 - 1
 # Larger than any machine can hold, so that typing errors are refused.
@@ -145,9 +145,9 @@ class Settings:
             "keep_checkpoints": LARGEST,
         }.items():
             if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), 1, most)
+                check_integer(name, getattr(self, name), 1, most)
         if self.head_features is not None:
-            check_whole("head_features", self.head_features, 0, MOST_FEATURES)
+            check_integer("head_features", self.head_features, 0, MOST_FEATURES)
         if self.memory_horizon is not None:
             check_between("memory_horizon", self.memory_horizon, 2.0, LONGEST_MEMORY)
         check_between("recurrence_learning_rate_scale", self.recurrence_learning_rate_scale, 0.0)
@@ -162,7 +162,7 @@ class Settings:
             raise ValueError(
                 unknown_name("on_write_error", self.on_write_error, get_args(OnWriteError))
             )
-        check_whole("seed", self.seed, 0, 2**32 - 1)
+        check_integer("seed", self.seed, 0, 2**32 - 1)
         check_names(self.loggers)
 
 

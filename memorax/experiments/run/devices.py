@@ -17,7 +17,7 @@ from memorax.environments.processes.environment import ProcessEnvironment
 from memorax.environments.wrappers.base import Wrapper
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_integer, check_positive
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def make_mesh(options: Devices, config: TrainConfig, agents: dict[str, Algorithm
     """
     visible = jax.devices()
     if options.devices is not None:
-        check_whole("devices", options.devices, 1, len(visible))
-    check_whole("seed_devices", options.seed_devices, 1, len(visible))
+        check_integer("devices", options.devices, 1, len(visible))
+    check_integer("seed_devices", options.seed_devices, 1, len(visible))
     num_devices, groups = options.devices or len(visible), options.seed_devices
     if any(_runs_in_processes(agent.env) for agent in agents.values()):
         # If one fails, the other devices would wait for the one that steps them.

@@ -19,7 +19,7 @@ from memorax.environments.spaces import structure
 from memorax.experiments.run.checkpoints import Choice
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.training import make_agents, restore
-from memorax.validation import check_whole, unknown_name
+from memorax.validation import check_integer, unknown_name
 
 Carry = tuple[Array, ...]
 
@@ -133,7 +133,7 @@ def load_step(run: Path, model: str | None, seed: int, checkpoint: Choice = "las
     model = config.torso if model is None else model
     if model not in config.models:
         raise ValueError(unknown_name(f"model of {run},", model, config.models))
-    check_whole("seed", seed, 0, config.num_seeds - 1)
+    check_integer("seed", seed, 0, config.num_seeds - 1)
     agent = make_agents(config)[model]
     states = restore(config, model, agent, folder, checkpoint)
     state = jax.tree.map(lambda leaf: leaf[seed], states)
@@ -204,7 +204,7 @@ class Policy:
                 an episode's first step.
 
         Returns:
-            The action, as the task takes it: a whole number of shape (), or an array of the action
+            The action, as the task takes it: an integer of shape (), or an array of the action
             space's shape.
 
         Raises:
@@ -226,7 +226,7 @@ class Policy:
         space = self._observation_space
         same = observation.dtype == expected.dtype
         if isinstance(space, Discrete):
-            # A choice is a whole number, of whatever width Python or NumPy has made it.
+            # A choice is an integer, of whatever width Python or NumPy has made it.
             same = np.issubdtype(observation.dtype, np.integer)
         if observation.shape != expected.shape or not same:
             raise ValueError(

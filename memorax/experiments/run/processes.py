@@ -17,7 +17,7 @@ from memorax.experiments.files.lock import FolderInUseError, lock
 from memorax.experiments.run.config import TrainConfig, to_json
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.supervision import PROCESS_LOST, end_with_supervisor
-from memorax.validation import check_positive, check_whole
+from memorax.validation import check_integer, check_positive
 
 HEARTBEAT_SECONDS = 20
 """How long a process may be silent before it counts as dead."""
@@ -60,7 +60,7 @@ class Processes:
                 + ", ".join(f"{name}={value}" for name, value in others.items())
             )
         check_positive("num_processes", self.num_processes)
-        check_whole("process_id", self.process_id, 0, self.num_processes - 1)
+        check_integer("process_id", self.process_id, 0, self.num_processes - 1)
 
 
 def connect(options: Processes, run_folder: Path | None) -> None:

@@ -60,7 +60,7 @@ class RealRange:
 
 @dataclass(frozen=True)
 class WholeRange:
-    """All whole numbers from ``low`` to ``high``, both included.
+    """All integers from ``low`` to ``high``, both included.
 
     Attributes:
         low: The least.
@@ -203,6 +203,6 @@ def _parse_as(kind: Any, text: str) -> Any:
 
 
 def _words(kind: Any) -> str:
-    names = {int: "whole numbers", float: "numbers", bool: "true or false", str: "names"}
+    names = {int: "integers", float: "numbers", bool: "true or false", str: "names"}
     names |= {types.NoneType: "none"}
     return " or ".join(names.get(part, "words in quotes") for part in _alternatives(kind))

@@ -15,7 +15,7 @@ from memorax.distribution import install_command
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.run.config import AlgorithmConfig, TrainConfig, run_from_fields, to_fields
 from memorax.experiments.study.search_space import Domain, RealRange, parse_search
-from memorax.validation import check_positive, check_whole, unknown_name
+from memorax.validation import check_integer, check_positive, unknown_name
 
 METHODS = "random", "grid", "optuna"
 PRUNERS = "median", "halving"
@@ -70,7 +70,7 @@ class SweepConfig(Search, Generic[AlgorithmConfig]):
         check_positive("trials_at_once", self.trials_at_once)
         space = self.space
         if self.num_trials is not None:
-            check_whole("num_trials", self.num_trials, 1, MOST_TRIALS)
+            check_integer("num_trials", self.num_trials, 1, MOST_TRIALS)
         if self.prune == "halving" and self.method != "optuna":
             raise ValueError(f"prune 'halving' is optuna's, got method {self.method!r}")
         if self.method == "grid":

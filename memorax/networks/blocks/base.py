@@ -42,7 +42,7 @@ class Block(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         return self.read(inputs, done, checked_carry(self, initial_carry, inputs))
 
@@ -52,7 +52,7 @@ class Block(SequenceModel):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence that has been checked; everything is given."""
+        """Read a chunk of a sequence that has been checked; everything is given."""
         raise NotImplementedError(f"{type(self).__name__} must implement read")
 
     @nn.nowrap

@@ -175,7 +175,7 @@ class MoE(Block):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         gates, chosen = self.router(inputs)
         if not self.is_initializing() and self._dispatches(inputs, chosen):
             return carry, self._dispatch(inputs, gates, chosen)

@@ -79,7 +79,7 @@ class PreNorm(_Normalized):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         return apply_sequence_model(self.module, self.normalized(inputs), done, carry)
 
 
@@ -108,6 +108,6 @@ class PostNorm(_Normalized):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         carry, outputs = apply_sequence_model(self.module, inputs, done, carry)
         return carry, self.normalized(outputs)

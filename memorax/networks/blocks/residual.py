@@ -34,7 +34,7 @@ class Residual(Block):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         carry, outputs = apply_sequence_model(self.module, inputs, done, carry)
         _check_same_shape(self, inputs, outputs)
         return carry, inputs + outputs
@@ -93,7 +93,7 @@ class GatedResidual(Block):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         carry, outputs = apply_sequence_model(self.module, inputs, done, carry)
         _check_same_shape(self, inputs, outputs)
         return carry, GATES[self.gate](self, inputs, self.activation(outputs))

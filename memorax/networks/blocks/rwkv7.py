@@ -54,7 +54,7 @@ class RWKV7Layers(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Read a chunk of a sequence; see ``SequenceModel``."""
         x, done = checked_inputs(self, inputs, done)
         if x.shape[-1] != self.config.features:
             raise ValueError(

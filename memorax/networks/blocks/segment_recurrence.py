@@ -71,7 +71,7 @@ class SegmentRecurrence(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         if inputs.shape[-1] != self.features:
             raise ValueError(

@@ -74,7 +74,7 @@ class Stack(Block):
         done: Bool[Array, "batch time"],
         carry: Carry,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``Block``."""
+        """Read a chunk of a sequence; see ``Block``."""
         read = self._scan if self.scan_layers else self._read_layers
         return read(inputs, done, carry)
 

@@ -131,7 +131,7 @@ class DeltaRuleCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config, heads = self.config, self.num_value_heads()
         state, window = carry
         key_dim, value_dim = head_sizes(config)

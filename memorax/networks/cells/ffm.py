@@ -28,7 +28,7 @@ from memorax.networks.layers import head_wise_norm, linear
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
-from memorax.validation import check_between, check_positive, check_whole
+from memorax.validation import check_between, check_integer, check_positive
 
 LARGEST_DECAY = math.log(1.7976931348623157e308) / 1024 - 0.01
 """Of a: the authors' bound, with which 1,024 steps of it fit into a double."""
@@ -63,7 +63,7 @@ class FFMConfig:
         """Check the fields."""
         for name in ("memory_size", "context_size"):
             check_positive(f"FFMConfig.{name}", getattr(self, name))
-        check_whole("FFMConfig.features", self.features, 2)
+        check_integer("FFMConfig.features", self.features, 2)
         check_between("FFMConfig.min_period", self.min_period, 1e-6)
         check_between("FFMConfig.max_period", self.max_period, self.min_period)
         spacings = get_args(FFMConfig.__annotations__["period_spacing"])
@@ -99,7 +99,7 @@ class FFMCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config = self.config
 
         a = self.param("a", lambda _: self._first_decays())

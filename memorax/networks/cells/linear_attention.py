@@ -79,7 +79,7 @@ class LinearAttentionCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config, value_dim = self.config, self._value_dim()
 
         def heads(name, head_dim):

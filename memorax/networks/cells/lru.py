@@ -83,7 +83,7 @@ class LRUCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         features, states = self.config.features, self.config.hidden_dim
         x = linear(self, features, "input_projection")(inputs)
         radii = ring_nu_log(self.config.r_min, self.config.r_max)

@@ -105,7 +105,7 @@ class Mamba2Cell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config = self.config
         state, window = carry
         channels = config.num_heads * config.head_dim

@@ -138,7 +138,7 @@ class Mamba3Cell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config, heads = self.config, self.config.num_heads
         angle, state, k_before, v_before = carry
         channels, shared = heads * config.head_dim, config.num_groups * config.state_dim

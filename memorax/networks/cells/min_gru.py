@@ -84,7 +84,7 @@ class MinGRUCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         features, use_bias = self.config.features, self.config.use_bias
         horizon = self.config.memory_horizon
         gate_bias = nn.initializers.zeros_init() if horizon is None else chrono_bias(horizon, -1)

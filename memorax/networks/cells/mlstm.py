@@ -110,7 +110,7 @@ class mLSTMCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config = self.config
         state, m, window = carry
         small = nn.initializers.normal((2 / (5 * inputs.shape[-1])) ** 0.5)

@@ -99,7 +99,7 @@ class RGLRUCell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config, width = self.config, self._width()
         state, window, begun = carry
         gate = nn.gelu(linear(self, width, "linear_y", use_bias=True)(inputs))

@@ -121,7 +121,7 @@ class RWKV7Cell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         return self.mix(inputs, done, carry, implementation, chunk_size)[:2]
 
     @nn.compact
@@ -134,7 +134,7 @@ class RWKV7Cell(MemoroidCell):
         chunk_size: int | None = None,
         first_value: Float[Array, "batch time channels"] | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"], Float[Array, "batch time channels"]]:
-        """Read a piece of a sequence as a layer among others; also return v.
+        """Read a chunk of a sequence as a layer among others; also return v.
 
         Args:
             inputs: As ``__call__``.

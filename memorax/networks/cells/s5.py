@@ -105,7 +105,7 @@ class S5Cell(MemoroidCell):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``MemoroidCell``."""
+        """Read a chunk of a sequence; see ``MemoroidCell``."""
         config, features, states = self.config, self.config.features, self._num_states()
         x = linear(self, features, "input_projection")(inputs)
         eigenvalues, eigenvectors = hippo_normal(config.hidden_dim)

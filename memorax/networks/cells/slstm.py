@@ -75,7 +75,7 @@ class sLSTMConfig:
             )
         if not isinstance(self.conv_dim, int) or self.conv_dim < 0 or self.conv_dim == 1:
             raise ValueError(
-                "sLSTMConfig.conv_dim must be 0 (no convolution) or a whole number of at least "
+                "sLSTMConfig.conv_dim must be 0 (no convolution) or an integer of at least "
                 f"2, got {self.conv_dim!r}"
             )
 

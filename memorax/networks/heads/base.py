@@ -57,9 +57,9 @@ def half_squared_error(
 
 
 def check_hidden_dims(field: str, hidden_dims: Any) -> None:
-    """Raise ``ValueError`` if ``hidden_dims`` is not a tuple of whole numbers of at least 1."""
+    """Raise ``ValueError`` if ``hidden_dims`` is not a tuple of integers of at least 1."""
     if not isinstance(hidden_dims, tuple):
-        raise ValueError(f"{field} must be a tuple of whole numbers, got {hidden_dims!r}")
+        raise ValueError(f"{field} must be a tuple of integers, got {hidden_dims!r}")
     for index, hidden_dim in enumerate(hidden_dims):
         check_positive(f"{field}[{index}]", hidden_dim)
 

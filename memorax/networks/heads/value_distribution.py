@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
-from memorax.validation import check_between, check_whole
+from memorax.validation import check_between, check_integer
 
 
 @struct.dataclass
@@ -112,7 +112,7 @@ def cross_entropy(
 
 def check_support(head: str, atoms_field: str, num_atoms: Any, v_min: Any, v_max: Any) -> None:
     """Raise ``ValueError`` unless there are two atoms or more from ``v_min`` up to ``v_max``."""
-    check_whole(f"{head}.{atoms_field}", num_atoms, 2)
+    check_integer(f"{head}.{atoms_field}", num_atoms, 2)
     largest = float(np.finfo(np.float32).max)
     check_between(f"{head}.v_min", v_min, -largest, largest)
     check_between(f"{head}.v_max", v_max, -largest, largest)

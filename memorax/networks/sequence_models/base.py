@@ -24,7 +24,7 @@ class SequenceModel(nn.Module):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence.
+        """Read a chunk of a sequence.
 
         Args:
             inputs: What to read, at least one step of it.

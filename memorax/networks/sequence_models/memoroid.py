@@ -34,7 +34,7 @@ class MemoroidCell(nn.Module):
         implementation: Implementation,
         chunk_size: int | None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence, as a ``SequenceModel`` does; everything is given."""
+        """Read a chunk of a sequence, as a ``SequenceModel`` does; everything is given."""
         raise NotImplementedError(f"{type(self).__name__} must implement __call__")
 
     @nn.nowrap
@@ -136,7 +136,7 @@ class Memoroid(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         carry = checked_carry(self, initial_carry, inputs)
         return self.cell(inputs, done, carry, self.implementation, self.chunk_size)

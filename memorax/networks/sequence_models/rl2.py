@@ -15,7 +15,7 @@ from memorax.networks.sequence_models.base import (
     checked_inputs,
     initialize_carry,
 )
-from memorax.validation import check_whole
+from memorax.validation import check_integer
 
 LONGEST_TRIAL = 2**30
 """So that the steps of a trial and those of a call add up within int32."""
@@ -44,8 +44,8 @@ class RL2Wrapper(SequenceModel):
         steps_per_trial: How many steps, of however many episodes, a trial has.
 
     Raises:
-        ValueError: At construction, if ``sequence_model`` is none or ``steps_per_trial`` is not a
-            whole number of at least 1; at the call, as ``SequenceModel``.
+        ValueError: At construction, if ``sequence_model`` is none or ``steps_per_trial`` is not
+            an integer of at least 1; at the call, as ``SequenceModel``.
 
     Source: Duan et al. 2016, RL², arXiv 1611.02779, section 2.2; Wang et al. 2016, arXiv
     1611.05763.
@@ -57,7 +57,7 @@ class RL2Wrapper(SequenceModel):
     def __post_init__(self):
         """Check the fields."""
         check_sequence_model("RL2Wrapper.sequence_model", self.sequence_model)
-        check_whole("RL2Wrapper.steps_per_trial", self.steps_per_trial, 1, LONGEST_TRIAL)
+        check_integer("RL2Wrapper.steps_per_trial", self.steps_per_trial, 1, LONGEST_TRIAL)
         super().__post_init__()
 
     def __call__(
@@ -66,7 +66,7 @@ class RL2Wrapper(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``, but ``done`` resets nothing."""
+        """Read a chunk of a sequence; see ``SequenceModel``, but ``done`` resets nothing."""
         inputs, _ = checked_inputs(self, inputs, done)
         carry, steps_read = checked_carry(self, initial_carry, inputs)
         time = inputs.shape[1]

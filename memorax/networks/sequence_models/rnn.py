@@ -64,7 +64,7 @@ class RNN(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``."""
+        """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         carry = checked_carry(self, initial_carry, inputs)
         run = _run_with_own_backward_pass if _has_own_backward_pass(self.cell) else _run_any_cell

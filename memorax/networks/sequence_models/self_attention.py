@@ -144,7 +144,7 @@ class SelfAttention(SequenceModel):
         initial_carry: Carry | None = None,
         memory: tuple[Float[Array, "batch old features"], Int[Array, "batch time"]] | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a piece of a sequence; see ``SequenceModel``.
+        """Read a chunk of a sequence; see ``SequenceModel``.
 
         Args:
             inputs: As there, like ``done`` and ``initial_carry``.

@@ -453,13 +453,13 @@ def test_velocities_are_seen_from_the_second_observation_on_as_in_popgym():
     [
         ("CountRecallEasy", {"kinds": "colours"}, "CountRecall.kinds must be one of colors, suits"),
         ("ConcentrationEasy", {"kinds": "suits"}, "must be one with an even number of cards"),
-        ("MineSweeperEasy", {"num_mines": 14}, "MineSweeper.num_mines must be a whole number from"),
+        ("MineSweeperEasy", {"num_mines": 14}, "MineSweeper.num_mines must be an integer from"),
         (
             "BattleshipEasy",
             {"board_size": 7},
-            "board_size must be a whole number from 8 to 256, got",
+            "board_size must be an integer from 8 to 256, got",
         ),
-        ("BattleshipEasy", {"board_size": 257}, "a whole number from 8 to 256, got 257"),
+        ("BattleshipEasy", {"board_size": 257}, "an integer from 8 to 256, got 257"),
         ("MineSweeperEasy", {"size": 257}, "MineSweeper.size must be .* from 2 to 256, got 257"),
         ("MultiarmedBanditEasy", {"num_bandits": 10**11}, "num_bandits must be .* 1 to 65536, got"),
         ("MultiarmedBanditEasy", {"episode_length": 2**31}, "episode_length must be .* 2147483647"),
@@ -470,7 +470,7 @@ def test_velocities_are_seen_from_the_second_observation_on_as_in_popgym():
         ("StatelessCartPoleEasy", {"max_episode_length": 2**31}, "must be .* 1 to 2147483647, got"),
         ("LabyrinthEscapeEasy", {"episode_length": 2**31}, "must be .* 2 to 2147483647, got"),
         ("LabyrinthEscapeEasy", {"maze_size": 7}, "LabyrinthEscape.maze_size must be even, got 7"),
-        ("LabyrinthEscapeEasy", {"maze_size": 66}, "must be a whole number from 6 to 64, got 66"),
+        ("LabyrinthEscapeEasy", {"maze_size": 66}, "must be an integer from 6 to 64, got 66"),
     ],
 )
 def test_sizes_out_of_range_are_refused(name, params, words):
@@ -487,6 +487,6 @@ def test_sizes_out_of_range_are_refused(name, params, words):
     ],
 )
 def test_decks_that_are_too_many_to_count_are_refused(task, num_decks):
-    words = f"{task}.num_decks must be a whole number from 1 to 1260, got {num_decks}"
+    words = f"{task}.num_decks must be an integer from 1 to 1260, got {num_decks}"
     with pytest.raises(ValueError, match=words):
         environments.make(f"memory::{task}Easy", num_decks=num_decks)

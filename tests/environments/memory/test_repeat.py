@@ -81,8 +81,8 @@ def test_who_remembers_the_first_card_earns_1_and_who_names_the_one_in_sight_doe
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("RepeatFirstEasy", {"num_decks": 0}, "RepeatFirst.num_decks must be a whole number"),
-        ("RepeatPreviousEasy", {"k": 52}, "RepeatPrevious.k must be a whole number from 1 to 51"),
+        ("RepeatFirstEasy", {"num_decks": 0}, "RepeatFirst.num_decks must be an integer"),
+        ("RepeatPreviousEasy", {"k": 52}, "RepeatPrevious.k must be an integer from 1 to 51"),
         ("RepeatFirstEasy", {"decks": 2}, "the closest are: num_decks"),
         ("RepeatFrst", {}, "the closest are: RepeatFirst"),
     ],

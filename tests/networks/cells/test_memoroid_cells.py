@@ -214,7 +214,7 @@ def test_sizes_that_make_no_sense_are_refused(config, fields, words, as_a_user):
         ),
         (
             {"cell": MinGRUCell(MinGRUConfig(4)), "chunk_size": 0},
-            r"Memoroid\.chunk_size must be a whole number of at least 1, got 0",
+            r"Memoroid\.chunk_size must be an integer of at least 1, got 0",
         ),
         (
             {"cell": MonoidCell(), "chunk_size": 4},

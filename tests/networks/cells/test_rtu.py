@@ -107,8 +107,8 @@ def test_gradients_are_finite_for_extreme_rings(r_min, r_max):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"features": 0}, "RTUConfig.features must be a whole number of at least 1, got 0"),
-        ({"hidden_dim": "8"}, "RTUConfig.hidden_dim must be a whole number .* got '8'"),
+        ({"features": 0}, "RTUConfig.features must be an integer of at least 1, got 0"),
+        ({"hidden_dim": "8"}, "RTUConfig.hidden_dim must be an integer .* got '8'"),
         ({"activation": "tanh"}, "RTUConfig.activation must be a function .* got 'tanh'"),
         ({"r_min": -0.1}, "RTUConfig.r_min must be a number from 0 to 1, got -0.1"),
         ({"r_max": 1.1}, "RTUConfig.r_max must be a number from 0 to 1, got 1.1"),

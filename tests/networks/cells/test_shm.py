@@ -122,9 +122,9 @@ def test_initial_values():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"features": 0}, "SHMConfig.features must be a whole number of at least 1, got 0"),
-        ({"output_features": 2.5}, "SHMConfig.output_features must be a whole number .* got 2.5"),
-        ({"num_calibrations": 0}, "SHMConfig.num_calibrations must be a whole number .* got 0"),
+        ({"features": 0}, "SHMConfig.features must be an integer of at least 1, got 0"),
+        ({"output_features": 2.5}, "SHMConfig.output_features must be an integer .* got 2.5"),
+        ({"num_calibrations": 0}, "SHMConfig.num_calibrations must be an integer .* got 0"),
         ({"max_memory": 0}, "SHMConfig.max_memory must be None or a finite number .* got 0"),
         ({"max_memory": float("inf")}, "SHMConfig.max_memory must be None or .* got inf"),
         ({"max_memory": "100"}, "SHMConfig.max_memory must be None or .* got '100'"),

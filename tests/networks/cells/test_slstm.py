@@ -89,9 +89,9 @@ def test_initial_values():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"features": 0}, "sLSTMConfig.features must be a whole number of at least 1, got 0"),
-        ({"hidden_dim": 8.0}, "sLSTMConfig.hidden_dim must be a whole number .* got 8.0"),
-        ({"num_heads": -1}, "sLSTMConfig.num_heads must be a whole number .* got -1"),
+        ({"features": 0}, "sLSTMConfig.features must be an integer of at least 1, got 0"),
+        ({"hidden_dim": 8.0}, "sLSTMConfig.hidden_dim must be an integer .* got 8.0"),
+        ({"num_heads": -1}, "sLSTMConfig.num_heads must be an integer .* got -1"),
         (
             {"hidden_dim": 65},
             "sLSTMConfig.hidden_dim must be divisible by num_heads, got hidden_dim=65, num_heads=4",
@@ -100,9 +100,9 @@ def test_initial_values():
             {"hidden_dim": 4},
             "sLSTMConfig.hidden_dim must be at least twice num_heads.* hidden_dim=4, num_heads=4",
         ),
-        ({"conv_dim": 1}, "sLSTMConfig.conv_dim must be 0 .* or a whole number .* 2, got 1"),
-        ({"conv_dim": -4}, "sLSTMConfig.conv_dim must be 0 .* or a whole number .* 2, got -4"),
-        ({"conv_dim": 4.0}, "sLSTMConfig.conv_dim must be 0 .* or a whole number .* 2, got 4.0"),
+        ({"conv_dim": 1}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got 1"),
+        ({"conv_dim": -4}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got -4"),
+        ({"conv_dim": 4.0}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got 4.0"),
     ],
 )
 def test_bad_field_is_named(fields, words):

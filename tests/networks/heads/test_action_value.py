@@ -265,8 +265,8 @@ def test_an_action_that_cannot_be_valued_is_refused(head, candidate, words, as_a
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: heads.DiscreteQNetwork(0), "DiscreteQNetwork.action_dim must be a whole number"),
-        (lambda: heads.C51QNetwork(-1), "C51QNetwork.action_dim must be a whole number"),
+        (lambda: heads.DiscreteQNetwork(0), "DiscreteQNetwork.action_dim must be an integer"),
+        (lambda: heads.C51QNetwork(-1), "C51QNetwork.action_dim must be an integer"),
         (lambda: heads.C51QNetwork(2, num_atoms=1), "num_atoms must be .* at least 2, got 1"),
         (lambda: heads.C51QNetwork(2, v_min=10), "C51QNetwork.v_min must be less than v_max"),
         (lambda: heads.C51QNetwork(2, hidden_dims=(4, 0)), r"C51QNetwork.hidden_dims\[1\] must be"),
@@ -278,7 +278,7 @@ def test_an_action_that_cannot_be_valued_is_refused(head, candidate, words, as_a
         (lambda: heads.TwinContinuousQNetwork(0), "TwinContinuousQNetwork.num_critics must be"),
         (
             lambda: heads.TwinContinuousQNetwork(hidden_dims=(-8,)),
-            r"TwinContinuousQNetwork.hidden_dims\[0\] must be a whole number of at least 1, got -8",
+            r"TwinContinuousQNetwork.hidden_dims\[0\] must be an integer of at least 1, got -8",
         ),
     ],
 )

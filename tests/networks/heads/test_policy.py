@@ -216,7 +216,7 @@ def test_the_temperature_follows_the_entropy():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: heads.SquashedGaussian(0), "SquashedGaussian.action_dim must be a whole number"),
+        (lambda: heads.SquashedGaussian(0), "SquashedGaussian.action_dim must be an integer"),
         (
             lambda: heads.SquashedGaussian(2, low=(0.0, 1.0, 2.0)),
             r"SquashedGaussian.low must be one number or one for each of the 2 dimensions",

@@ -98,8 +98,8 @@ def test_the_first_distribution_is_nearly_uniform():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"num_bins": 1}, "num_bins must be a whole number of at least 2, got 1"),
-        ({"num_bins": 0}, "num_bins must be a whole number of at least 2, got 0"),
+        ({"num_bins": 1}, "num_bins must be an integer of at least 2, got 1"),
+        ({"num_bins": 0}, "num_bins must be an integer of at least 2, got 0"),
         ({"v_min": 1.0, "v_max": 1.0}, "v_min must be less than v_max, got v_min=1.0, v_max=1.0"),
         ({"v_min": 11.0}, "v_min must be less than v_max, got v_min=11.0, v_max=10.0"),
         ({"v_max": float("inf")}, "v_max must be a number from .* got inf"),
