@@ -261,7 +261,7 @@ def test_a_policy_that_is_not_finite_is_reported_as_diverged_with_the_step(begun
     with (
         pytest.raises(training.DivergedError) as told,
         training.report_last_checkpoint("gru", RunFolder(tmp_path)),
-        training._diverging_at("gru", 64, 32),
+        training._policy_checked("gru", 64, 32),
     ):
         jax.jit(env.step)(KEY, state, jnp.int32(-1), None)
     (line,) = str(told.value).splitlines()

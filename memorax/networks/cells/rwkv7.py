@@ -50,7 +50,7 @@ class RWKV7Config:
     """Sizes of an ``RWKV7Cell``.
 
     Attributes:
-        features: Width of the outputs.
+        features: Width of the layer, its inputs and outputs.
         num_heads: Number of heads.
         head_dim: Width of a head's keys and values; ``None``: ``features / num_heads``.
         decay_rank: Rank of the map to the decays.
@@ -98,7 +98,8 @@ class RWKV7Cell(MemoroidCell):
     """The time mixing of RWKV-7, to be run by ``Memoroid``.
 
     The carry is the state S of each head, ``(batch, heads, head_dim, head_dim)``, keys before
-    values, and the last input, ``(batch, features)``.
+    values, and the last input, ``(batch, config.features)``; inputs of another width are first
+    mapped to this one.
 
     Attributes:
         config: Sizes.
@@ -150,6 +151,9 @@ class RWKV7Cell(MemoroidCell):
         config, dtype = self.config, self.param_dtype
         state, last = carry
         channels = config.num_heads * self._head_dim()
+        if inputs.shape[-1] != config.features:
+            # The carry has to be known before the inputs are.
+            inputs = linear(self, config.features, "input")(inputs)
         last, before = token_shift(inputs, done, last)
 
         def mixed(name):
@@ -223,7 +227,7 @@ class RWKV7Cell(MemoroidCell):
         head_dim = self.config.head_dim or self.config.features // heads
         return (
             jnp.zeros((input_shape[0], heads, head_dim, head_dim), self.param_dtype),
-            jnp.zeros((input_shape[0], input_shape[-1]), self.param_dtype),
+            jnp.zeros((input_shape[0], self.config.features), self.param_dtype),
         )
 
 
