@@ -33,8 +33,8 @@ CONFIG = TrainConfig(
 )
 LARGEST = 64
 COLLECTIVES = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
-SCALARS = {"optimizer step": (4, 9), "update": (2, 3)}
-"""Collectives and numbers in them that are about losses, advantages and episodes."""
+SCALARS = {"optimizer step": (5, 11), "update": (2, 3)}
+"""Collectives and numbers in them that are about losses, advantages, targets and episodes."""
 
 
 def count_collectives(program: str) -> dict[str, dict[str, int]]:

@@ -333,8 +333,8 @@ def _step(state, inputs):
 
 @jax.custom_vjp
 def _sequential(chunks, state):
-    steps = jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), chunks)
-    return jax.lax.scan(_step, state, steps)
+    # Not a single scan: under jax.vmap, outputs and gradients would batch along different axes.
+    return _sequential_forward(chunks, state)[0]
 
 
 def _sequential_forward(chunks, state):

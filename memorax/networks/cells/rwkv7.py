@@ -158,7 +158,7 @@ class RWKV7Cell(MemoroidCell):
 
         def mixed(name):
             mix = self.param(f"mix_{name}", ramp(MIXES[name]), inputs.shape[-1:], dtype)
-            x, other, mix = promote_dtype(inputs, before, mix, dtype=self.dtype)
+            x, other, mix = promote_dtype(inputs, before, mix, dtype=dtype)
             return x + (other - x) * mix
 
         x_r, x_w, x_k, x_v, x_a, x_g = (mixed(name) for name in MIXES)
@@ -167,7 +167,7 @@ class RWKV7Cell(MemoroidCell):
         v = linear(self, channels, "value")(x_v).astype(dtype)
 
         def low_rank(name, x, rank, between, bias_init=None):
-            low = between(linear(self, rank, f"{name}_down")(x))
+            low = between(linear(self, rank, f"{name}_down")(x).astype(dtype))
             use_bias = bias_init is not None
             up = linear(
                 self, channels, f"{name}_up", use_bias, bias_init=bias_init or nn.initializers.zeros
@@ -256,9 +256,9 @@ class RWKV7ChannelMixing(nn.Module):
         """Return the last input, to be handed on, and the outputs."""
         last, before = token_shift(inputs, done, last)
         mix = self.param("mix", ramp(4.0), inputs.shape[-1:], self.param_dtype)
-        x, before, mix = promote_dtype(inputs, before, mix, dtype=self.dtype)
+        x, before, mix = promote_dtype(inputs, before, mix, dtype=self.param_dtype)
         hidden_dim = round(self.features * self.expansion_factor)
-        hidden = linear(self, hidden_dim, "key")(x + (before - x) * mix)
+        hidden = linear(self, hidden_dim, "key")(x + (before - x) * mix).astype(self.param_dtype)
         return last, linear(self, self.features, "value")(jnp.square(nn.relu(hidden)))
 
 
