@@ -320,7 +320,10 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --algorithm dqm", "unknown algorithm 'dqm'; the closest are: dqn"),
         ("train --algorithm", "unknown algorithm ''; choose from: dqn, ppo, pqn, r2d2, sac"),
         ("train --algorithm=dqn --clip-coefficient 1", "unknown option '--clip-coefficient'"),
-        ("train --algorithm dqn --buffer-size 9 --batch-size 17", "buffer_size must hold at least batch_size"),
+        (
+            "train --algorithm dqn --buffer-size 9 --batch-size 17",
+            "buffer_size must hold at least batch_size",
+        ),
         ("train --algorithm dqn --buffer-size 2000000000", "the replay would take"),
         ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo or sac"),
         ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
