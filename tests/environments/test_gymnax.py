@@ -52,7 +52,7 @@ def test_parameters_are_set_by_name():
         ("gymnaks::CartPole-v1", {}, ["gymnaks", "gymnax"]),
         ("CartPole-v1", {}, ["suite::name", "CartPole-v1"]),
         ("gymnax::MemoryChain-bsuite", {"memory_lenght": 3}, ["memory_lenght", "memory_length"]),
-        ("gymnax::MemoryChain-bsuite", {"memory_length": 2.5}, ["memory_length", "whole", "2.5"]),
+        ("gymnax::MemoryChain-bsuite", {"memory_length": 2.5}, ["memory_length", "integer", "2.5"]),
         ("gymnax::MemoryChain-bsuite", {"memory_length": 0}, ["memory_length", "at least 1", "0"]),
         (
             "gymnax::MemoryChain-bsuite",
@@ -121,7 +121,7 @@ def test_a_name_that_is_no_string_is_refused(as_a_user):
         environments.make(123)
 
 
-def test_a_whole_number_is_taken_where_any_is():
+def test_an_integer_is_taken_where_any_is():
     env, params = environments.make("gymnax::BernoulliBandit-misc", reward_prob=1)
     assert isinstance(params.reward_prob, float)
     _, steps = play(env, params, 2)
@@ -175,7 +175,7 @@ def test_observations_are_flattened_to_vectors(name, size):
     assert observation.shape == info["final_observation"].shape == (3, size)
 
 
-def test_a_whole_number_is_shown_one_hot():
+def test_an_integer_is_shown_one_hot():
     env, params = environments.make("gymnax::FrozenLake-misc")
     plain, flat = play(env, params, 8), play(FlattenObservation(env), params, 8)
     np.testing.assert_array_equal(np.argmax(flat[1][0], -1), plain[1][0])

@@ -271,7 +271,7 @@ def test_bad_images_are_refused_by_name(as_a_user, model, inputs, words):
     ("make", "words"),
     [
         (lambda: PatchEmbedding(0, 4), "PatchEmbedding.patch_size must be an integer .* got 0"),
-        (lambda: PatchEmbedding(4, 2.0), "PatchEmbedding.features must be a whole .* got 2.0"),
+        (lambda: PatchEmbedding(4, 2.0), "PatchEmbedding.features must be an integer .* got 2.0"),
         (lambda: CNN(0), "CNN.features must be an integer of at least 1, got 0"),
         (lambda: CNN(4, "natur"), "unknown CNN.variant 'natur'; the closest are: nature"),
         (lambda: vit(pooling="max"), "unknown ViT.pooling 'max'"),
