@@ -22,7 +22,7 @@ class ReturnScale:
     Attributes:
         discounted_return: ``(num_envs,)``; of the episodes that are not over.
         mean_square: Of the returns counted.
-        count: How many there were, at most ``MOST_COUNTED``.
+        count: How many there were, at most ``MOST_COUNTED`` or those of the latest steps.
     """
 
     discounted_return: PyTree
@@ -55,7 +55,8 @@ class ReturnScale:
 
         discounted_return, returns = jax.lax.scan(step, self.discounted_return, (reward, ended))
         number = (returns != 0).sum(dtype=jnp.int32)
-        count = jnp.minimum(self.count, MOST_COUNTED - number) + number
+        # A rollout may have more of them than are counted, and then is all that counts.
+        count = jnp.minimum(self.count, jnp.maximum(MOST_COUNTED - number, 0)) + number
         mean_square = jnp.square(returns).sum() / jnp.maximum(number, 1)
         share = number / jnp.maximum(count, 1)
         return replace(

@@ -51,6 +51,16 @@ def test_the_oldest_returns_fade_once_most_are_counted():
     np.testing.assert_allclose(scale.size, 1.0, atol=0.05)
 
 
+def test_a_rollout_of_more_returns_than_are_counted_is_all_that_counts(monkeypatch):
+    monkeypatch.setattr("memorax.algorithms.return_scale.MOST_COUNTED", 4)
+    old = ReturnScale(jnp.zeros(2), jnp.float32(100.0), jnp.int32(4))
+    scale = old.update(jnp.full((4, 2), 3.0), jnp.ones((4, 2), bool), 0.9)
+    np.testing.assert_allclose(scale.size, 3.0, rtol=1e-6)
+    again = scale.update(jnp.full((1, 2), 3.0), jnp.ones((1, 2), bool), 0.9)
+    np.testing.assert_allclose(again.size, 3.0, rtol=1e-6)
+    assert again.count == 4
+
+
 def q_network(head):
     """Return a network that reads observations alone, which do not depend on the unit."""
     return Network(
