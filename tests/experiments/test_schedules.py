@@ -3,8 +3,10 @@ import dataclasses
 import pytest
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.algorithms.sharding import ENVIRONMENTS
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.devices import Devices, abstract_state, make_mesh
 from memorax.experiments.run.schedules import fit_schedules
 
 
@@ -27,6 +29,17 @@ def test_default_schedules_are_shortened_to_a_share_of_a_short_run():
         "epsilon_decay_steps: 1,000 steps, since the run has only 4,000",
     ]
     assert make_agent(config, "gru").config == algorithm
+
+
+def test_a_target_period_that_ends_with_the_run_is_accepted_on_several_devices():
+    config = TrainConfig(
+        algorithm=DQNConfig(learning_starts=512, target_update_period=16), total_steps=1_024
+    )
+    agent = make_agent(config, "mlp")
+    mesh = make_mesh(Devices(devices=2), config, {"mlp": agent})
+    assert mesh.shape[ENVIRONMENTS] == 2
+    like = abstract_state(mesh, config, "mlp", agent)
+    assert like.timestep.done.shape == (config.num_seeds, 16)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from memorax.environments import Environment
 from memorax.environments.processes.environment import ProcessEnvironment
 from memorax.environments.wrappers.base import Wrapper
 from memorax.experiments.run.agents import make_agent
-from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.config import MOST_STEPS, TrainConfig
 from memorax.validation import check_integer, check_positive
 
 
@@ -143,7 +143,11 @@ def abstract_state(mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algo
     if mesh.shape[ENVIRONMENTS] > 1:
         algorithm = config.algorithm
         algorithm = dataclasses.replace(algorithm, num_envs=2 * algorithm.num_envs)
-        more = make_agent(dataclasses.replace(config, algorithm=algorithm), model)
+        # As many updates as before, within which its schedules have to end.
+        total_steps = min(2 * config.total_steps, MOST_STEPS)
+        more = make_agent(
+            dataclasses.replace(config, algorithm=algorithm, total_steps=total_steps), model
+        )
         doubled = jax.eval_shape(jax.vmap(more.init), keys)
     num_envs = config.algorithm.num_envs
 
