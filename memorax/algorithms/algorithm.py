@@ -79,7 +79,7 @@ class Algorithm:
     @property
     def steps_per_update(self) -> int:
         """Environment steps between updates, over all environments."""
-        raise NotImplementedError(f"{type(self).__name__} must implement steps_per_update")
+        return self.config.num_envs * self.config.num_steps
 
     @property
     def batch_sequences(self) -> int:

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import Timestep, apply_step, episodes_of, read_sequences
+from memorax.algorithms.acting import apply_step, read_sequences
 from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.checks import check_action_values
 from memorax.algorithms.configurations import hyperparameters
@@ -23,7 +23,7 @@ from memorax.algorithms.rollout import (
     RolloutState,
     cut_to_sequences,
 )
-from memorax.algorithms.transitions import Transition, vectorize
+from memorax.algorithms.transitions import Transition, take_step, vectorize
 from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between
@@ -205,17 +205,9 @@ class PQN(RolloutAlgorithm):
         values = heads.expected_value(output)[:, 0]
         action = epsilon_greedy(action_key, values, epsilon)
         action = action.astype(state.timestep.action.dtype)
-        observation, env_state, reward, terminated, truncated, info = self._envs.step(
-            env_key, state.env_state, action, self.env_params
+        state, transition, episodes = take_step(
+            self._envs, self.env_params, env_key, state, carry, action
         )
-        transition = Transition(state.timestep, action, reward, terminated, truncated)
-        state = replace(
-            state,
-            env_state=env_state,
-            timestep=Timestep(observation, terminated | truncated, action, reward),
-            carry=carry,
-        )
-        episodes = episodes_of(info, info["episode_ended"])
         return state, Rollout(transition, values.max(-1), episodes)
 
     def _targets(self, transitions: Transition, values: Array) -> Array:

@@ -12,7 +12,6 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms.acting import (
     Timestep,
     episode_metrics,
-    episodes_of,
     first_timestep,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
@@ -21,10 +20,10 @@ from memorax.algorithms.return_scale import ReturnScale
 from memorax.algorithms.sharding import shard_batch
 from memorax.algorithms.transitions import (
     Sequences,
-    Transition,
     empty_window,
     move_window,
     sequences_of,
+    take_step,
     vectorize,
 )
 from memorax.buffers import ReplaySample, SequenceReplay
@@ -197,11 +196,6 @@ class ReplayAlgorithm(Algorithm):
         )
 
     @property
-    def steps_per_update(self) -> int:
-        """Environment steps between updates, over all environments."""
-        return self.config.num_envs * self.config.num_steps
-
-    @property
     def batch_sequences(self) -> int:
         """Sequences of a gradient step."""
         return self.config.batch_size
@@ -282,17 +276,10 @@ class ReplayAlgorithm(Algorithm):
         action_key, env_key = jax.random.split(key)
         shown = self._shown(state.timestep, state.env_state)
         carry, action = self._choose(replace(state, timestep=shown), action_key)
-        observation, env_state, reward, terminated, truncated, info = self._raw_envs.step(
-            env_key, state.env_state, action, self.env_params
+        state, transition, episodes = take_step(
+            self._raw_envs, self.env_params, env_key, state, carry, action
         )
-        transition = Transition(state.timestep, action, reward, terminated, truncated)
-        state = replace(
-            state,
-            env_state=env_state,
-            timestep=Timestep(observation, terminated | truncated, action, reward),
-            carry=carry,
-        )
-        return state, (transition, episodes_of(info, info["episode_ended"]))
+        return state, (transition, episodes)
 
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""

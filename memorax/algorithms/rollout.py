@@ -109,11 +109,6 @@ class RolloutAlgorithm(Algorithm):
         self._sequence_length = sequence_length(self.config, carry)
 
     @property
-    def steps_per_update(self) -> int:
-        """Environment steps between updates, over all environments."""
-        return self.config.num_envs * self.config.num_steps
-
-    @property
     def batch_sequences(self) -> int:
         """Sequences of a minibatch."""
         return self.steps_per_update // self._sequence_length // self.config.num_minibatches

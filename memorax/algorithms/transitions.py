@@ -1,11 +1,14 @@
 """What algorithms that learn from replay share: the sequences they keep, and their targets."""
 
+from dataclasses import replace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from memorax.algorithms.acting import Timestep, batch_first
+from memorax.algorithms.acting import Timestep, batch_first, episodes_of
 from memorax.environments import (
     Environment,
     RecordEpisodeStatistics,
@@ -74,6 +77,31 @@ class Window:
 def vectorize(env: Environment, num_envs: int) -> Vectorize:
     """Return copies whose last observation before a time limit is a step of its own."""
     return Vectorize(ShowFinalObservation(RecordEpisodeStatistics(env)), num_envs)
+
+
+def take_step(
+    envs: Environment, env_params: Any, key: Array, state: Any, carry: PyTree, action: Array
+) -> tuple[Any, Transition, tuple[Any, ...]]:
+    """Act once in every environment.
+
+    Args:
+        envs: Copies from ``vectorize``.
+        env_params: Their parameters.
+        key: A PRNG key.
+        state: The training state, with ``env_state``, ``timestep`` and ``carry``.
+        carry: The networks' carries after the timestep.
+        action: Every environment's action.
+
+    Returns:
+        The next training state, what happened, and what ``episode_metrics`` reads.
+    """
+    observation, env_state, reward, terminated, truncated, info = envs.step(
+        key, state.env_state, action, env_params
+    )
+    transition = Transition(state.timestep, action, reward, terminated, truncated)
+    timestep = Timestep(observation, terminated | truncated, action, reward)
+    state = replace(state, env_state=env_state, timestep=timestep, carry=carry)
+    return state, transition, episodes_of(info, info["episode_ended"])
 
 
 def empty_window(timestep: Timestep, carry: PyTree, sequence_length: int, num_steps: int) -> Window:

@@ -141,7 +141,7 @@ def gated_linear_attention(
         S' = exp(log_decay) S + key value^T
         y  = S'^T query
 
-    With one decay a head, ``gated_outer_product`` computes the same and is faster.
+    With one decay a head, ``gated_outer_product`` computes the same.
 
     Args:
         query: Read by all heads of a group; ``groups`` divides ``heads``.
