@@ -33,7 +33,7 @@ CONFIG = TrainConfig(
 )
 LARGEST = 64
 COLLECTIVES = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"
-SCALARS = {"optimizer step": (5, 11), "update": (2, 3)}
+SCALARS = {"optimizer step": (6, 11), "update": (2, 3)}
 """Collectives and numbers in them that are about losses, advantages, targets and episodes."""
 
 
@@ -95,9 +95,12 @@ def expected(agent: Any, devices: int) -> dict[str, dict[str, int]]:
     sequences = jax.eval_shape(
         lambda state, key: agent._sequences(state, *agent._rollout(state, key)), state, key
     )
-    # The networks read neither the previous action nor the reward.
+    # The networks read neither the previous action nor the reward, and the loss no termination.
+    transitions = sequences.transitions
+    timestep = transitions.timestep
     sequences = replace(
-        sequences, timestep=(sequences.timestep.observation, sequences.timestep.done)
+        sequences,
+        transitions=(timestep.observation, timestep.done, transitions.action, transitions.cut_off),
     )
     step_times, step_numbers = SCALARS["optimizer step"]
     update_times, update_numbers = SCALARS["update"]

@@ -172,10 +172,10 @@ def episode_metrics(
     }
 
 
-def episodes_of(info: dict[str, Any], ended: Array) -> tuple[Any, ...]:
-    """Return what ``episode_metrics`` reads of a step, whose episodes ``ended`` with it."""
+def episodes_of(info: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what ``episode_metrics`` reads of a step."""
     changed_return = info.get("episode_changed_return")
-    return ended, info["episode_return"], info["episode_length"], changed_return
+    return info["episode_ended"], info["episode_return"], info["episode_length"], changed_return
 
 
 def batch_first(tree: PyTree) -> PyTree:

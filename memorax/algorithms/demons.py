@@ -15,14 +15,10 @@ class DemonSteps:
     Attributes:
         transition: What happened, as demons are shown it.
         predictions: What each expected before.
-        cut_off: True where a time limit ended the episode.
-        predictions_cut_off: What each would have expected next there, elsewhere 0.
     """
 
     transition: PyTree
     predictions: PyTree
-    cut_off: PyTree
-    predictions_cut_off: PyTree
 
 
 def demon_targets(
@@ -30,11 +26,8 @@ def demon_targets(
 ) -> dict[str, Array]:
     """Return each demon's target; the last step bootstraps from the prediction after it."""
     next_predictions = jax.tree.map(
-        lambda predicted, last, cut_off: jnp.where(
-            steps.cut_off, cut_off, jnp.concatenate([predicted[1:], last[None]])
-        ),
+        lambda predicted, last: jnp.concatenate([predicted[1:], last[None]]),
         steps.predictions,
         last_predictions,
-        steps.predictions_cut_off,
     )
     return horde.targets(steps.transition, next_predictions)

@@ -1,6 +1,5 @@
 """Proximal policy optimization of recurrent agents."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import Timestep, apply_step, episodes_of, read_sequences
+from memorax.algorithms.acting import apply_step, episodes_of, read_sequences
 from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.checks import (
     check_entropy,
@@ -27,8 +26,8 @@ from memorax.algorithms.rollout import (
     RolloutState,
     cut_to_sequences,
 )
-from memorax.algorithms.sharding import is_sharded
-from memorax.environments import Environment, RecordEpisodeStatistics, Vectorize
+from memorax.algorithms.transitions import mean_over, take_step, vectorize
+from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between
 
@@ -89,25 +88,19 @@ class PPOConfig(RolloutConfig):
 
 @struct.dataclass
 class Rollout:
-    """What acting leaves to learn from. All lead with (time, envs), later with (batch, time).
+    """What acting leaves to learn from. All lead with (time, envs).
 
     Attributes:
-        timestep: What the networks read.
-        action: What the actor then did.
-        log_prob: How likely it was to.
+        transitions: What happened.
+        log_prob: Log-probability of the action.
         value: What the critic expected.
-        reward: What came of it; at a time limit, with the discounted value of what was cut off.
-        ended: True where the action ended the episode.
         demons: What the demons of each horde learn from.
         episodes: What ``episode_metrics`` reads.
     """
 
-    timestep: PyTree
-    action: PyTree
+    transitions: PyTree
     log_prob: PyTree
     value: PyTree
-    reward: PyTree
-    ended: PyTree
     demons: PyTree
     episodes: PyTree
 
@@ -117,9 +110,8 @@ class Sequences:
     """What the loss reads. All lead with (batch, time) but the carry, which leads with batch.
 
     Attributes:
-        timestep: What the networks read.
-        action: What the actor then did.
-        log_prob: How likely it was to.
+        transitions: What happened.
+        log_prob: Log-probability of the action.
         value: What the critic expected.
         advantage: How much better than expected it turned out.
         target: What the critic should have expected.
@@ -127,8 +119,7 @@ class Sequences:
         carry: The networks' carries by name before the first step.
     """
 
-    timestep: PyTree
-    action: PyTree
+    transitions: PyTree
     log_prob: PyTree
     value: PyTree
     advantage: PyTree
@@ -145,9 +136,10 @@ class PPO(RolloutAlgorithm):
     while acting: before the first update the importance ratio is 1 for every torso. Minibatches
     are drawn over environments; only if neither network holds a carry over single steps.
 
-    A time limit bootstraps from the value of the true last observation; a termination is worth
-    nothing more. Actions go to the environment as they are drawn: wrap a bounded continuous one
-    in ``memorax.environments.ClipAction``.
+    A time limit bootstraps from the value of the true last observation, which the networks read as
+    a step of its own that nothing is learned from; a termination is worth nothing more. Actions go
+    to the environment as they are drawn: wrap a bounded continuous one in
+    ``memorax.environments.ClipAction``.
 
     Args:
         config: What PPO does.
@@ -191,7 +183,7 @@ class PPO(RolloutAlgorithm):
         # The networks that act and that value; one and the same if they share a torso.
         self._acting, self._valuing = next(iter(self.networks)), list(self.networks)[-1]
         self.optimizer = optimizer
-        self._envs = Vectorize(RecordEpisodeStatistics(self.env), config.num_envs)
+        self._envs = vectorize(self.env, config.num_envs)
         check_policy("PPO.actor", actor, self._envs, env_params)
         check_entropy("PPO.actor", actor)
         valuing = self.networks[self._valuing]
@@ -209,10 +201,6 @@ class PPO(RolloutAlgorithm):
             for name, network in self.networks.items()
             if isinstance(network.head, heads.Horde)
         }
-        # The networks that say what to expect: an actor without demons need not be asked.
-        self._expecting = [
-            name for name in self.networks if name == self._valuing or name in self._hordes
-        ]
         self._prepare_rollouts()
 
     @property
@@ -246,57 +234,30 @@ class PPO(RolloutAlgorithm):
     def _act(self, state: RolloutState, key: Array) -> tuple[RolloutState, Rollout]:
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
-        carry, outputs = self._read(state, state.timestep, self.networks)
+        carry, outputs = self._read(state)
         distribution = heads.policy_output(outputs[self._acting])
         action, log_prob = distribution.sample_and_log_prob(seed=action_key)
         action = action[:, 0].astype(state.timestep.action.dtype)
-        observation, env_state, reward, terminated, truncated, info = self._envs.step(
-            env_key, state.env_state, action, self.env_params
+        next_state, transition, info = take_step(
+            self._envs, self.env_params, env_key, state, carry, action
         )
-        ended = terminated | truncated
-        next_state = replace(
-            state,
-            env_state=env_state,
-            timestep=Timestep(observation, ended, action, reward),
-            carry=carry,
+        value, predictions = self._expectations(outputs)
+        shown_to_demons = heads.Transition(
+            state.timestep.observation,
+            action,
+            transition.reward,
+            info["final_observation"],
+            transition.terminated,
         )
-        # What the networks would have read next had the time limit not struck.
-        cut_off = Timestep(info["final_observation"], jnp.zeros_like(ended), action, reward)
-        limited = truncated & ~terminated
-        expected = self._expectations(outputs)
-        value_cut_off, predictions_cut_off = jax.lax.cond(
-            # To ask all devices would take longer than to have it computed.
-            is_sharded() or jnp.any(limited),
-            lambda: self._expectations(self._read(next_state, cut_off, self._expecting)[1]),
-            lambda: jax.tree.map(jnp.zeros_like, expected),
-        )
-        value, predictions = expected
-        transition = heads.Transition(
-            state.timestep.observation, action, reward, info["final_observation"], terminated
-        )
-        rollout = Rollout(
-            timestep=state.timestep,
-            action=action,
-            log_prob=log_prob[:, 0],
-            value=value,
-            reward=reward + self.config.gamma * jnp.where(limited, value_cut_off, 0),
-            ended=ended,
-            demons={
-                name: DemonSteps(transition, predictions[name], limited, predictions_cut_off[name])
-                for name in self._hordes
-            },
-            episodes=episodes_of(info, ended),
-        )
-        return next_state, rollout
+        demons = {name: DemonSteps(shown_to_demons, predictions[name]) for name in self._hordes}
+        return next_state, Rollout(transition, log_prob[:, 0], value, demons, episodes_of(info))
 
-    def _read(
-        self, state: RolloutState, timestep: Timestep, names: Iterable[str]
-    ) -> tuple[PyTree, dict[str, Any]]:
-        """Show a timestep to the networks of these names; return their carries and outputs."""
+    def _read(self, state: RolloutState) -> tuple[PyTree, dict[str, Any]]:
+        """Show the next timestep to the networks; return their carries and outputs by name."""
         carries, outputs = {}, {}
-        for name in names:
+        for name, network in self.networks.items():
             carries[name], outputs[name] = apply_step(
-                self.networks[name], state.params[name], timestep, state.carry[name]
+                network, state.params[name], state.timestep, state.carry[name]
             )
         return carries, outputs
 
@@ -310,14 +271,17 @@ class PPO(RolloutAlgorithm):
         self, state: RolloutState, next_state: RolloutState, rollout: Rollout
     ) -> Sequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
-        _, last_outputs = self._read(next_state, next_state.timestep, self._expecting)
+        _, last_outputs = self._read(next_state)
         last_value, last_predictions = self._expectations(last_outputs)
         values = jnp.concatenate([rollout.value, last_value[None]])
-        discount = self.config.gamma * (1.0 - rollout.ended)
-        advantage = generalized_advantages(rollout.reward, discount, values, self.config.gae_lambda)
+        transitions = rollout.transitions
+        # A step that a time limit cut off is worth what was expected of it.
+        reward = jnp.where(transitions.cut_off, rollout.value, transitions.reward)
+        ended = transitions.terminated | transitions.cut_off
+        discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
+        advantage = generalized_advantages(reward, discount, values, self.config.gae_lambda)
         steps = (
-            rollout.timestep,
-            rollout.action,
+            transitions,
             rollout.log_prob,
             rollout.value,
             advantage,
@@ -341,16 +305,18 @@ class PPO(RolloutAlgorithm):
         learned = jax.tree.map(
             lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
         )
-        log_ratio = distribution.log_prob(learned.action) - learned.log_prob
+        mean = mean_over(~learned.transitions.cut_off)
+        log_ratio = distribution.log_prob(learned.transitions.action) - learned.log_prob
         ratio = jnp.exp(log_ratio)
         advantage = learned.advantage
         if config.normalize_advantage:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        policy_loss = clipped_surrogate_loss(ratio, advantage, config.clip_coefficient)
-        value_loss = self._value_loss(value, learned).mean()
-        entropy = distribution.entropy().mean()
+            advantage = advantage - mean(advantage)
+            advantage = advantage / (jnp.sqrt(mean(advantage**2)) + 1e-8)
+        policy_loss = mean(clipped_surrogate_loss(ratio, advantage, config.clip_coefficient))
+        value_loss = mean(self._value_loss(value, learned, mean))
+        entropy = mean(distribution.entropy())
         demon_losses = [
-            horde.loss(outputs[name], learned.demon_targets[name]).mean()
+            mean(horde.loss(outputs[name], learned.demon_targets[name]))
             for name, horde in self._hordes.items()
         ]
         auxiliary_loss = jnp.asarray(sum(demon_losses))
@@ -366,8 +332,8 @@ class PPO(RolloutAlgorithm):
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "approximate_kl": (ratio - 1 - log_ratio).mean(),
-            "clip_fraction": (jnp.abs(ratio - 1) > config.clip_coefficient).mean(),
+            "approximate_kl": mean(ratio - 1 - log_ratio),
+            "clip_fraction": mean(jnp.abs(ratio - 1) > config.clip_coefficient),
             "ratio_error": jnp.abs(ratio - 1).max(),
         }
 
@@ -376,18 +342,19 @@ class PPO(RolloutAlgorithm):
         return read_sequences(
             self.networks[name],
             params[name],
-            sequences.timestep,
+            sequences.transitions.timestep,
             sequences.carry[name],
             self.config.burn_in_length,
         )
 
-    def _value_loss(self, value, learned):
+    def _value_loss(self, value, learned, mean):
         """Return each step's value loss, which does not grow with the size of returns."""
         loss = self._value_head.loss
         if isinstance(self._value_head, heads.HLGaussVNetwork):
             return loss(value, learned.target)
         # Large returns would else outweigh the policy's gradient, and outrun the clipped values.
-        unit = jnp.maximum(learned.target.std(), 1.0)
+        deviation = jnp.sqrt(mean((learned.target - mean(learned.target)) ** 2))
+        unit = jnp.maximum(deviation, 1.0)
         value, old_value, target = value / unit, learned.value / unit, learned.target / unit
         unclipped = loss(value, target)
         if self.config.value_clip_coefficient is None:

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import apply_step, read_sequences
+from memorax.algorithms.acting import apply_step, episodes_of, read_sequences
 from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.checks import check_action_values
 from memorax.algorithms.configurations import hyperparameters
@@ -23,7 +23,7 @@ from memorax.algorithms.rollout import (
     RolloutState,
     cut_to_sequences,
 )
-from memorax.algorithms.transitions import Transition, take_step, vectorize
+from memorax.algorithms.transitions import Transition, mean_over, take_step, vectorize
 from memorax.environments import Environment
 from memorax.networks import Network, heads
 from memorax.validation import check_between
@@ -205,10 +205,10 @@ class PQN(RolloutAlgorithm):
         values = heads.expected_value(output)[:, 0]
         action = epsilon_greedy(action_key, values, epsilon)
         action = action.astype(state.timestep.action.dtype)
-        state, transition, episodes = take_step(
+        state, transition, info = take_step(
             self._envs, self.env_params, env_key, state, carry, action
         )
-        return state, Rollout(transition, values.max(-1), episodes)
+        return state, Rollout(transition, values.max(-1), episodes_of(info))
 
     def _targets(self, transitions: Transition, values: Array) -> Array:
         """Return Q(lambda); a step that a time limit cut off is worth its own value."""
@@ -230,7 +230,6 @@ class PQN(RolloutAlgorithm):
         )
         chosen: Any = heads.select_action(output, action)
         head: Any = self.network.head
-        loss = jnp.where(cut_off, 0, head.loss(chosen, targets))
-        loss = loss.sum() / jnp.maximum((~cut_off).sum(), 1)
+        loss = mean_over(~cut_off)(head.loss(chosen, targets))
         metrics = {"loss": loss, "action_value": chosen.mean()}
         return loss + self.config.sown_loss_coefficient * sown, metrics

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from memorax.algorithms.acting import (
     Timestep,
     episode_metrics,
+    episodes_of,
     first_timestep,
 )
 from memorax.algorithms.algorithm import Algorithm, Metrics
@@ -276,10 +277,10 @@ class ReplayAlgorithm(Algorithm):
         action_key, env_key = jax.random.split(key)
         shown = self._shown(state.timestep, state.env_state)
         carry, action = self._choose(replace(state, timestep=shown), action_key)
-        state, transition, episodes = take_step(
+        state, transition, info = take_step(
             self._raw_envs, self.env_params, env_key, state, carry, action
         )
-        return state, (transition, episodes)
+        return state, (transition, episodes_of(info))
 
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""

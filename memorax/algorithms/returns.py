@@ -64,8 +64,8 @@ def clipped_surrogate_loss(
     ratio: Float[Array, "*axes"],
     advantage: Float[Array, "*axes"],
     clip_coefficient: float | Float[Array, ""],
-) -> Float[Array, ""]:
-    """Return the mean of ``-min(ratio A, clip(ratio, 1 - c, 1 + c) A)``.
+) -> Float[Array, "*axes"]:
+    """Return ``-min(ratio A, clip(ratio, 1 - c, 1 + c) A)``.
 
     Args:
         ratio: Of the probabilities of actions by the new policy and by the old.
@@ -76,4 +76,4 @@ def clipped_surrogate_loss(
     """
     advantage = jax.lax.stop_gradient(advantage)
     clipped = jnp.clip(ratio, 1 - clip_coefficient, 1 + clip_coefficient)
-    return -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    return -jnp.minimum(ratio * advantage, clipped * advantage)

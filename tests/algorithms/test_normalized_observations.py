@@ -76,9 +76,8 @@ def test_a_cue_that_is_constant_over_an_episode_differs_between_copies(name):
     # Every observation shown counted once: in each of the 8 copies one at the beginning, one after
     # each step of the task, and one more where an episode began.
     steps = int(state.num_updates) * agent.config.num_steps
-    # All but PPO show the last observation before a time limit as a step of its own.
-    begun = steps // 3 if name == "ppo" else steps % 4 == 3
-    assert statistics.count == 8 * (1 + steps + begun)
+    # The last observation before a time limit is a step of its own.
+    assert statistics.count == 8 * (1 + steps + (steps % 4 == 3))
     np.testing.assert_allclose(statistics.mean, 55, atol=15)
     np.testing.assert_allclose(statistics.deviation, 50, atol=5)
     # An evaluation shows what training does.

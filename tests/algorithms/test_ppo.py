@@ -34,11 +34,16 @@ def ratio_error(agent):
         _, rollouts = jax.lax.scan(act, agent.init(init_key), jax.random.split(rollouts_key))
         state, next_state, rollout = jax.tree.map(lambda leaf: leaf[1], rollouts)
         _, metrics = agent._loss(state.params, agent._sequences(state, next_state, rollout))
-        return rollout.ended, metrics["ratio_error"]
+        return ended_steps(rollout), metrics["ratio_error"]
 
     ended, error = measure(jax.random.key(0))
     assert ended[:-1].any(axis=0).all(), "every environment must end an episode inside the rollout"
     return float(error)
+
+
+def ended_steps(rollout):
+    """Return where the next step is the first of an episode, ``(time, envs)``."""
+    return rollout.transitions.terminated | rollout.transitions.cut_off
 
 
 def roll_out(agent):
@@ -161,45 +166,45 @@ def test_a_torso_that_breaks_the_cut_law_shows_in_the_ratio():
 @drawn_parameters
 def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_do_not():
     agent = make_agent(gru_torso(), Counting(), gamma=0.9, gae_lambda=0.8, num_steps=13)
-    state, next_state, rollout, sequences = roll_out(agent)
-    timestep, critic = sequences.timestep, agent.networks["critic"]
+    state, next_state, _, sequences = roll_out(agent)
+    transitions, critic = sequences.transitions, agent.networks["critic"]
+    timestep = transitions.timestep
+    terminated, cut_off = np.asarray(transitions.terminated), np.asarray(transitions.cut_off)
+    assert terminated.any()
+    assert cut_off.any()
+    # The last observation of an episode of five steps that a time limit ends, and no other.
+    observation = np.asarray(timestep.observation)
+    np.testing.assert_array_equal(cut_off, (observation == 1).all(-1))
 
-    @jax.jit
-    def values_of(observation, done):
-        steps = Timestep(observation, done, jnp.zeros((4, 14), jnp.int32), jnp.zeros((4, 14)))
-        carry = critic.initialize_carry(4)
-        return apply_sequence(critic, state.params["critic"], steps, carry)[1]
-
-    def value_after(step, last):
-        """Return the values where the sequence went on with ``last``; what comes later is zero."""
-        observation = np.zeros((4, 14, 2), np.float32)
-        observation[:, : step + 1] = timestep.observation[:, : step + 1]
-        observation[:, step + 1] = last
-        done = np.zeros((4, 14), bool)
-        done[:, : step + 1] = timestep.done[:, : step + 1]
-        return np.asarray(values_of(observation, done), np.float64)
-
-    limited = np.asarray(timestep.observation[..., 1]) == 1
-    ended = np.asarray(rollout.ended.T)
-    assert (ended & limited).any()
-    assert (ended & ~limited).any()
-    following = np.asarray(next_state.timestep.observation)
-    value = value_after(12, following)
+    # A critic that reads all of it at once.
+    last = np.asarray(next_state.timestep.observation)
+    steps = Timestep(
+        jnp.concatenate([observation, last[:, None]], axis=1),
+        jnp.concatenate([timestep.done, next_state.timestep.done[:, None]], axis=1),
+        jnp.zeros((4, 14), jnp.int32),
+        jnp.zeros((4, 14)),
+    )
+    carry = critic.initialize_carry(4)
+    _, value = jax.jit(apply_sequence, static_argnums=0)(
+        critic, state.params["critic"], steps, carry
+    )
+    value = np.asarray(value, np.float64)
     advantage = np.zeros((4, 14))
     for row in range(4):
         for t in reversed(range(13)):
-            if not ended[row, t]:
-                next_value, more = value[row, t + 1], advantage[row, t + 1]
-            elif not limited[row, t]:
-                next_value, more = 0.0, 0.0
-            else:
-                # The sequence as it would have gone on: with the episode's own last observation.
-                next_value, more = value_after(t, [1.0, 1.0])[row, t + 1], 0.0
-            delta = 1.0 + 0.9 * next_value - value[row, t]
-            advantage[row, t] = delta + 0.9 * 0.8 * more
-    np.testing.assert_allclose(sequences.advantage, advantage[:, :13], rtol=1e-4, atol=1e-5)
+            if not cut_off[row, t]:
+                going_on = 0.0 if terminated[row, t] else 1.0
+                delta = 1.0 + 0.9 * going_on * value[row, t + 1] - value[row, t]
+                advantage[row, t] = delta + 0.9 * 0.8 * going_on * advantage[row, t + 1]
+    learned = ~cut_off
     np.testing.assert_allclose(
-        sequences.target, advantage[:, :13] + value[:, :13], rtol=1e-4, atol=1e-5
+        sequences.advantage[learned], advantage[:, :13][learned], rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        sequences.target[learned],
+        (advantage + value)[:, :13][learned],
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -248,15 +253,38 @@ def test_burn_in_only_refreshes_the_carry():
 
 
 @drawn_parameters
+def test_nothing_is_learned_from_a_step_that_a_time_limit_cut_off():
+    agent = make_agent(gru_torso(), Counting(), num_steps=13)
+    state, *_, sequences = roll_out(agent)
+    cut_off = np.asarray(sequences.transitions.cut_off)
+    assert cut_off.any()
+
+    def loss(log_prob, advantage, target):
+        changed = replace(sequences, log_prob=log_prob, advantage=advantage, target=target)
+        return agent._loss(state.params, changed)[0]
+
+    read = sequences.log_prob, sequences.advantage, sequences.target
+    # Their own gradients would have been cut where they decide how others are normalised.
+    changed = [jnp.where(cut_off, leaf + 100, leaf) for leaf in read]
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 2)))(*read)
+    for gradient in gradients:
+        assert not gradient[cut_off].any()
+        assert gradient[~cut_off].any()
+    np.testing.assert_allclose(loss(*changed), loss(*read), rtol=1e-6)
+
+
+@drawn_parameters
 def test_no_gradient_reaches_into_the_burn_in():
     agent = make_agent(gru_torso(), burn_in_length=6)
     state, *_, sequences = roll_out(agent)
+    transitions = sequences.transitions
 
     def loss(observation):
-        timestep = replace(sequences.timestep, observation=observation)
-        return agent._loss(state.params, replace(sequences, timestep=timestep))[0]
+        timestep = replace(transitions.timestep, observation=observation)
+        shown = replace(sequences, transitions=replace(transitions, timestep=timestep))
+        return agent._loss(state.params, shown)[0]
 
-    gradient = jax.jit(jax.grad(loss))(sequences.timestep.observation)
+    gradient = jax.jit(jax.grad(loss))(transitions.timestep.observation)
     assert not gradient[:, :6].any()
     assert gradient[:, 6:].any()
 
@@ -311,7 +339,9 @@ def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficie
     @jax.jit
     def learn(params):
         policy, value = (
-            apply_sequence(network, params[name], sequences.timestep, sequences.carry[name])[1]
+            apply_sequence(
+                network, params[name], sequences.transitions.timestep, sequences.carry[name]
+            )[1]
             for name, network in agent.networks.items()
         )
         return agent._loss(params, sequences)[0], policy.logits, value
@@ -319,7 +349,9 @@ def test_the_loss_is_the_published_one(normalize_advantage, value_clip_coefficie
     loss, *outputs = learn(params)
     logits, value = (np.asarray(output, np.float64) for output in outputs)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    chosen = np.take_along_axis(log_probs, np.asarray(sequences.action)[..., None], -1)[..., 0]
+    chosen = np.take_along_axis(log_probs, np.asarray(sequences.transitions.action)[..., None], -1)[
+        ..., 0
+    ]
     ratio = np.exp(chosen - np.asarray(sequences.log_prob))
     assert (np.abs(ratio - 1) > 0.1).any()
     advantage = np.asarray(sequences.advantage, np.float64)
@@ -514,45 +546,35 @@ def horde_agent(**config):
 @drawn_parameters
 def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
     agent = horde_agent()
-    state, next_state, rollout, sequences = roll_out(agent)
-    timestep, ended = sequences.timestep, np.asarray(rollout.ended.T)
-    count, limited = np.moveaxis(np.asarray(timestep.observation, np.float64), -1, 0)
-    assert (ended[:, :-1] & (limited[:, :-1] == 1)).any()
-    assert (ended & (limited == 0)).any()
-    assert not ended[:, -1].all()
-    last = np.asarray(next_state.timestep.observation)
+    state, next_state, _, sequences = roll_out(agent)
+    transitions = sequences.transitions
+    timestep, action = transitions.timestep, np.asarray(transitions.action)
+    terminated, cut_off = np.asarray(transitions.terminated), np.asarray(transitions.cut_off)
+    assert cut_off[:, :-1].any()
+    assert terminated.any()
+    observation = np.concatenate(
+        [timestep.observation, np.asarray(next_state.timestep.observation)[:, None]], axis=1
+    )
+    done = jnp.concatenate([timestep.done, next_state.timestep.done[:, None]], axis=1)
+    steps = Timestep(
+        jnp.asarray(observation), done, jnp.zeros((4, 14), jnp.int32), jnp.zeros((4, 14))
+    )
+    count, limited = np.moveaxis(observation.astype(np.float64), -1, 0)
+    # After a termination, too, demons are shown the episode's own last observation.
+    next_count = np.where(terminated, 1.0, count[:, 1:])
     for name, network in agent.networks.items():
-
-        @jax.jit
-        def predict(observation, done, network=network, name=name):
-            steps = Timestep(observation, done, jnp.zeros((4, 14), jnp.int32), jnp.zeros((4, 14)))
-            carry = network.initialize_carry(4)
-            output = apply_sequence(network, state.params[name], steps, carry)[1]
-            return heads.predictions(output)
-
-        for step in range(13):
-            # The sequence as it would have gone on without an end; what comes later is not read.
-            going_on = np.where(count[:, step] > 0.7, 1.0, count[:, step] + 0.2)
-            following = np.stack([going_on, limited[:, step]], axis=-1)
-            if step == 12:
-                following = np.where(ended[:, step, None], following, last)
-            observation = np.zeros((4, 14, 2), np.float32)
-            observation[:, :-1] = timestep.observation
-            observation[:, step + 1] = following
-            done = np.zeros((4, 14), bool)
-            done[:, : step + 1] = timestep.done[:, : step + 1]
-            predicted = predict(jnp.asarray(observation), jnp.asarray(done))
-            to_come = {name: np.asarray(predicted[name])[:, step + 1] for name in predicted}
-            goes_on = ~(ended[:, step] & (limited[:, step] == 0))
-            expected = {
-                "reward": 1.0 + 0.7 * to_come["reward"] * goes_on,
-                "count": following[:, 0]
-                + np.asarray(sequences.action)[:, step]
-                + (0.5 + 0.3 * limited[:, step]) * to_come["count"] * goes_on,
-            }
-            for demon, target in expected.items():
-                got = sequences.demon_targets[name][demon][:, step]
-                np.testing.assert_allclose(got, target, rtol=1e-4, atol=1e-5)
+        _, output = jax.jit(apply_sequence, static_argnums=0)(
+            network, state.params[name], steps, network.initialize_carry(4)
+        )
+        predicted = jax.tree.map(np.asarray, heads.predictions(output))
+        to_come = {demon: values[:, 1:] * ~terminated for demon, values in predicted.items()}
+        expected = {
+            "reward": 1.0 + 0.7 * to_come["reward"],
+            "count": next_count + action + (0.5 + 0.3 * limited[:, :-1]) * to_come["count"],
+        }
+        for demon, target in expected.items():
+            got = sequences.demon_targets[name][demon]
+            np.testing.assert_allclose(got[~cut_off], target[~cut_off], rtol=1e-4, atol=1e-5)
 
 
 @drawn_parameters

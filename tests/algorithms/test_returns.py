@@ -92,7 +92,7 @@ def test_the_clipped_surrogate_loss_is_that_of_rlax():
         return rlax.clipped_surrogate_pg_loss(ratio.reshape(-1), advantage.reshape(-1), 0.2)
 
     assert_same(
-        lambda ratio, advantage: clipped_surrogate_loss(ratio, advantage, 0.2),
+        lambda ratio, advantage: clipped_surrogate_loss(ratio, advantage, 0.2).mean(),
         theirs,
         ratio,
         WEIGHTS,
