@@ -3,9 +3,6 @@
 from memorax.ops.associative_scan import associative_scan
 from memorax.ops.attention import (
     AttentionImplementation,
-    Positions,
-    episode_age,
-    slide_window,
     sliding_window_attention,
     sliding_window_attention_weights,
 )
@@ -15,7 +12,9 @@ from memorax.ops.gated_outer_product import gated_outer_product
 from memorax.ops.gated_recurrence import gru, lstm
 from memorax.ops.implementation import Implementation
 from memorax.ops.linear_recurrence import linear_recurrence
+from memorax.ops.positions import Positions
 from memorax.ops.running_angle import running_angle
+from memorax.ops.windows import episode_age, slide_window
 
 __all__ = [
     "AttentionImplementation",

@@ -10,7 +10,7 @@ products of keys with a value plus a multiple of what was read::
 
 ``"sequential"`` is that definition, step by step. Its backward pass is written by hand: it keeps
 the states between chunks only, computes those inside a chunk again, and goes back step by step.
-``"chunked"`` is in ``delta_rule_chunks.py``.
+``"chunked"`` is in ``_chunked_delta_rule.py``.
 
 The functions support reverse mode of first order, not forward mode (``jax.jvp``).
 """
@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from memorax.ops.delta_rule_chunks import run_chunks
+from memorax.ops._chunked_delta_rule import run_in_chunks
+from memorax.ops._heads import check_shape, check_shapes, per_head
 from memorax.ops.implementation import Implementation, check_implementation, on_cpu
 from memorax.validation import check_positive
 
@@ -115,8 +116,8 @@ def delta_rule(
     name, dtype = "delta_rule", initial_state.dtype
     query, key, value, beta = (part.astype(dtype) for part in (query, key, value, beta))
     _check(name, query, key, value, log_decay, done, initial_state, implementation, chunk_size)
-    _check_like(name, "beta", beta, value.shape[:3])
-    query, key = (_per_head(part, value.shape[2]) for part in (query, key))
+    check_shape(name, "beta", beta, value.shape[:3])
+    query, key = (per_head(part, value.shape[2]) for part in (query, key))
     writes = (Write(key, beta[..., None] * value, -beta),)
     inputs = Inputs(query, writes, key, _cast(log_decay, dtype), done)
     return _run(inputs, initial_state, implementation, chunk_size)
@@ -164,7 +165,7 @@ def gated_linear_attention(
     name, dtype = "gated_linear_attention", initial_state.dtype
     query, key, value = (part.astype(dtype) for part in (query, key, value))
     _check(name, query, key, value, log_decay, done, initial_state, implementation, chunk_size)
-    query, key = (_per_head(part, value.shape[2]) for part in (query, key))
+    query, key = (per_head(part, value.shape[2]) for part in (query, key))
     inputs = Inputs(query, (Write(key, value),), None, _cast(log_decay, dtype), done)
     return _run(inputs, initial_state, implementation, chunk_size)
 
@@ -217,7 +218,7 @@ def generalized_delta_rule(
     _check(name, query, key, value, log_decay, done, initial_state, implementation, chunk_size)
     keys = (*value.shape[:3], key.shape[-1])
     for part, values in (("key", key), ("erase_key", erase_key), ("erase_write", erase_write)):
-        _check_like(name, part, values, keys)
+        check_shape(name, part, values, keys)
     erased = Write(erase_write, scale=jnp.full(value.shape[:3], -1, dtype))
     inputs = Inputs(query, (Write(key, value), erased), erase_key, _cast(log_decay, dtype), done)
     return _run(inputs, initial_state, implementation, chunk_size)
@@ -227,42 +228,16 @@ def _check(name, query, key, value, log_decay, done, state, implementation, chun
     check_implementation(name, implementation, IMPLEMENTATIONS)
     if chunk_size is not None:
         check_positive(f"{name}: chunk_size", chunk_size)
-    steps = done.shape
-    if query.shape[:2] != steps or query.shape != key.shape or value.shape[:2] != steps:
-        raise ValueError(
-            f"{name}: query, key (batch, time, groups, key_dim) and value (batch, time, heads, "
-            f"value_dim) must lead with the shape of done, {steps}, got {query.shape}, "
-            f"{key.shape} and {value.shape}"
-        )
-    if 0 in steps:
-        raise ValueError(f"{name} needs at least one row and step, got {steps}")
-    (heads, value_dim), (groups, key_dim) = value.shape[2:], query.shape[2:]
-    if heads % groups:
-        raise ValueError(
-            f"{name}: heads must be divisible by groups, got {heads} heads and {groups} groups"
-        )
+    check_shapes(name, query, key, value, done)
+    (batch, time), (heads, value_dim), key_dim = done.shape, value.shape[2:], query.shape[-1]
     if log_decay is not None:
-        a_head, a_channel = (*steps, heads), (*steps, heads, key_dim)
-        if log_decay.shape not in (a_head, a_channel):
-            raise ValueError(
-                f"{name}: log_decay must have shape {a_head} or {a_channel}, got {log_decay.shape}"
-            )
-    _check_like(name, "initial_state", state, (steps[0], heads, key_dim, value_dim))
-
-
-def _check_like(name, part, values, shape):
-    if values.shape != shape:
-        raise ValueError(f"{name}: {part} must have shape {shape}, got {values.shape}")
+        a_head = (batch, time, heads)
+        check_shape(name, "log_decay", log_decay, a_head, (*a_head, key_dim))
+    check_shape(name, "initial_state", state, (batch, heads, key_dim, value_dim))
 
 
 def _cast(values, dtype):
     return None if values is None else values.astype(dtype)
-
-
-def _per_head(values, heads):
-    """Repeat what a group's heads share."""
-    repeats = heads // values.shape[2]
-    return values if repeats == 1 else jnp.repeat(values, repeats, axis=2)
 
 
 def _run(inputs, state, implementation, chunk_size):
@@ -281,7 +256,7 @@ def _run(inputs, state, implementation, chunk_size):
         return values.reshape(-1, chunk_size, *values.shape[1:])
 
     chunks = jax.tree.map(in_chunks, inputs)
-    run = _sequential if implementation == "sequential" else run_chunks
+    run = _sequential if implementation == "sequential" else run_in_chunks
     state, outputs = run(chunks, state)  # pyright: ignore[reportGeneralTypeIssues]
     return state, jnp.swapaxes(outputs[:steps], 0, 1)
 

@@ -1,38 +1,25 @@
-"""Memories that add up outer products of keys and values, decaying by one number a head.
+"""Memories that add up outer products of keys and values, with one decay a head.
 
-A matrix state for every step is what makes these memories slow, so none is formed. Time is cut
-into chunks; inside a chunk, what each query reads of each key's value is a product of matrices, as
-in attention, and only the states between chunks are computed one after another. The backward pass
-does the same in reverse and keeps nothing but the inputs, the outputs and those states.
-
-Decays inside a chunk are differences of sums of logarithms. The sums begin anew at every episode
-and carry their rounding errors along, so that a strong decay does not blur the weak ones after it.
-
-The chunked implementation supports reverse mode of first order, not forward mode (``jax.jvp``).
+This file is the definition: ``_step`` is the recurrence, ``"sequential"`` scans over it, and
+``"associative"`` combines steps in pairs. ``_chunked_outer_product.py`` is the fast form, which
+forms no state inside a chunk.
 """
 
-import math
-from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from memorax.ops._chunked_outer_product import run_in_chunks
+from memorax.ops._heads import check_shape, check_shapes, per_head
 from memorax.ops.associative_scan import associative_scan
 from memorax.ops.implementation import Implementation, check_implementation, on_cpu
 from memorax.validation import check_positive
 
 CHUNK_SIZE = 16
-"""Steps of a chunk: the work inside one grows with its square, the work between with its number."""
-
-STEPWISE_STATE = 32 * 32
-"""Numbers of a head's state up to which a CPU steps through time forward even if it has to keep
-states for a backward pass: measured, it is up to 1.6 times faster at 16 x 16 and a sixth slower at
-64 x 64. Without a backward pass it is faster at both."""
-
-NEVER = -1e30
-"""The logarithm of an input gate that lets nothing in, finite so that differences are."""
+"""Steps of a chunk: the work inside a chunk grows with its square, the work between chunks with
+their number."""
 
 State = PyTree[Array]
 """S, or (S, m)."""
@@ -49,7 +36,7 @@ def gated_outer_product(
     implementation: Implementation = "auto",
     chunk_size: int | None = None,
 ) -> tuple[State, Any]:
-    """Add up outer products over time and read them, beginning anew where an episode starts.
+    """Add up outer products over time and read the sum, starting again at each episode.
 
     With S the state before the step (zero where ``done``), and for each head::
 
@@ -58,26 +45,26 @@ def gated_outer_product(
 
     Without ``log_decay`` nothing decays, without ``log_input_gate`` the gate is 1. With it, gates
     may be too large for any number format, so S and y are kept divided by exp(m), where
-    m' = max(log_decay + m, log_input_gate), zero before an episode's first step. Whatever is
-    computed from y must not depend on the choice of m, through which no gradient flows.
+    m' = max(log_decay + m, log_input_gate), zero before an episode's first step. No gradient flows
+    through m, so results must not depend on its choice.
 
-    A normaliser that adds up gated keys is a value of constant 1: append it to the values.
+    For a normaliser, the sum of the gated keys, append a constant 1 to the values.
 
     Args:
         query: Read by all heads of a group; ``groups`` divides ``heads``.
         key: Written by all heads of a group.
         value: What is written.
         log_decay: At most 0 and finite.
-        log_input_gate: Any finite number.
+        log_input_gate: Finite.
         done: True where an input is the first of a new episode.
         initial_state: S before the first step, ``(batch, heads, key_dim, value_dim)``, or (S, m)
             if there is an input gate, m ``(batch, heads)``. Its dtype is that of the computation.
-        implementation: ``"chunked"`` as described above; ``"sequential"`` scans over steps;
-            ``"associative"`` forms every state, in parallel. ``"auto"`` is sequential for a single
-            step, else chunked; on a CPU, where a step costs little, it goes forward step by step
-            and only backward in chunks.
-        chunk_size: Steps of a chunk; ``None`` is 16. Any number of steps is allowed, the last chunk
-            is filled up.
+        implementation: ``"sequential"`` scans over steps; ``"associative"`` forms every state, in
+            parallel; ``"chunked"`` uses matrix products inside chunks and scans over chunks. It
+            supports reverse mode of first order, not forward mode (``jax.jvp``). ``"auto"`` is
+            sequential for a single step, else chunked; on a CPU, where a step costs little, it
+            runs forward step by step and only backward in chunks.
+        chunk_size: Steps of a chunk; ``None`` is 16. It need not divide the number of steps.
 
     Returns:
         The last state, and y, ``(batch, time, heads, value_dim)``; with an input gate (y, m) where
@@ -101,22 +88,24 @@ def gated_outer_product(
         log_decay = log_decay.astype(dtype)
     if log_input_gate is not None:
         log_input_gate = log_input_gate.astype(dtype)
-    by_steps = implementation == "auto" and on_cpu()
+    if gated:
+        stabiliser = jax.lax.stop_gradient(stabiliser)
+    inputs = Inputs(query, key, value, log_decay, log_input_gate, done)
+    forward_step = _step if implementation == "auto" and on_cpu() else None
     if implementation == "auto":
         implementation = "sequential" if done.shape[1] == 1 else "chunked"
-    if implementation == "chunked":
-        chunk_size = min(chunk_size, done.shape[1])
-        run = partial(_chunked, chunk_size=chunk_size, by_steps=by_steps)
+    if implementation == "sequential":
+        results = _sequential(inputs, state, stabiliser)
+    elif implementation == "associative":
+        results = _associative(inputs, state, stabiliser)
     else:
-        run = _sequential if implementation == "sequential" else _associative
-    inputs = _Inputs(query, key, value, log_decay, log_input_gate, done)
-    state, stabiliser, outputs, stabilisers = run(inputs, state, stabiliser)
-    if gated:
-        return (state, stabiliser), (outputs, stabilisers)
-    return state, outputs
+        chunk_size = min(chunk_size, done.shape[1])
+        results = run_in_chunks(inputs, state, stabiliser, chunk_size, forward_step)
+    (state, stabiliser), (outputs, stabilisers) = results
+    return ((state, stabiliser), (outputs, stabilisers)) if gated else (state, outputs)
 
 
-class _Inputs(NamedTuple):
+class Inputs(NamedTuple):
     """What enters at each step; ``(batch, time, ...)``."""
 
     query: Any
@@ -128,36 +117,17 @@ class _Inputs(NamedTuple):
 
 
 def _check_shapes(query, key, value, log_decay, log_input_gate, done, initial_state):
-    steps = done.shape
-    if query.shape[:2] != steps or query.shape != key.shape or value.shape[:2] != steps:
-        raise ValueError(
-            "gated_outer_product: query, key (batch, time, groups, key_dim) and value (batch, "
-            f"time, heads, value_dim) must lead with the shape of done, {steps}, got "
-            f"{query.shape}, {key.shape} and {value.shape}"
-        )
-    if 0 in steps:
-        raise ValueError(f"gated_outer_product needs at least one row and step, got {steps}")
-    (heads, value_dim), (groups, key_dim) = value.shape[2:], query.shape[2:]
-    if heads % groups:
-        raise ValueError(
-            f"gated_outer_product: heads must be divisible by groups, got {heads} heads and "
-            f"{groups} groups"
-        )
-    for name, gate in (("log_decay", log_decay), ("log_input_gate", log_input_gate)):
-        if gate is not None and gate.shape != (*steps, heads):
-            raise ValueError(
-                f"gated_outer_product: {name} must have shape {(*steps, heads)}, got {gate.shape}"
-            )
-    state = (steps[0], heads, key_dim, value_dim)
-    expected = state if log_input_gate is None else (state, state[:2])
+    name = "gated_outer_product"
+    check_shapes(name, query, key, value, done)
+    (batch, time), (heads, value_dim) = done.shape, value.shape[2:]
+    for part, gate in (("log_decay", log_decay), ("log_input_gate", log_input_gate)):
+        if gate is not None:
+            check_shape(name, part, gate, (batch, time, heads))
+    state = (batch, heads, query.shape[-1], value_dim)
+    expected = state if log_input_gate is None else (state, (batch, heads))
     got = jax.tree.map(jnp.shape, initial_state)
     if got != expected:
-        raise ValueError(f"gated_outer_product: initial_state must be {expected}, got {got}")
-
-
-def _per_head(values, heads):
-    """Repeat what a group's heads share; the group's axis is that before the last."""
-    return jnp.repeat(values, heads // values.shape[-2], axis=-2)
+        raise ValueError(f"{name}: initial_state must be {expected}, got {got}")
 
 
 def _weights(log_decay, log_input_gate, stabiliser):
@@ -179,23 +149,22 @@ def _step(inputs, state, stabiliser):
     if log_decay is None:
         log_decay = jnp.zeros(value.shape[:-1], state.dtype)
     kept, entered, stabiliser = _weights(log_decay, log_input_gate, stabiliser)
-    query, key = _per_head(query, heads), _per_head(key, heads)
+    query, key = per_head(query, heads), per_head(key, heads)
     entry = key[..., None] * (entered[..., None] * value)[..., None, :]
     state = kept[..., None, None] * state + entry
     return state, stabiliser, jnp.einsum("bhk,bhkv->bhv", query, state)
 
 
 def _sequential(inputs, state, stabiliser):
+    """Scan over steps."""
+
     def step(carry, at_time):
         state, stabiliser, outputs = _step(at_time, *carry)
         return (state, stabiliser), (outputs, stabiliser)
 
-    if stabiliser is not None:
-        stabiliser = jax.lax.stop_gradient(stabiliser)
     time_major = jax.tree.map(lambda values: jnp.swapaxes(values, 0, 1), inputs)
-    (state, stabiliser), results = jax.lax.scan(step, (state, stabiliser), time_major)
-    outputs, stabilisers = jax.tree.map(lambda values: jnp.swapaxes(values, 0, 1), results)
-    return state, stabiliser, outputs, stabilisers
+    last, results = jax.lax.scan(step, (state, stabiliser), time_major)
+    return last, jax.tree.map(lambda values: jnp.swapaxes(values, 0, 1), results)
 
 
 def _associative(inputs, state, stabiliser):
@@ -216,9 +185,8 @@ def _associative(inputs, state, stabiliser):
         )
         return decay + next_decay, new, state
 
-    entry = _per_head(key, heads)[..., None] * value[..., None, :]
+    entry = per_head(key, heads)[..., None] * value[..., None, :]
     if gated:
-        stabiliser = jax.lax.stop_gradient(stabiliser)
         m = jax.lax.stop_gradient(log_input_gate)
         # An episode starts from an empty memory whose m is zero, of which the decay is left.
         fresh = jnp.where(done[..., None], jnp.maximum(log_decay, m), m)
@@ -231,349 +199,5 @@ def _associative(inputs, state, stabiliser):
     (_, last_m, last), (_, m, states) = associative_scan(
         combine, (log_decay, m, entry), done, initial
     )
-    outputs = jnp.einsum("bthk,bthkv->bthv", _per_head(query, heads), states)
-    return last, last_m if gated else None, outputs, m if gated else None
-
-
-def _chunked(inputs, state, stabiliser, chunk_size, by_steps):
-    """Fill the last chunk up and run chunk after chunk."""
-    steps = inputs.done.shape[1]
-    padding = -steps % chunk_size
-
-    def padded(values, filler=0):
-        if values is None or not padding:
-            return values
-        widths = [(0, padding) if axis == 1 else (0, 0) for axis in range(values.ndim)]
-        return jnp.pad(values, widths, constant_values=filler)
-
-    fillers = _Inputs(0, 0, 0, 0, NEVER, False)
-    chunks = _Inputs(
-        *(padded(values, filler) for values, filler in zip(inputs, fillers, strict=True))
-    )
-    (last, last_m), (outputs, m) = _run_chunks(  # pyright: ignore[reportGeneralTypeIssues]
-        chunks,
-        state,
-        None if stabiliser is None else jax.lax.stop_gradient(stabiliser),
-        chunk_size,
-        by_steps,
-    )
-    return last, last_m, outputs[:, :steps], None if m is None else m[:, :steps]
-
-
-def _finite(values):
-    """Return values with 0 for what is not finite, and NaN or 0 a step to add where it was.
-
-    In a product of matrices a NaN times a weight of zero is NaN: it would leave its episode.
-    """
-    finite = jnp.isfinite(values)
-    poison = jnp.where(finite.all(-1), 0, jnp.nan).astype(values.dtype)
-    return jnp.where(finite, values, 0), poison
-
-
-class _Chunk(NamedTuple):
-    """One chunk of the inputs; ``(batch, groups, heads of a group, chunk, ...)``."""
-
-    query: Any  # without heads of a group
-    key: Any  # without heads of a group
-    value: Any
-    log_input_gate: Any
-    sums: Any  # of log decays, as number and error
-    poison: Any  # NaN where an entry must not be read, else 0
-    query_poison: Any  # without heads of a group
-    done: Any
-
-
-class _Weights(NamedTuple):
-    """The weights inside a chunk; ``(batch, groups, heads of a group, ...)``."""
-
-    attention: Any  # (..., chunk, chunk): of an entry in what a later step reads
-    state: Any  # (..., chunk): of the state before the chunk in what a step reads
-    stabiliser: Any  # (..., chunk)
-    same_episode: Any  # (..., chunk, chunk): whether an entry is of a step's episode, not after it
-
-
-def _heads_first(values, groups):
-    """Bring (batch, chunk, heads, ...) to (batch, groups, heads of a group, chunk, ...)."""
-    values = values.reshape(*values.shape[:2], groups, -1, *values.shape[3:])
-    return jnp.moveaxis(values, 1, 3)
-
-
-def _steps_first(values):
-    values = jnp.moveaxis(values, 3, 1)
-    return values.reshape(*values.shape[:2], -1, *values.shape[4:])
-
-
-def _by_group(values, groups, axis=1):
-    """Split the axis of heads to groups and heads of a group."""
-    return values.reshape(*values.shape[:axis], groups, -1, *values.shape[axis + 1 :])
-
-
-def _by_head(values, axis=1):
-    """Join the axes of groups and of heads of a group."""
-    return values.reshape(*values.shape[:axis], -1, *values.shape[axis + 2 :])
-
-
-def _slice(values, index, size):
-    return jax.lax.dynamic_slice_in_dim(values, index * size, size, axis=1)
-
-
-def _write(buffer, values, index, size):
-    return jax.lax.dynamic_update_slice_in_dim(buffer, values, index * size, axis=1)
-
-
-def _with_sums(inputs, chunk_size):
-    """Return the sums of log decays, if there are any, and where gates are not finite."""
-    poison = jnp.zeros(inputs.value.shape[:3], inputs.value.dtype)
-    if inputs.log_input_gate is not None:
-        poison += _finite(inputs.log_input_gate[..., None])[1]
-    if inputs.log_decay is None:
-        return None, poison
-    log_decay, gate_poison = _finite(inputs.log_decay[..., None])
-    return (
-        _sums_of_logarithms(log_decay[..., 0], inputs.done, chunk_size),
-        poison + gate_poison,
-    )
-
-
-def _by_chunk_step(values, chunk_size):
-    """Bring (batch, time, ...) to (chunk, batch, chunks, ...)."""
-    values = values.reshape(values.shape[0], -1, chunk_size, *values.shape[2:])
-    return jnp.moveaxis(values, 2, 0)
-
-
-def _by_step(values):
-    values = jnp.moveaxis(values, 0, 2)
-    return values.reshape(values.shape[0], -1, *values.shape[3:])
-
-
-def running_sum(carry, value, done):
-    """Add a value to a sum, given as number and error, that begins anew where ``done``."""
-    total, error = (jnp.where(done, 0, part) for part in carry)
-    # Knuth's sum: what rounding took from the total is kept beside it.
-    new = total + value
-    rest = new - total
-    return new, error + ((total - (new - rest)) + (value - rest))
-
-
-def _sums_of_logarithms(log_decay, done, chunk_size):
-    """Add up log decays from the episode's or the chunk's first step on, as number and error."""
-
-    def step(carry, at_time):
-        decay, done = at_time
-        carry = running_sum(carry, decay, done[..., None])
-        return carry, carry
-
-    over = _by_chunk_step(log_decay, chunk_size), _by_chunk_step(done, chunk_size)
-    nothing = jnp.zeros_like(over[0][0])
-    _, sums = jax.lax.scan(step, (nothing, nothing), over)
-    return tuple(_by_step(part) for part in sums)
-
-
-def _sums_backward(to_sums, to_last, done, chunk_size):
-    """Return the gradient of log decays, of all sums from theirs to the episode's end."""
-
-    def step(later, at_time):
-        to_sum, done = at_time
-        # The decay of an episode's first step has nothing to act on.
-        total = jnp.where(done[..., None], 0, later + to_sum)
-        return total, total
-
-    over = _by_chunk_step(to_sums, chunk_size), _by_chunk_step(done, chunk_size)
-    _, totals = jax.lax.scan(step, to_last, over, reverse=True)
-    return _by_step(totals)
-
-
-def _take_chunk(inputs, sums, poison, index, size):
-    """Cut a chunk out of the inputs and take what is not finite out of every product."""
-    groups = inputs.query.shape[2]
-
-    def cut(values):
-        return _heads_first(_slice(values, index, size), groups)
-
-    query, query_poison = _finite(cut(inputs.query)[:, :, 0])
-    key, key_poison = _finite(cut(inputs.key)[:, :, 0])
-    value, value_poison = _finite(cut(inputs.value))
-    gate = inputs.log_input_gate
-    if gate is not None:
-        gate = cut(gate)
-        gate = jnp.where(jnp.isfinite(gate), gate, 0)
-    return _Chunk(
-        query,
-        key,
-        value,
-        gate,
-        None if sums is None else tuple(cut(part) for part in sums),
-        cut(poison) + value_poison + key_poison[:, :, None],
-        query_poison,
-        _slice(inputs.done, index, size)[:, None, None],
-    )
-
-
-def _chunk_weights(chunk, stabiliser, row_poison=None):
-    size = chunk.done.shape[-1]
-    episode = jnp.cumsum(chunk.done, axis=-1)
-    # (..., t, s): the entry of step s is there to be read at step t.
-    same_episode = (episode[..., :, None] == episode[..., None, :]) & jnp.tril(
-        jnp.ones((size, size), bool)
-    )
-    poison = chunk.poison
-    entry = poison if chunk.log_input_gate is None else chunk.log_input_gate + poison
-    logs = jnp.broadcast_to(entry[..., None, :], (*poison.shape, size))
-    total = jnp.zeros_like(poison)
-    if chunk.sums is not None:
-        total, error = chunk.sums
-        logs += (total[..., :, None] - total[..., None, :]) + (
-            error[..., :, None] - error[..., None, :]
-        )
-        total += error
-    logs = jnp.where(same_episode, logs, -jnp.inf)
-    before = episode == 0
-    m = None
-    if stabiliser is not None:
-        total += jnp.where(before, stabiliser[..., None], 0)
-        m = jnp.maximum(total, logs.max(-1))
-        logs, total = logs - m[..., None], total - m
-    if row_poison is not None:
-        logs, total = logs + row_poison[..., None], total + row_poison
-        logs = jnp.where(same_episode, logs, -jnp.inf)
-    return _Weights(jnp.exp(logs), jnp.where(before, jnp.exp(total), 0), m, same_episode)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _run_chunks(inputs, state, stabiliser, size, by_steps):
-    sums, poison = _with_sums(inputs, size)
-    run = _forward_by_steps if by_steps else _forward_by_chunks
-    ends, results, _ = run(inputs, sums, poison, state, stabiliser, size)
-    return ends, results
-
-
-def _run_chunks_forward(inputs, state, stabiliser, size, by_steps):
-    sums, poison = _with_sums(inputs, size)
-    by_steps = by_steps and math.prod(state.shape[-2:]) <= STEPWISE_STATE
-    run = _forward_by_steps if by_steps else _forward_by_chunks
-    ends, results, before = run(inputs, sums, poison, state, stabiliser, size)
-    return (ends, results), (inputs, sums, poison, before, ends[0], results[0])
-
-
-def _forward_by_steps(inputs, sums, poison, state, stabiliser, size):
-    """Go step by step, keeping the states between chunks."""
-
-    def step(carry, index):
-        state, stabiliser, all_outputs, all_m = carry
-        at_time = jax.tree.map(lambda values: values[:, index], inputs)
-        state, stabiliser, outputs = _step(at_time, state, stabiliser)
-        all_outputs = _write(all_outputs, outputs[:, None], index, 1)
-        if stabiliser is not None:
-            all_m = _write(all_m, stabiliser[:, None], index, 1)
-        return (state, stabiliser, all_outputs, all_m), None
-
-    def run(carry, index):
-        before = carry[:2]
-        carry, _ = jax.lax.scan(step, carry, index * size + jnp.arange(size))
-        return carry, before
-
-    buffers = jnp.zeros_like(inputs.value), None if stabiliser is None else jnp.zeros_like(poison)
-    chunks = jnp.arange(inputs.done.shape[1] // size)
-    (last, last_m, *results), before = jax.lax.scan(run, (state, stabiliser, *buffers), chunks)
-    return (last, last_m), tuple(results), before
-
-
-def _forward_by_chunks(inputs, sums, poison, state, stabiliser, size):
-    def run(carry, index):
-        state, stabiliser, all_outputs, all_m = carry
-        before = state, stabiliser
-        chunk = _take_chunk(inputs, sums, poison, index, size)
-        weights = _chunk_weights(chunk, stabiliser)
-        clean, state_poison = _finite(state.reshape(*state.shape[:3], -1))
-        clean = clean.reshape(state.shape)
-        of_state = jnp.where(weights.state == 0, 0, weights.state + state_poison[..., None])
-        scores = jnp.einsum("bgtk,bgsk->bgts", chunk.query, chunk.key)[:, :, None]
-        read = jnp.where(weights.same_episode, scores * weights.attention, 0)
-        outputs = jnp.einsum("bghts,bghsv->bghtv", read, chunk.value)
-        outputs += of_state[..., None] * jnp.einsum("bgtk,bghkv->bghtv", chunk.query, clean)
-        outputs += chunk.query_poison[:, :, None, :, None]
-        to_end = weights.attention[..., -1, :, None]
-        kept = weights.state[..., -1, None, None]
-        state = jnp.where(kept == 0, 0, kept * state)
-        state += jnp.einsum("bgsk,bghsv->bghkv", chunk.key, to_end * chunk.value)
-        all_outputs = _write(all_outputs, _steps_first(outputs), index, size)
-        m = weights.stabiliser
-        if m is not None:
-            all_m = _write(all_m, _steps_first(m), index, size)
-            stabiliser = m[..., -1]
-        return (state, stabiliser, all_outputs, all_m), before
-
-    groups = inputs.query.shape[2]
-    start = jax.tree.map(lambda values: _by_group(values, groups), (state, stabiliser))
-    buffers = jnp.zeros_like(inputs.value), None if stabiliser is None else jnp.zeros_like(poison)
-    chunks = jnp.arange(inputs.done.shape[1] // size)
-    (*last, outputs, m), before = jax.lax.scan(run, (*start, *buffers), chunks)
-    before = jax.tree.map(lambda values: _by_head(values, axis=2), before)
-    return jax.tree.map(_by_head, tuple(last)), (outputs, m), before
-
-
-def _run_chunks_backward(size, by_steps, residuals, gradients):
-    inputs, sums, poison, before, last, outputs = residuals
-    (last_gradient, _), (output_gradients, _) = gradients
-    groups = inputs.query.shape[2]
-    states, stabilisers = jax.tree.map(lambda values: _by_group(values, groups, axis=2), before)
-    last, last_gradient = _by_group(last, groups), _by_group(last_gradient, groups)
-
-    def run(carry, at_chunk):
-        after, state_after, to_inputs = carry
-        index, state, stabiliser = at_chunk
-        chunk = _take_chunk(inputs, sums, poison, index, size)
-        # A gradient that is not finite is taken out of the products too.
-        gradient = _heads_first(_slice(output_gradients, index, size), groups)
-        gradient, gradient_poison = _finite(gradient)
-        state, _ = _finite(state)
-        weights = _chunk_weights(chunk, stabiliser, gradient_poison)
-        to_end = weights.attention[..., -1, :, None]
-        # Masked after the product: what comes from later may be NaN.
-        at_end = weights.same_episode[..., -1, :, None]
-        read_gradient = weights.state[..., None] * gradient
-        score_gradient = jnp.einsum("bghtv,bghsv->bghts", gradient, chunk.value)
-        score_gradient = jnp.where(weights.same_episode, score_gradient * weights.attention, 0)
-        score_gradient = score_gradient.sum(2)
-        to_query = jnp.einsum("bgts,bgsk->bgtk", score_gradient, chunk.key)
-        to_query += jnp.einsum("bghtv,bghkv->bgtk", read_gradient, state)
-        to_key = jnp.einsum("bgts,bgtk->bgsk", score_gradient, chunk.query)
-        through_state = jnp.einsum("bghsv,bghkv->bgsk", to_end * chunk.value, after)
-        to_key += jnp.where(at_end[:, :, 0], through_state, 0)
-        # Scores are formed anew, not transposed: XLA on CPU is slow at products of the transposed.
-        read = jnp.einsum("bgsk,bgtk->bgst", chunk.key, chunk.query)[:, :, None]
-        read = jnp.where(weights.same_episode.mT, read * weights.attention.mT, 0)
-        to_value = jnp.einsum("bghst,bghtv->bghsv", read, gradient)
-        through_state = jnp.einsum("bgsk,bghkv->bghsv", chunk.key, after)
-        to_value += jnp.where(at_end, to_end * through_state, 0)
-        kept = weights.state[..., -1, None, None]
-        before = jnp.where(kept == 0, 0, kept * after)
-        before += jnp.einsum("bgtk,bghtv->bghkv", chunk.query, read_gradient)
-        to_end_state = None if sums is None else (after * state_after).sum((-2, -1))
-        to_chunk = to_query[:, :, None], to_key[:, :, None], to_value
-        to_inputs = tuple(
-            _write(buffer, _steps_first(values), index, size)
-            for buffer, values in zip(to_inputs, to_chunk, strict=True)
-        )
-        return (before, state, to_inputs), to_end_state
-
-    buffers = tuple(jnp.zeros_like(values) for values in (inputs.query, inputs.key, inputs.value))
-    over = jnp.arange(states.shape[0]), states, stabilisers
-    (to_state, _, (to_query, to_key, to_value)), to_end_states = jax.lax.scan(
-        run, (last_gradient, last, buffers), over, reverse=True
-    )
-    # A gate scales its own entry and what is read at later steps: both sums are known already.
-    to_log_decay = to_log_input_gate = None
-    entered = (inputs.value * to_value).sum(-1)
-    if inputs.log_input_gate is not None:
-        to_log_input_gate = entered
-    if to_end_states is not None:
-        to_sums = (output_gradients * outputs).sum(-1) - entered
-        to_end = jnp.moveaxis(to_end_states.reshape(*to_end_states.shape[:2], -1), 0, 1)
-        to_log_decay = _sums_backward(to_sums, to_end, inputs.done, size)
-    to_inputs = _Inputs(to_query, to_key, to_value, to_log_decay, to_log_input_gate, None)
-    to_stabiliser = None if stabilisers is None else _by_head(jnp.zeros_like(stabilisers[0]))
-    return to_inputs, _by_head(to_state), to_stabiliser
-
-
-_run_chunks.defvjp(_run_chunks_forward, _run_chunks_backward)
+    outputs = jnp.einsum("bthk,bthkv->bthv", per_head(query, heads), states)
+    return (last, last_m if gated else None), (outputs, m if gated else None)

@@ -121,7 +121,7 @@ def test_values_and_gradients_are_those_of_a_loop(name, block_size, with_memory)
 
 
 @pytest.mark.parametrize("name", ["rotary", "all"])
-def test_a_single_query_sees_what_it_does_in_a_long_call(name):
+def test_blocks_agree_with_the_definition_for_a_single_query(name):
     query, key, value, memory = draw()
     positions, age = draw_positions(CONTEXT + MEMORY)[name], np.asarray(draw_age())
     attend = jax.jit(

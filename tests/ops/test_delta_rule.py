@@ -122,6 +122,13 @@ def test_values_and_gradients_are_those_of_a_loop(implementation, chunk_size, ki
 
 
 @each_kind
+def test_chunks_agree_with_the_definition(kind):
+    case = draw(kind), draw_done(BATCH, TIME), np.ones(TIME, bool)
+    definition = compiled_with_gradients(kind, "sequential", 5)(*case)
+    assert_close(compiled_with_gradients(kind, "chunked", 5)(*case), definition)
+
+
+@each_kind
 @each_way
 def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, chunk_size, kind):
     *steps, state = draw(kind)

@@ -119,6 +119,14 @@ def test_values_and_gradients_are_those_of_a_loop(implementation, chunk_size, de
 
 
 @each_kind
+@pytest.mark.parametrize(("implementation", "chunk_size"), WAYS[1:])
+def test_fast_forms_agree_with_the_definition(implementation, chunk_size, decays, gated):
+    case = draw(decays, gated), draw_done(BATCH, TIME), np.ones(TIME, bool)
+    definition = compiled_with_gradients("sequential", 1)
+    assert_close(compiled_with_gradients(implementation, chunk_size)(*case), definition(*case))
+
+
+@each_kind
 @each_way
 def test_a_nan_before_a_reset_leaves_no_trace_after_it(implementation, chunk_size, decays, gated):
     *steps, state = draw(decays, gated)

@@ -19,10 +19,10 @@ Source: Yang et al. 2024, arXiv 2406.06484, section 3.2 (the WY representation).
 import jax
 import jax.numpy as jnp
 
-from memorax.ops.gated_outer_product import running_sum
+from memorax.ops import _compensated_sum
 
 
-def run_chunks(chunks, state):
+def run_in_chunks(chunks, state):
     """Return the last state and the outputs, ``(time, batch, heads, value_dim)``.
 
     Args:
@@ -136,7 +136,7 @@ def _sums(log_decay, done):
 
     def step(carry, at_time):
         decay, done = at_time
-        carry = running_sum(carry, decay, done[..., None])
+        carry = _compensated_sum.add(*carry, decay, done[..., None])
         return carry, carry
 
     nothing = jnp.zeros_like(log_decay[:, :, 0])
