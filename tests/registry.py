@@ -283,9 +283,9 @@ REGISTRY = (
     Entry("slstm", rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2))),
     Entry(
         "slstm_convolution",
-        rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, conv_dim=4)),
+        rnn_of(sLSTMCell, sLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, kernel_size=4)),
     ),
-    Entry("shm", rnn_of(SHMCell, SHMConfig(4, output_features=FEATURES, num_calibrations=8))),
+    Entry("shm", rnn_of(SHMCell, SHMConfig(FEATURES, hidden_dim=4, num_calibrations=8))),
     Entry("rtu", rnn_of(RTUCell, RTUConfig(FEATURES, hidden_dim=4))),
     memoroid_entry("lru", LRUCell, LRUConfig(FEATURES, hidden_dim=4)),
     memoroid_entry("s5", S5Cell, S5Config(FEATURES, hidden_dim=8)),
@@ -302,7 +302,7 @@ REGISTRY = (
     memoroid_entry(
         "mamba2",
         Mamba2Cell,
-        Mamba2Config(FEATURES, num_heads=4, head_dim=3, state_dim=4, num_groups=2, conv_dim=4),
+        Mamba2Config(FEATURES, num_heads=4, head_dim=3, state_dim=4, num_groups=2, kernel_size=4),
     ),
     memoroid_entry(
         "mlstm", mLSTMCell, mLSTMConfig(FEATURES, hidden_dim=8, num_heads=2, block_size=4)
@@ -316,7 +316,7 @@ REGISTRY = (
     memoroid_in_chunks(
         "gated_delta_net",
         GatedDeltaNetCell,
-        GatedDeltaNetConfig(FEATURES, 2, value_dim=4, conv_dim=None, num_value_heads=4),
+        GatedDeltaNetConfig(FEATURES, 2, value_dim=4, kernel_size=None, num_value_heads=4),
         at_gate=(),
     ),
     memoroid_in_chunks(

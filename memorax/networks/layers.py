@@ -80,7 +80,7 @@ class QueryKeyValue(nn.Module):
         key_dim: Width of each.
         num_heads: Heads of values.
         value_dim: Width of each.
-        conv_dim: Steps that the convolution sees; ``None``: no convolution.
+        kernel_size: Steps that the convolution sees; ``None``: no convolution.
         use_conv_bias: Whether it has a bias.
         activation: What is applied last.
         dtype: Of projection and convolution.
@@ -91,7 +91,7 @@ class QueryKeyValue(nn.Module):
     key_dim: int
     num_heads: int
     value_dim: int
-    conv_dim: int | None
+    kernel_size: int | None
     use_conv_bias: bool
     activation: Callable[[Array], Array]
     dtype: Any = None
@@ -107,9 +107,10 @@ class QueryKeyValue(nn.Module):
         """Return the next window, and query, key and value, ``(batch, time, heads, ...)``."""
         keys, steps = self.num_key_heads * self.key_dim, inputs.shape[:2]
         values = linear(self, 2 * keys + self.num_heads * self.value_dim, "projection")(inputs)
-        if self.conv_dim is not None:
+        if self.kernel_size is not None:
             convolution = CausalConvolution(
-                self.conv_dim, self.dtype, self.param_dtype, self.use_conv_bias, name="convolution"
+                *(self.kernel_size, self.dtype, self.param_dtype, self.use_conv_bias),
+                name="convolution",
             )
             window, values = convolution(values, done, window)
         values = self.activation(values).astype(self.param_dtype)
@@ -121,9 +122,9 @@ class QueryKeyValue(nn.Module):
         )
 
 
-def initial_window(batch: int, conv_dim: int | None, channels: int, dtype: Any) -> PyTree[Array]:
+def initial_window(batch: int, kernel_size: int | None, channels: int, dtype: Any) -> PyTree[Array]:
     """Return what a convolution sees before an episode, zeros; ``()`` without convolution."""
-    return () if conv_dim is None else jnp.zeros((batch, conv_dim - 1, channels), dtype)
+    return () if kernel_size is None else jnp.zeros((batch, kernel_size - 1, channels), dtype)
 
 
 class BlockDiagonal(nn.Module):

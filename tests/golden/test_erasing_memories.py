@@ -79,7 +79,7 @@ def matrix_memory(name, prefix, cell, config, more_params, **fields):
         "num_heads": p["q_proj"].shape[0] // key_dim,
         "key_dim": key_dim,
         "value_dim": value_dim,
-        "conv_dim": p["q_conv1d"].shape[0] if "q_conv1d" in p else None,
+        "kernel_size": p["q_conv1d"].shape[0] if "q_conv1d" in p else None,
         "use_conv_bias": "q_conv1d_bias" in p,
     }
     params = {
@@ -175,7 +175,7 @@ def rg_lru():
         features=p["linear_out_weight"].shape[0],
         hidden_dim=p["a_param"].size,
         num_heads=p["a_gate_w"].shape[0],
-        conv_dim=p["conv_1d_w"].shape[0],
+        kernel_size=p["conv_1d_w"].shape[0],
     )
 
     def carry(suffix):

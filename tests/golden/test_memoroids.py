@@ -214,7 +214,7 @@ def mamba2(prefix, num_groups):
             **{name: p[name] for name in ("A_log", "dt_bias", "D")},
         }
         config = Mamba2Config(
-            features=12, num_heads=4, head_dim=6, state_dim=5, num_groups=num_groups, conv_dim=4
+            features=12, num_heads=4, head_dim=6, state_dim=5, num_groups=num_groups, kernel_size=4
         )
 
         def carry(suffix):

@@ -34,9 +34,9 @@ def parameters():
 
 
 def run(cell, inputs, done, initial_carry, dtype):
-    num_calibrations, features = CASE["param_theta"].shape
-    output_features = CASE["param_bout"].size
-    config = SHMConfig(features, output_features, num_calibrations, max_memory=None)
+    num_calibrations, hidden_dim = CASE["param_theta"].shape
+    features = CASE["param_bout"].size
+    config = SHMConfig(features, hidden_dim, num_calibrations, max_memory=None)
     variables = {"params": {"cell": cast(parameters(), dtype)}}
     model = RNN(cell=cell(config, param_dtype=dtype))
     return jax.jit(model.apply)(variables, cast(inputs, dtype), done, cast(initial_carry, dtype))

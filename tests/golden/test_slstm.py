@@ -45,8 +45,8 @@ def carry(prefix, suffix):
 def model(prefix, dtype):
     heads = CASE[f"{prefix}_param_W_i"].shape[0]
     features = CASE["x"].shape[-1]
-    conv_dim = CASE["conv_param_conv_w"].shape[0] if prefix == "conv" else 0
-    config = sLSTMConfig(features, features, num_heads=heads, conv_dim=conv_dim)
+    kernel_size = CASE["conv_param_conv_w"].shape[0] if prefix == "conv" else None
+    config = sLSTMConfig(features, features, num_heads=heads, kernel_size=kernel_size)
     return RNN(cell=sLSTMCell(config, param_dtype=dtype))
 
 

@@ -72,7 +72,7 @@ def gated_linear_attention(
     """
     check_positive("gated_linear_attention.num_layers", num_layers)
     dtypes = {"dtype": dtype, "param_dtype": param_dtype}
-    config = GatedLinearAttentionConfig(features, num_heads, conv_dim=4)
+    config = GatedLinearAttentionConfig(features, num_heads, kernel_size=4)
     layer = (Memoroid(GatedLinearAttentionCell(config, **dtypes)), GLU(features, 2, **dtypes))
     return residual_stack(features, layer, num_layers, nn.RMSNorm, dtypes)
 
@@ -259,5 +259,5 @@ def _mlstm_layer(features, num_heads, memory_horizon, dtypes):
 
 
 def _slstm_layer(features, num_heads, memory_horizon, dtypes):
-    config = sLSTMConfig(features, features, num_heads, conv_dim=4, memory_horizon=memory_horizon)
+    config = sLSTMConfig(features, features, num_heads, 4, memory_horizon)
     return RNN(sLSTMCell(config, **dtypes)), GLU(features, 4 / 3, nn.gelu, **dtypes)

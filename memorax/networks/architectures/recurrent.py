@@ -80,7 +80,7 @@ def shm(
     Source: Le et al. 2024, arXiv 2410.10132.
     """
     check_positive("shm.num_layers", num_layers)
-    cell = SHMCell(SHMConfig(16, output_features=features), dtype=dtype, param_dtype=param_dtype)
+    cell = SHMCell(SHMConfig(features, hidden_dim=16), dtype=dtype, param_dtype=param_dtype)
     return Stack((RNN(cell),) * num_layers)
 
 

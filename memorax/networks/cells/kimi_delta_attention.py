@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from memorax.networks.cells.delta_rule import DeltaRuleCell, DeltaRuleConfig, head_sizes
+from memorax.networks.cells.delta_rule import DeltaRuleCell, DeltaRuleConfig
 from memorax.networks.initializers import (
     check_steps_and_decays,
     inverse_softplus_of_log_uniform,
@@ -72,7 +72,7 @@ class KimiDeltaAttentionCell(DeltaRuleCell):
     ) -> Float[Array, "batch time heads key_dim"]:
         """Return the logarithm of each key channel's decay."""
         config = self.config
-        shape = config.num_heads, head_sizes(config)[0]
+        shape = config.num_heads, config.head_sizes[0]
         draw_decays = log_of_uniform(config.min_decay, config.max_decay)
         draw_steps = inverse_softplus_of_log_uniform(config.min_step, config.max_step)
         A_log = self.param("A_log", draw_decays, shape[:1], self.param_dtype)
@@ -86,9 +86,9 @@ class KimiDeltaAttentionCell(DeltaRuleCell):
 
     def gate(self, inputs: Float[Array, "batch time features"]) -> Array:
         """Return sigmoid(W_gate_up W_gate_down x + b)."""
-        width = self.config.num_heads * head_sizes(self.config)[1]
+        width = self.config.num_heads * self.config.head_sizes[1]
         up = linear(self, width, "gate_up", use_bias=True)
         return jax.nn.sigmoid(up(self._low("gate_down", inputs)))
 
     def _low(self, name, inputs):
-        return linear(self, self.config.rank or head_sizes(self.config)[1], name)(inputs)
+        return linear(self, self.config.rank or self.config.head_sizes[1], name)(inputs)

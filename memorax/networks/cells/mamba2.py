@@ -43,7 +43,7 @@ class Mamba2Config:
         head_dim: Width of a head; with ``num_heads`` of 8 twice 64 features, the paper's ratio.
         state_dim: N, the width of B and C.
         num_groups: Number of groups of heads that share B and C; divides ``num_heads``.
-        conv_dim: Steps that the convolution sees.
+        kernel_size: Steps that the convolution sees.
         min_step: Least dt at first, drawn log-uniformly up to ``max_step``, as the authors do.
         max_step: Largest dt at first.
         min_decay: Least exp(A_log) at first, drawn uniformly up to ``max_decay``.
@@ -59,7 +59,7 @@ class Mamba2Config:
     head_dim: int = 16
     state_dim: int = 16
     num_groups: int = 1
-    conv_dim: int = 4
+    kernel_size: int = 4
     min_step: float = 0.001
     max_step: float = 0.1
     min_decay: float = 1.0
@@ -68,7 +68,7 @@ class Mamba2Config:
 
     def __post_init__(self):
         """Check the fields."""
-        for name in ("features", "num_heads", "head_dim", "state_dim", "num_groups", "conv_dim"):
+        for name in ("features", "num_heads", "head_dim", "state_dim", "num_groups", "kernel_size"):
             check_positive(f"Mamba2Config.{name}", getattr(self, name))
         if self.num_heads % self.num_groups:
             raise ValueError(
@@ -83,7 +83,7 @@ class Mamba2Cell(MemoroidCell):
     """The Mamba-2 mixer, to be run by ``Memoroid``.
 
     The carry is the state S of each head, ``(batch, heads, state_dim, head_dim)``, and the
-    convolution's last ``conv_dim - 1`` inputs.
+    convolution's last ``kernel_size - 1`` inputs.
 
     Attributes:
         config: Sizes and initialisation.
@@ -115,7 +115,7 @@ class Mamba2Cell(MemoroidCell):
         projected = linear(self, width, "in_proj")(inputs)
         z, xBC, dt = jnp.split(projected, [channels, 2 * channels + 2 * shared], axis=-1)
         convolution = CausalConvolution(
-            config.conv_dim, self.dtype, self.param_dtype, name="convolution"
+            config.kernel_size, self.dtype, self.param_dtype, name="convolution"
         )
         window, xBC = convolution(xBC, done, window)
         xBC = jax.nn.silu(xBC).astype(state.dtype)
@@ -158,5 +158,5 @@ class Mamba2Cell(MemoroidCell):
         state = (batch, config.num_heads, config.state_dim, config.head_dim)
         return (
             jnp.zeros(state, self.param_dtype),
-            jnp.zeros((batch, config.conv_dim - 1, channels), self.param_dtype),
+            jnp.zeros((batch, config.kernel_size - 1, channels), self.param_dtype),
         )

@@ -47,7 +47,7 @@ class mLSTMConfig:
         hidden_dim: Width inside the block, of all heads together.
         num_heads: Number of heads; divides ``hidden_dim``. Each has to be at least 2 wide, as its
             output is normalised across it.
-        conv_dim: Steps that the convolution sees, the authors' 4.
+        kernel_size: Steps that the convolution sees, the authors' 4.
         block_size: Width of the blocks of W_q, W_k and W_v, the authors' 4; divides
             ``hidden_dim``.
         memory_horizon: Steps that the longest memory lasts at first: the forget gates' biases are
@@ -61,13 +61,13 @@ class mLSTMConfig:
     features: int
     hidden_dim: int
     num_heads: int
-    conv_dim: int = 4
+    kernel_size: int = 4
     block_size: int = 4
     memory_horizon: int | float | None = None
 
     def __post_init__(self):
         """Check the fields."""
-        for name in ("features", "hidden_dim", "num_heads", "conv_dim", "block_size"):
+        for name in ("features", "hidden_dim", "num_heads", "kernel_size", "block_size"):
             check_positive(f"mLSTMConfig.{name}", getattr(self, name))
         check_memory_horizon("mLSTMConfig", self.memory_horizon)
         for name in ("num_heads", "block_size"):
@@ -88,7 +88,7 @@ class mLSTMCell(MemoroidCell):
     """The mLSTM block, to be run by ``Memoroid``; norm and residual around it are left to blocks.
 
     The carry is C with n as its last column, ``(batch, heads, head_dim, head_dim + 1)``, m, and
-    the convolution's last ``conv_dim - 1`` inputs.
+    the convolution's last ``kernel_size - 1`` inputs.
 
     Attributes:
         config: Sizes.
@@ -118,7 +118,7 @@ class mLSTMCell(MemoroidCell):
         up = linear(self, 2 * config.hidden_dim, "up", kernel_init=small)
         x, z = jnp.split(up(inputs), 2, axis=-1)
         convolution = CausalConvolution(
-            config.conv_dim, self.dtype, self.param_dtype, name="convolution"
+            config.kernel_size, self.dtype, self.param_dtype, name="convolution"
         )
         window, u = convolution(x, done, window)
         u = jax.nn.silu(u)
@@ -187,5 +187,5 @@ class mLSTMCell(MemoroidCell):
         return (
             jnp.zeros((batch, config.num_heads, head_dim, head_dim + 1), self.param_dtype),
             jnp.zeros((batch, config.num_heads), self.param_dtype),
-            jnp.zeros((batch, config.conv_dim - 1, config.hidden_dim), self.param_dtype),
+            jnp.zeros((batch, config.kernel_size - 1, config.hidden_dim), self.param_dtype),
         )

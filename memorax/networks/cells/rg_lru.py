@@ -41,7 +41,7 @@ class RGLRUConfig:
         features: Width of the outputs.
         hidden_dim: Number of states; ``None``: ``features``.
         num_heads: Blocks of the gates' maps; divides ``hidden_dim``.
-        conv_dim: Steps that the convolution sees.
+        kernel_size: Steps that the convolution sees.
         r_min: Least exp(-softplus(a_param)) at first, the authors' 0.9, whose squares are drawn
             uniformly up to that of ``r_max``. With the gate half open, a is its fourth power.
         r_max: Largest exp(-softplus(a_param)) at first, the authors' 0.999.
@@ -53,13 +53,13 @@ class RGLRUConfig:
     features: int
     hidden_dim: int | None = None
     num_heads: int = 4
-    conv_dim: int = 4
+    kernel_size: int = 4
     r_min: float = 0.9
     r_max: float = 0.999
 
     def __post_init__(self):
         """Check the fields."""
-        for name in ("features", "num_heads", "conv_dim"):
+        for name in ("features", "num_heads", "kernel_size"):
             check_positive(f"RGLRUConfig.{name}", getattr(self, name))
         if self.hidden_dim is not None:
             check_positive("RGLRUConfig.hidden_dim", self.hidden_dim)
@@ -75,7 +75,7 @@ class RGLRUConfig:
 class RGLRUCell(MemoroidCell):
     """Griffin's recurrent block, to be run by ``Memoroid``.
 
-    The carry is the states h, ``(batch, hidden_dim)``, the convolution's last ``conv_dim - 1``
+    The carry is the states h, ``(batch, hidden_dim)``, the convolution's last ``kernel_size - 1``
     inputs, and whether the episode has begun, ``(batch,)``: the multiplier m follows the episode's
     start, not a state of zero.
 
@@ -105,7 +105,7 @@ class RGLRUCell(MemoroidCell):
         gate = nn.gelu(linear(self, width, "linear_y", use_bias=True)(inputs))
         u = linear(self, width, "linear_x", use_bias=True)(inputs)
         convolution = CausalConvolution(
-            config.conv_dim, self.dtype, self.param_dtype, name="convolution"
+            config.kernel_size, self.dtype, self.param_dtype, name="convolution"
         )
         window, c = convolution(u, done, window)
 
@@ -141,7 +141,7 @@ class RGLRUCell(MemoroidCell):
         batch, width = input_shape[0], self.config.hidden_dim or self.config.features
         return (
             jnp.zeros((batch, width), self.param_dtype),
-            jnp.zeros((batch, self.config.conv_dim - 1, width), self.param_dtype),
+            jnp.zeros((batch, self.config.kernel_size - 1, width), self.param_dtype),
             jnp.zeros(batch, bool),
         )
 

@@ -1,6 +1,6 @@
 """The Stable Hadamard Memory: a matrix whose entries are each strengthened or weakened.
 
-With u = layernorm(x), H = ``features`` and theta of L = ``num_calibrations`` rows::
+With u = layernorm(x), H = ``hidden_dim`` and theta of L = ``num_calibrations`` rows::
 
     k = relu(W_k u) / (1e-5 + sum)      v   = W_v u         c = W_c u
     q = relu(W_q u) / (1e-5 + sum)      eta = sigmoid(W_eta u)
@@ -31,13 +31,12 @@ MAX_MEMORY_GRADIENT = 1e6
 
 @dataclass(frozen=True)
 class SHMConfig:
-    """What a Stable Hadamard Memory is made of.
+    """Sizes of an ``SHMCell``.
 
     Attributes:
-        features: H, the side of the square memory.
-        output_features: How many features come out. Those that come in may be any number above
-            1: each input is layer-normalised, and of a single feature nothing would be left.
-        num_calibrations: L, how many rows theta has; 128 in the paper.
+        features: Width of the outputs.
+        hidden_dim: H, the side of the square memory.
+        num_calibrations: L, the number of rows of theta; 128 in the paper.
         max_memory: The largest magnitude of an entry of the memory. Calibrations are at most 2 and
             only their expectation over rows is 1, so that some entries grow exponentially; the
             equations of the paper (``None``) overflow. 100 is the bound in the authors' code for
@@ -45,18 +44,18 @@ class SHMConfig:
             by the same product, is held within 1e6 an entry at each step.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a field is out of its range.
     """
 
     features: int
-    output_features: int
+    hidden_dim: int
     num_calibrations: int = 128
     max_memory: float | None = 100.0
 
     def __post_init__(self):
         """Check the fields."""
         check_positive("SHMConfig.features", self.features)
-        check_positive("SHMConfig.output_features", self.output_features)
+        check_positive("SHMConfig.hidden_dim", self.hidden_dim)
         check_positive("SHMConfig.num_calibrations", self.num_calibrations)
         bound = self.max_memory
         number = isinstance(bound, int | float) and not isinstance(bound, bool)
@@ -137,22 +136,22 @@ class SHMCell(nn.RNNCellBase):
             )
             return dense(u).astype(carry.dtype)
 
-        k = _normalise(nn.relu(project("key", config.features)))
-        q = _normalise(nn.relu(project("query", config.features)))
-        v = project("value", config.features)
-        c = project("calibration", config.features)
+        k = _normalise(nn.relu(project("key", config.hidden_dim)))
+        q = _normalise(nn.relu(project("query", config.hidden_dim)))
+        v = project("value", config.hidden_dim)
+        c = project("calibration", config.hidden_dim)
         eta = nn.sigmoid(project("update_gate", 1))
         theta = self.param(
             "theta",
             nn.initializers.xavier_uniform(),
-            (config.num_calibrations, config.features),
+            (config.num_calibrations, config.hidden_dim),
             self.param_dtype,
         )
 
         memory = _update(carry, theta[rows].astype(carry.dtype), c, eta * v, k, config.max_memory)
         read = jnp.einsum("...ij,...j->...i", memory, q)
         output = nn.Dense(
-            config.output_features, kernel_init=_kernel_init, name="output_projection", **dtypes
+            config.features, kernel_init=_kernel_init, name="output_projection", **dtypes
         )
         return memory, output(read)
 
@@ -162,7 +161,7 @@ class SHMCell(nn.RNNCellBase):
     ) -> Float[Array, "*batch H H"]:
         """Return the empty memory: zeros, whatever the key."""
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
-        return jnp.zeros((*input_shape[:-1], self.config.features, self.config.features), dtype)
+        return jnp.zeros((*input_shape[:-1], self.config.hidden_dim, self.config.hidden_dim), dtype)
 
     @property
     def num_feature_axes(self) -> int:

@@ -28,35 +28,35 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from memorax.networks.initializers import check_memory_horizon, chrono_bias
-from memorax.validation import check_positive
+from memorax.validation import check_integer, check_positive
 
 NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class sLSTMConfig:
-    """What an sLSTM is made of.
+    """Sizes and initialisation of an ``sLSTMCell``.
 
     Attributes:
-        features: How many features come out. Those that come in may be any number.
-        hidden_dim: The width of the memory, all heads together.
-        num_heads: How many heads mix their memory apart from one another; 4 in the paper's
-            models. Each has to be at least 2 wide, as its output is normalised across it.
-        conv_dim: How many steps, the present one included, the convolution before the input and
-            forget gates spans. 0 is no convolution: the recurrence remembers by itself, and a
-            step then costs less. The layer of the paper's language models has 4.
+        features: Width of the outputs.
+        hidden_dim: Width of the state, of all heads together.
+        num_heads: Number of heads, which do not mix; 4 in the paper's models. Each must be at least
+            2 wide, since its output is normalised over its width.
+        kernel_size: Steps that the convolution before the input and forget gates sees, including
+            the current one; 4 in the paper's language models. ``None``: no convolution, which the
+            recurrence can do without and which makes a step cheaper.
         memory_horizon: Steps that the longest memory lasts at first: the forget gates' biases are
             spread over each head by chrono initialisation (Tallec and Ollivier 2018, arXiv
             1804.11188). ``None``: the authors' biases, from 5 (about 150 steps) down to -7.
 
     Raises:
-        ValueError: If a number is out of range or ``hidden_dim`` does not divide into heads.
+        ValueError: If a field is out of its range, or ``num_heads`` does not divide ``hidden_dim``.
     """
 
     features: int
     hidden_dim: int
     num_heads: int = 4
-    conv_dim: int = 0
+    kernel_size: int | None = None
     memory_horizon: int | float | None = None
 
     def __post_init__(self):
@@ -73,11 +73,8 @@ class sLSTMConfig:
                 "sLSTMConfig.hidden_dim must be at least twice num_heads, for the norm over a "
                 f"head of a single channel is always 0, got {sizes}"
             )
-        if not isinstance(self.conv_dim, int) or self.conv_dim < 0 or self.conv_dim == 1:
-            raise ValueError(
-                "sLSTMConfig.conv_dim must be 0 (no convolution) or an integer of at least "
-                f"2, got {self.conv_dim!r}"
-            )
+        if self.kernel_size is not None:
+            check_integer("sLSTMConfig.kernel_size", self.kernel_size, 2)
 
     @property
     def head_dim(self) -> int:
@@ -89,7 +86,7 @@ class sLSTMCell(nn.RNNCellBase):
     """One step of an sLSTM.
 
     The carry is ``(c, n, m, h)``, with a convolution ``(c, n, m, h, window)``, where the window
-    holds the last ``conv_dim - 1`` projected inputs, oldest first. The state is updated in the
+    holds the last ``kernel_size - 1`` projected inputs, oldest first. The state is updated in the
     carry's precision; ``dtype`` is that of the matrix products.
 
     Attributes:
@@ -119,7 +116,7 @@ class sLSTMCell(nn.RNNCellBase):
         """
         c, n, m, h, *window = carry
         x = self._project("input_projection", self.config.hidden_dim)(inputs)
-        if self.config.conv_dim:
+        if self.config.kernel_size is not None:
             u, *window = self._convolve(x.astype(c.dtype), *window)
         else:
             u = x
@@ -143,7 +140,7 @@ class sLSTMCell(nn.RNNCellBase):
 
     def _convolve(self, x, window):
         """Return silu of the causal depthwise convolution, and the window for the next step."""
-        width, hidden_dim = self.config.conv_dim, self.config.hidden_dim
+        width, hidden_dim = self.config.kernel_size, self.config.hidden_dim
         kernel = self.param("conv_kernel", _uniform(width), (width, hidden_dim), self.param_dtype)
         bias = self.param("conv_bias", _uniform(width), (hidden_dim,), self.param_dtype)
         window = jnp.concatenate([window, x[..., None, :]], axis=-2)
@@ -197,8 +194,8 @@ class sLSTMCell(nn.RNNCellBase):
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         batch, hidden_dim = input_shape[:-1], self.config.hidden_dim
         carry = (jnp.zeros((*batch, hidden_dim), dtype),) * 4
-        if self.config.conv_dim:
-            carry += (jnp.zeros((*batch, self.config.conv_dim - 1, hidden_dim), dtype),)
+        if self.config.kernel_size is not None:
+            carry += (jnp.zeros((*batch, self.config.kernel_size - 1, hidden_dim), dtype),)
         return carry
 
     @property

@@ -135,13 +135,13 @@ def test_ffm_begins_with_the_authors_decays_and_frequencies():
         (FFMConfig, {"features": 1}, "FFMConfig.features .* at least 2, got 1"),
         (FFMConfig, {"features": 4, "max_period": 0.5}, "FFMConfig.max_period must be a number"),
         (Mamba2Config, {"features": 4, "num_groups": 3}, "num_heads=8, num_groups=3"),
-        (Mamba2Config, {"features": 4, "conv_dim": 0}, "Mamba2Config.conv_dim .* got 0"),
+        (Mamba2Config, {"features": 4, "kernel_size": 0}, "Mamba2Config.kernel_size .* got 0"),
         (
             *(DeltaNetConfig, {"features": 65}),
             "DeltaNetConfig.features must be divisible by num_heads .* features=65, num_heads=4",
         ),
         (DeltaNetConfig, {"features": 8, "key_dim": 0}, "DeltaNetConfig.key_dim .* got 0"),
-        (DeltaNetConfig, {"features": 8, "conv_dim": 0}, "DeltaNetConfig.conv_dim .* got 0"),
+        (DeltaNetConfig, {"features": 8, "kernel_size": 0}, "DeltaNetConfig.kernel_size .* got 0"),
         (
             *(DeltaNetConfig, {"features": 8, "max_beta": 2.5}),
             r"DeltaNetConfig.max_beta must be a number from 0\.001 to 2, got 2\.5",

@@ -8,7 +8,7 @@ from memorax.networks.cells.shm import SHMCell, SHMConfig
 from tests.networks.samples import draw
 
 INPUTS = jax.random.normal(jax.random.key(0), (3, 11, 5))
-CONFIG = SHMConfig(features=4, output_features=6, num_calibrations=8)
+CONFIG = SHMConfig(features=6, hidden_dim=4, num_calibrations=8)
 
 
 def drawn_parameters(model):
@@ -82,14 +82,14 @@ def test_bounded_memory_and_gradients_stay_finite_where_calibrations_grow(scale)
 
 
 def test_unbounded_memory_overflows_where_calibrations_grow():
-    config = SHMConfig(features=4, output_features=6, num_calibrations=8, max_memory=None)
+    config = SHMConfig(features=6, hidden_dim=4, num_calibrations=8, max_memory=None)
     model = RNN(cell=SHMCell(config))
     memory, _ = jax.jit(model.apply)(growing_parameters(model), jnp.zeros((3, 2000, 5)))
     assert not jnp.isfinite(memory).all()
 
 
 def test_bound_changes_nothing_before_it_is_met():
-    unbounded = SHMConfig(features=4, output_features=6, num_calibrations=8, max_memory=None)
+    unbounded = SHMConfig(features=6, hidden_dim=4, num_calibrations=8, max_memory=None)
     models = [RNN(cell=SHMCell(config)) for config in (CONFIG, unbounded)]
     variables = drawn_parameters(models[0])
 
@@ -105,7 +105,7 @@ def test_bound_changes_nothing_before_it_is_met():
 
 
 def test_initial_values():
-    config = SHMConfig(features=64, output_features=32)
+    config = SHMConfig(features=32, hidden_dim=64)
     model = RNN(cell=SHMCell(config))
     variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 1, 100)))
     cell = variables["params"]["cell"]
@@ -123,7 +123,7 @@ def test_initial_values():
     ("fields", "words"),
     [
         ({"features": 0}, "SHMConfig.features must be an integer of at least 1, got 0"),
-        ({"output_features": 2.5}, "SHMConfig.output_features must be an integer .* got 2.5"),
+        ({"hidden_dim": 2.5}, "SHMConfig.hidden_dim must be an integer .* got 2.5"),
         ({"num_calibrations": 0}, "SHMConfig.num_calibrations must be an integer .* got 0"),
         ({"max_memory": 0}, "SHMConfig.max_memory must be None or a finite number .* got 0"),
         ({"max_memory": float("inf")}, "SHMConfig.max_memory must be None or .* got inf"),
@@ -132,4 +132,4 @@ def test_initial_values():
 )
 def test_bad_field_is_named(fields, words):
     with pytest.raises(ValueError, match=words):
-        SHMConfig(**{"features": 4, "output_features": 6} | fields)
+        SHMConfig(**{"features": 6, "hidden_dim": 4} | fields)

@@ -11,7 +11,7 @@ from tests.networks.samples import draw
 INPUTS = jax.random.normal(jax.random.key(0), (3, 11, 5))
 CONFIGS = {
     "without convolution": sLSTMConfig(features=6, hidden_dim=8, num_heads=2),
-    "with convolution": sLSTMConfig(features=6, hidden_dim=8, num_heads=2, conv_dim=4),
+    "with convolution": sLSTMConfig(features=6, hidden_dim=8, num_heads=2, kernel_size=4),
 }
 each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
@@ -26,7 +26,7 @@ def test_input_memory_and_output_have_widths_of_their_own(config):
     (carry, outputs), variables = jax.eval_shape(model.init_with_output, jax.random.key(1), INPUTS)
     assert outputs.shape == (3, 11, 6)
     assert [leaf.shape for leaf in carry[:4]] == [(3, 8)] * 4
-    assert [leaf.shape for leaf in carry[4:]] == [(3, 3, 8)] * bool(config.conv_dim)
+    assert [leaf.shape for leaf in carry[4:]] == [(3, 3, 8)] * bool(config.kernel_size)
     kernels = variables["params"]["cell"]
     assert kernels["input_projection"]["kernel"].shape == (5, 8)
     assert kernels["output_projection"]["kernel"].shape == (8, 6)
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_finite_differences(config):
 
 
 def test_initial_values():
-    config = sLSTMConfig(features=6, hidden_dim=128, num_heads=2, conv_dim=4)
+    config = sLSTMConfig(features=6, hidden_dim=128, num_heads=2, kernel_size=4)
     model = RNN(cell=sLSTMCell(config))
     cell = jax.device_get(jax.jit(model.init)(jax.random.key(1), INPUTS))["params"]["cell"]
     head_dim = 64
@@ -100,9 +100,9 @@ def test_initial_values():
             {"hidden_dim": 4},
             "sLSTMConfig.hidden_dim must be at least twice num_heads.* hidden_dim=4, num_heads=4",
         ),
-        ({"conv_dim": 1}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got 1"),
-        ({"conv_dim": -4}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got -4"),
-        ({"conv_dim": 4.0}, "sLSTMConfig.conv_dim must be 0 .* or an integer .* 2, got 4.0"),
+        ({"kernel_size": 1}, "sLSTMConfig.kernel_size must be an integer of at least 2, got 1"),
+        ({"kernel_size": 0}, "sLSTMConfig.kernel_size must be an integer of at least 2, got 0"),
+        ({"kernel_size": 4.0}, "sLSTMConfig.kernel_size must be an integer .* 2, got 4.0"),
     ],
 )
 def test_bad_field_is_named(fields, words):
