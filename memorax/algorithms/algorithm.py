@@ -132,7 +132,7 @@ class Algorithm:
         key: Array,
         state: Any,
         num_episodes: int,
-        deterministic: bool = True,
+        deterministic: ArrayLike = True,
         max_steps: int = 100_000,
     ) -> EvaluationReport:
         """Play fresh episodes; the training state is only read.
@@ -141,8 +141,8 @@ class Algorithm:
             key: A PRNG key.
             state: Whose parameters to play with.
             num_episodes: How many episodes, each in an environment of its own. Static.
-            deterministic: Take the most likely or most valued action instead of exploring as at
-                the end of training.
+            deterministic: Whether to take the most likely or most valued action instead of
+                exploring as at the end of training. One program does both.
             max_steps: Where episodes that have not ended are cut off. The report says which were
                 (``completed``); their returns and lengths are those up to there. Static.
 
@@ -153,14 +153,13 @@ class Algorithm:
         check_positive(f"{type(self).__name__}.evaluate: max_steps", max_steps)
         return self._run(
             "_evaluate",
-            *(key, state),
+            *(key, state, deterministic),
             num_episodes=num_episodes,
-            deterministic=deterministic,
             max_steps=max_steps,
         )
 
     def _evaluate(
-        self, key: Array, state: Any, num_episodes: int, deterministic: bool, max_steps: int
+        self, key: Array, state: Any, deterministic: ArrayLike, num_episodes: int, max_steps: int
     ) -> EvaluationReport:
         episodes = self._begin_evaluation(key, state, num_episodes)
         episodes = self._continue_evaluation(state, episodes, 0, max_steps, deterministic)
@@ -196,7 +195,7 @@ class Algorithm:
         episodes: EvaluationState,
         first_step: ArrayLike,
         last_step: ArrayLike,
-        deterministic: bool = True,
+        deterministic: ArrayLike = True,
     ) -> EvaluationState:
         """Play episodes from one step to another, or until all have ended.
 
@@ -208,9 +207,7 @@ class Algorithm:
             deterministic: As for ``evaluate``.
         """
         steps = first_step, last_step
-        return self._run(
-            "_continue_evaluation", *(state, episodes, *steps), deterministic=deterministic
-        )
+        return self._run("_continue_evaluation", state, episodes, *steps, deterministic)
 
     def _continue_evaluation(
         self,
@@ -218,13 +215,20 @@ class Algorithm:
         episodes: EvaluationState,
         first_step: ArrayLike,
         last_step: ArrayLike,
-        deterministic: bool,
+        deterministic: ArrayLike,
     ) -> EvaluationState:
-        network, params, choose = self.policy(state, deterministic)
+        network, params, most_likely = self.policy(state, deterministic=True)
+        _, _, sampled = self.policy(state, deterministic=False)
 
         def act(key, timestep, carry):
             carry, output = apply_step(network, params, timestep, carry)
-            return carry, choose(key, output)[:, 0]
+
+            def action_of(choose):
+                return choose(key, output)[:, 0].astype(timestep.action.dtype)
+
+            return carry, jax.lax.cond(
+                deterministic, lambda: action_of(most_likely), lambda: action_of(sampled)
+            )
 
         env = self._env_for_evaluation(state.env_state)
         return evaluation.play(act, env, self.env_params, episodes, first_step, last_step)

@@ -86,7 +86,7 @@ def play(
     more often than long ones.
 
     Args:
-        act: ``(key, timestep, carry) -> (carry, action)``.
+        act: ``(key, timestep, carry) -> (carry, action)``, the action of the timestep's dtype.
         env: The environment, as given to ``begin``.
         env_params: Its parameters.
         evaluation: The episodes.
@@ -104,7 +104,6 @@ def play(
         report, timestep = evaluation.report, evaluation.timestep
         act_key, step_key = jax.random.split(jax.random.fold_in(evaluation.key, step))
         carry, action = act(act_key, timestep, evaluation.carry)
-        action = action.astype(timestep.action.dtype)
         observation, env_state, reward, terminated, truncated, info = envs.step(
             step_key, evaluation.env_state, action, env_params
         )

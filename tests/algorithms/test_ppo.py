@@ -381,6 +381,8 @@ def test_evaluation_counts_each_environments_first_episode_and_repeats():
     np.testing.assert_array_equal(report.episode_returns, again.episode_returns)
     drawn = agent.evaluate(jax.random.key(1), state, 32, deterministic=False)
     assert drawn.completed.all()
+    assert (drawn.episode_returns != report.episode_returns).any()
+    assert agent._programs["_evaluate"]._cache_size() == 1, "one program takes either actions"
 
 
 def test_an_evaluation_in_parts_is_the_one_in_a_single_program():

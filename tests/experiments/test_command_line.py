@@ -60,6 +60,15 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert (gru["model"], mlp["model"]) == ("gru", "mlp")
     assert gru["num_parameters"] > mlp["num_parameters"]
     assert gru["low"] <= gru["mean_return"] <= gru["high"]
+    assert gru["sampled"]["low"] <= gru["sampled"]["mean_return"] <= gru["sampled"]["high"]
+    of_first_seed = [row for row in rows if (row["model"], row["seed"]) == ("gru", "0")]
+    # Fewer than 100 episodes: the mean of all of them.
+    returns, weights = (
+        [float(row[name]) for row in of_first_seed if row["num_episodes"] != "0"]
+        for name in ("episode_return", "num_episodes")
+    )
+    assert gru["best_seed_returns"][0] == pytest.approx(np.average(returns, weights=weights))
+    assert gru["best_return"] == pytest.approx(np.mean(gru["best_seed_returns"]))
 
 
 def test_evaluate_repeats_the_numbers_in_a_new_process(finished, tmp_path):
@@ -74,6 +83,8 @@ def test_evaluate_repeats_the_numbers_in_a_new_process(finished, tmp_path):
         (line,) = (line for line in done.stdout.splitlines() if f" {evaluation['model']} " in line)
         assert ", ".join(f"{value:.3f}" for value in evaluation["seed_returns"]) in line
         assert f"[{evaluation['low']:.3f}, {evaluation['high']:.3f}]" in line
+        sampled, best = evaluation["sampled"]["mean_return"], evaluation["best_return"]
+        assert line.replace("│", " ").split()[-2:] == [f"{sampled:.3f}", f"{best:.3f}"]
 
 
 def test_the_best_checkpoint_is_the_one_after_the_greatest_return(finished):

@@ -43,6 +43,10 @@ def test_every_model_on_every_task_is_a_run_and_a_row(finished):
     ]
     # Both tasks together too, for their returns have ranges.
     assert len(rows) == 6
+    for row, run in zip(rows[:4], sorted(finished.glob("runs/*/*/evaluation.json")), strict=True):
+        (evaluation,) = json.loads(run.read_text())
+        assert row["best_return"] == pytest.approx(evaluation["best_return"])
+        assert row["sampled_return"] == pytest.approx(evaluation["sampled"]["mean_return"])
     for model in ("gru", "mlp"):
         assert len(list(finished.glob(f"runs/*/{model}/evaluation.json"))) == 2
     for picture in ("learning_curves.png", "performance_profiles.png"):
@@ -131,6 +135,17 @@ def test_a_folder_that_exists_is_refused_and_so_is_another_configuration(finishe
     assert "exists" in capsys.readouterr().err
     assert compare(finished, "--resume", "--seed", "7") == 2
     assert "seed is 0, got 7" in capsys.readouterr().err
+
+
+def test_results_of_before_the_evaluation_of_sampled_actions_are_reported(finished, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(finished, folder)
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["rows"]:
+        del row["sampled_return"], row["best_return"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert main(["report", str(folder)]) == 0
+    assert "<td></td><td></td>" in (folder / "report.html").read_text()
 
 
 def test_results_that_make_no_sense_are_told(finished, tmp_path, capsys):

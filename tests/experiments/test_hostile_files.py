@@ -3,6 +3,7 @@ import os
 import random
 import sys
 
+import numpy as np
 import pytest
 
 from memorax.experiments.cli.command_line import main
@@ -186,7 +187,7 @@ GOOD_EVALUATION = (
 OUTCOME = {
     "evaluation.json": GOOD_EVALUATION,
     "timing.json": '{"gru": {"steps": 10, "seconds": 2.0}}',
-    "metrics.csv": "model,seed,step,episode_return\ngru,0,5,1\ngru,1,5,2\n",
+    "metrics.csv": "model,seed,step,num_episodes,episode_return\ngru,0,5,1,1\ngru,1,5,1,2\n",
 }
 
 
@@ -203,14 +204,21 @@ OUTCOME = {
         ("timing.json", '{"gru": {"steps": 10, "seconds": 0}}'),
         ("metrics.csv", "model,seed\ngru,0\n"),
         ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5", "gru,1,x")),
-        ("metrics.csv", OUTCOME["metrics.csv"] + "gru,0,10,1\n"),
+        ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5,1", "gru,1,5,-1")),
+        ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5", "gru,2,5")),
+        ("metrics.csv", OUTCOME["metrics.csv"] + "gru,0,10,1,1\n"),
+        ("evaluation.json", GOOD_EVALUATION.replace("0}", '0, "sampled": {}}')),
     ],
 )
 def test_what_a_run_has_left_is_refused_where_it_makes_no_sense(name, text, tmp_path):
     folder = RunFolder(tmp_path)
     for file, good in OUTCOME.items():
         folder.write(file, good)
-    assert read_outcome(folder).steps_per_second == 5
+    # Written before the evaluation with sampled actions was kept.
+    outcome = read_outcome(folder)
+    assert outcome.steps_per_second == 5
+    assert np.isnan(outcome.sampled_returns).all()
+    np.testing.assert_array_equal(outcome.best_returns, [1, 2])
     folder.write(name, text)
     with pytest.raises(ValueError, match="holds no outcome of a run"):
         read_outcome(folder)

@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
         # Nothing but Ctrl-C interrupts it here, which ends the command.
         if (
             evaluation := evaluate_model(
-                Program(one_device(), config, name, agent), name, states[name], console
+                Program(one_device(), config, name, agent), name, states[name], folder, console
             )
         )
     ]

@@ -111,7 +111,8 @@ class Settings:
     seed: int = 0
     """Where all random numbers come from."""
     evaluation_episodes: int = 256
-    """Fresh episodes that each seed plays at the end, with its most likely actions."""
+    """Fresh episodes that each seed plays at the end, with its most likely actions, and again with
+    sampled ones."""
     evaluation_steps: int = 100_000
     """Steps after which those that have not ended are cut off; what they earned up to there
     counts, and how many there were is reported."""

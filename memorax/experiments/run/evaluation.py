@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import scipy.stats
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -26,41 +26,71 @@ SECONDS_AT_ONCE = 0.5
 """How long episodes are played at most before somebody can see or stop it, once compiled."""
 SECONDS_BETWEEN_LINES = 30
 """Between lines on how an evaluation goes, where no bar shows it."""
+ACTIONS = {"most likely": True, "sampled": False}
+"""The actions that agents are evaluated with, and whether they are deterministic."""
+
+
+class Reports(NamedTuple):
+    """What the evaluation of all seeds saw.
+
+    Attributes:
+        most_likely: With the most likely, or most valued, actions.
+        sampled: On the same episodes, with actions drawn as at the end of training.
+    """
+
+    most_likely: EvaluationReport
+    sampled: EvaluationReport
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What one model's agents reached on fresh episodes.
+class Returns:
+    """The returns of fresh episodes.
 
     The return of an episode that was cut off is its sum of rewards up to there, and counts as any
-    other: every mean is that of the task with a time limit of ``max_steps``. To leave such
-    episodes out would favour what ends early.
+    other: every mean is that of the task with a time limit. To leave such episodes out would favour
+    what ends early.
+
+    Attributes:
+        seed_returns: Each seed's mean return.
+        mean_return: The mean over seeds.
+        low: Lower end of the mean's 95 % bootstrap interval over seeds; NaN for a single seed.
+        high: Its upper end.
+        num_ended: Episodes that ended by themselves, over all seeds.
+        num_cut_off: Episodes that were cut off, over all seeds.
+    """
+
+    seed_returns: list[float]
+    mean_return: float
+    low: float
+    high: float
+    num_ended: int
+    num_cut_off: int
+
+
+@dataclass(frozen=True)
+class Evaluation(Returns):
+    """What one model's agents reached: on fresh episodes, with their most likely actions.
 
     Attributes:
         model: The torso's name.
         num_parameters: Parameters of actor and critic together.
         carry_bytes: What their memories hold of one environment.
         num_episodes: Episodes of each seed.
-        seed_returns: Each seed's mean return.
-        mean_return: The mean over seeds.
-        low: Lower end of the mean's 95 % bootstrap interval over seeds; NaN for a single seed.
-        high: Its upper end.
         max_steps: Steps after which episodes were cut off.
-        num_ended: Episodes that ended by themselves, over all seeds.
-        num_cut_off: Episodes that were cut off, over all seeds.
+        sampled: The returns of the same episodes with sampled actions.
+        best_seed_returns: Each seed's best mean return while training, as ``best_mean_return``
+            defines it; NaN if no episode ended.
+        best_return: The mean over seeds.
     """
 
     model: str
     num_parameters: int
     carry_bytes: int
     num_episodes: int
-    seed_returns: list[float]
-    mean_return: float
-    low: float
-    high: float
     max_steps: int
-    num_ended: int
-    num_cut_off: int
+    sampled: Returns
+    best_seed_returns: list[float]
+    best_return: float
 
 
 def play_episodes(
@@ -151,7 +181,11 @@ class EvaluationProgress:
 
 
 def summarize(
-    config: TrainConfig, model: str, state: PyTree, report: EvaluationReport
+    config: TrainConfig,
+    model: str,
+    state: PyTree,
+    reports: Reports,
+    best_seed_returns: Float[np.ndarray, " seeds"],
 ) -> Evaluation:
     """Return the evaluation of agents from the episodes that they have played.
 
@@ -159,22 +193,32 @@ def summarize(
         config: The run's configuration.
         model: The torso's name.
         state: The state of all seeds.
-        report: What the evaluation of all seeds saw.
+        reports: What the evaluation of all seeds saw.
+        best_seed_returns: Each seed's best mean return while training.
     """
-    seed_returns = np.asarray(report.episode_returns, np.float64).mean(axis=-1)
-    completed = np.asarray(report.completed)
-    low, high = bootstrap_interval(seed_returns)
     return Evaluation(
         model=model,
         num_parameters=sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(state.params)),
         carry_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.carry))
         // (config.num_seeds * config.algorithm.num_envs),
-        num_episodes=report.episode_returns.shape[-1],
+        num_episodes=reports.most_likely.episode_returns.shape[-1],
+        max_steps=config.evaluation_steps,
+        **asdict(_returns(reports.most_likely)),
+        sampled=_returns(reports.sampled),
+        best_seed_returns=best_seed_returns.tolist(),
+        best_return=float(best_seed_returns.mean()),
+    )
+
+
+def _returns(report: EvaluationReport) -> Returns:
+    seed_returns = np.asarray(report.episode_returns, np.float64).mean(axis=-1)
+    completed = np.asarray(report.completed)
+    low, high = bootstrap_interval(seed_returns)
+    return Returns(
         seed_returns=seed_returns.tolist(),
         mean_return=float(seed_returns.mean()),
         low=low,
         high=high,
-        max_steps=config.evaluation_steps,
         num_ended=int(completed.sum()),
         num_cut_off=int((~completed).sum()),
     )
@@ -211,10 +255,13 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
     seeds = "seed" if config.num_seeds == 1 else "seeds"
     result = Table(
         title=f"{config.task}\n"
-        f"{config.num_seeds} {seeds}, {evaluations[0].num_episodes} fresh episodes each, "
-        "most likely actions"
+        f"{config.num_seeds} {seeds}, {evaluations[0].num_episodes} fresh episodes each: "
+        "mean return"
     )
-    for column in ("torso", "memory", "parameters", "mean return", "95 % interval", "each seed"):
+    for column in (
+        *("torso", "memory", "parameters"),
+        *("most likely", "95 % interval", "each seed", "sampled", "best in training"),
+    ):
         result.add_column(column, justify="left" if column in ("torso", "memory") else "right")
     for evaluation in evaluations:
         single = math.isnan(evaluation.low)
@@ -226,12 +273,15 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
             f"{evaluation.mean_return:.3f}",
             interval,
             ", ".join(f"{value:.3f}" for value in evaluation.seed_returns),
+            f"{evaluation.sampled.mean_return:.3f}",
+            "" if math.isnan(evaluation.best_return) else f"{evaluation.best_return:.3f}",
         )
     cut_off = [
-        f"{evaluation.model}: "
-        + cut_off_note(evaluation.num_ended, evaluation.num_cut_off, evaluation.max_steps)
+        f"{evaluation.model}{actions}: "
+        + cut_off_note(returns.num_ended, returns.num_cut_off, evaluation.max_steps)
         for evaluation in evaluations
-        if evaluation.num_cut_off
+        for actions, returns in (("", evaluation), (", sampled actions", evaluation.sampled))
+        if returns.num_cut_off
     ]
     if cut_off:
         result.caption = "\n".join(cut_off)

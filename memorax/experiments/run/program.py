@@ -14,12 +14,18 @@ from rich.console import Console
 
 from memorax.algorithms import Algorithm
 from memorax.algorithms.algorithm import Metrics
-from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
+from memorax.algorithms.evaluation import EvaluationState
 from memorax.algorithms.sharding import SEEDS
 from memorax.experiments.run.agents import num_updates
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import abstract_state, replicated
-from memorax.experiments.run.evaluation import EvaluationProgress, evaluation_key, play_episodes
+from memorax.experiments.run.evaluation import (
+    ACTIONS,
+    EvaluationProgress,
+    Reports,
+    evaluation_key,
+    play_episodes,
+)
 
 
 class Program:
@@ -101,11 +107,11 @@ class Program:
         title: str,
         console: Console,
         interrupted: Callable[[], bool] = lambda: False,
-    ) -> EvaluationReport | None:
-        """Let every seed play fresh episodes with its most likely actions.
+    ) -> Reports | None:
+        """Let every seed play fresh episodes, with its most likely and with sampled actions.
 
-        The episodes depend on the configuration's seed alone, so that every model plays the same
-        and a repetition gives the same numbers.
+        The episodes depend on the configuration's seed alone, so that every model plays the same,
+        with either actions, and a repetition gives the same numbers. One program plays both.
 
         Args:
             state: The state.
@@ -117,15 +123,20 @@ class Program:
             What was seen, or None if it was interrupted.
         """
         begin, play = self._evaluation
-        arguments = self._arguments()
+        arguments, reports = self._arguments(), []
         with jax.set_mesh(self.mesh):
-            return play_episodes(
-                partial(begin, arguments, state),
-                partial(play, arguments, state),
-                self.config,
-                EvaluationProgress(title, self.config, console),
-                interrupted,
-            )
+            for actions, most_likely in ACTIONS.items():
+                report = play_episodes(
+                    partial(begin, arguments, state),
+                    partial(play, arguments, state, np.bool_(most_likely)),
+                    self.config,
+                    EvaluationProgress(f"{title}, {actions} actions", self.config, console),
+                    interrupted,
+                )
+                if report is None:
+                    return None
+                reports.append(report)
+        return Reports(*reports)
 
     @cached_property
     def _evaluation(self) -> tuple[Callable[..., EvaluationState], Callable[..., EvaluationState]]:
@@ -141,11 +152,11 @@ class Program:
 
             return self._map(one_run)(arguments, state)
 
-        def play(arguments, state, episodes, first_step, last_step):
+        def play(arguments, state, most_likely, episodes, first_step, last_step):
             def one_run(agent, seed, state, episodes):
                 return jax.vmap(
                     lambda state, episodes: agent.continue_evaluation(
-                        state, episodes, first_step, last_step
+                        state, episodes, first_step, last_step, most_likely
                     ),
                     spmd_axis_name=SEEDS,
                 )(state, episodes)

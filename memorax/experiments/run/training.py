@@ -19,6 +19,7 @@ from memorax.environments.processes.environment import invalid_action, invalid_a
 from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
 from memorax.experiments.loggers.logger import Logger, Metrics
 from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints, Choice
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import abstract_state, one_device
@@ -110,7 +111,7 @@ def run(
                 release(trained.state)
                 with report_last_checkpoint(model, folder):
                     evaluation = evaluate_model(
-                        program, model, trained.state, console, lambda: interrupt.wanted
+                        program, model, trained.state, folder, console, lambda: interrupt.wanted
                     )
             if evaluation is None:
                 where = "in its evaluation, " if trained.finished else ""
@@ -168,6 +169,7 @@ def evaluate_model(
     program: Program,
     model: str,
     state: PyTree,
+    folder: RunFolder,
     console: Console,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
@@ -177,11 +179,13 @@ def evaluate_model(
         program: The model's program.
         model: Its name.
         state: The state of all seeds.
+        folder: The run's folder.
         console: Where to show progress.
         interrupted: Whether to stop, asked every fraction of a second.
     """
-    report = program.evaluate(state, model, console, interrupted)
-    return None if report is None else summarize(program.config, model, state, report)
+    best = read_best_returns(folder, model, program.config.num_seeds)
+    reports = program.evaluate(state, model, console, interrupted)
+    return None if reports is None else summarize(program.config, model, state, reports, best)
 
 
 def _train_model(

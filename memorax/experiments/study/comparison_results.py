@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from memorax.experiments.files.fields import reading
+from memorax.experiments.run.best_return import EPISODES, read_best_returns
 from memorax.experiments.run.evaluation import cut_off_note
 from memorax.experiments.run.folder import RunFolder, read_curves, read_timing
 from memorax.experiments.study.comparison_config import CompareConfig
@@ -42,6 +43,9 @@ class Outcome:
         steps_per_second: Environment steps of all seeds in a second of training.
         num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
         num_cut_off: Those that were cut off by ``evaluation_steps``.
+        sampled_returns: Each seed's mean return on the same episodes with sampled actions; NaN in
+            runs of versions that did not evaluate these.
+        best_returns: Each seed's best mean return while training.
     """
 
     returns: Float[np.ndarray, " runs"]
@@ -52,6 +56,8 @@ class Outcome:
     steps_per_second: float
     num_ended: int
     num_cut_off: int
+    sampled_returns: Float[np.ndarray, " runs"]
+    best_returns: Float[np.ndarray, " runs"]
 
 
 Outcomes = Mapping[str, Mapping[str, Outcome]]
@@ -77,6 +83,8 @@ class Row:
         seed_values: What each seed reached; on all tasks, the mean over them.
         num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
         num_cut_off: Those that were cut off by ``evaluation_steps``.
+        sampled_return: The interquartile mean with sampled actions, on the same episodes.
+        best_return: The mean over seeds of the best mean return while training.
 
     What is not known, such as the interval of a single seed, is ``None``.
     """
@@ -92,8 +100,11 @@ class Row:
     carry_bytes: int | None
     steps_per_second: float | None
     seed_values: list[float]
-    num_ended: int | None
-    num_cut_off: int | None
+    # Results of earlier versions do not have what follows.
+    num_ended: int | None = None
+    num_cut_off: int | None = None
+    sampled_return: float | None = None
+    best_return: float | None = None
 
 
 def read_outcome(folder: RunFolder) -> Outcome:
@@ -102,8 +113,13 @@ def read_outcome(folder: RunFolder) -> Outcome:
         (evaluation,) = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
         timing = read_timing(folder)[evaluation["model"]]
         steps, curves = read_curves(folder)[evaluation["model"]]
+        returns = np.array(evaluation["seed_returns"], float)
+        if "sampled" in evaluation:
+            sampled_returns = np.array(evaluation["sampled"]["seed_returns"], float)
+        else:
+            sampled_returns = np.full_like(returns, np.nan)
         return Outcome(
-            returns=np.array(evaluation["seed_returns"], float),
+            returns=returns,
             steps=steps,
             curves=fill_gaps(curves),
             num_parameters=int(evaluation["num_parameters"]),
@@ -111,6 +127,8 @@ def read_outcome(folder: RunFolder) -> Outcome:
             steps_per_second=timing["steps"] / timing["seconds"],
             num_ended=int(evaluation["num_ended"]),
             num_cut_off=int(evaluation["num_cut_off"]),
+            sampled_returns=sampled_returns,
+            best_returns=read_best_returns(folder, evaluation["model"], len(returns)),
         )
 
 
@@ -135,6 +153,8 @@ def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:
                     steps_per_second=outcome.steps_per_second,
                     num_ended=outcome.num_ended,
                     num_cut_off=outcome.num_cut_off,
+                    sampled_return=known(interquartile_mean(outcome.sampled_returns[:, None])),
+                    best_return=known(np.asarray(outcome.best_returns.mean())),
                 )
             )
     scores, trained = scores_over_tasks(config, outcomes)
@@ -215,6 +235,8 @@ def make_table(
         "IQM",
         "95 % interval",
         f"better than {config.models[0]}",
+        "sampled actions",
+        "best in training",
         "sample efficiency",
         "parameters",
         "carry bytes",
@@ -233,6 +255,8 @@ def _formatted(row: Row) -> list[str]:
         number_text(row.interquartile_mean, ".3f"),
         interval_text(row.low, row.high),
         number_text(row.probability_of_improvement, ".0%"),
+        number_text(row.sampled_return, ".3f"),
+        number_text(row.best_return, ".3f"),
         number_text(row.sample_efficiency, ".3f"),
         number_text(row.num_parameters, ","),
         number_text(row.carry_bytes, ","),
@@ -247,6 +271,10 @@ def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, st
         "steps with the most likely actions. Interval: 95 % stratified bootstrap over seeds.",
         f"Better than {config.models[0]}: the probability that a seed of the model returns more "
         f"than one of {config.models[0]}, ties counting half.",
+        "Sampled actions: the IQM on the same episodes with actions drawn as at the end of "
+        "training.",
+        "Best in training: the greatest mean return of the episodes of an update, of at least "
+        f"{EPISODES}, mean over seeds, as POPGym's tables report it (MMER).",
         "Sample efficiency: mean return over all of training, the area under the learning curve "
         "as a share of its length.",
         "Parameters and carry bytes are those of all networks, carry bytes of one environment; "

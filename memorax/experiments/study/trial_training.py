@@ -17,6 +17,7 @@ from memorax.experiments.files.write_errors import WriteErrors
 from memorax.experiments.loggers.logger import LoggedModel
 from memorax.experiments.loggers.registry import LOGGERS, TERMINAL
 from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import summarize, to_json
@@ -193,12 +194,14 @@ def _evaluate(
 ) -> bool:
     """Evaluate trials that went to their end; return whether that was not interrupted."""
     title = ", ".join(trial.name for trial in trials)
-    report = program.evaluate(state, title, console, lambda: interrupt.wanted)
-    if report is None:
+    reports = program.evaluate(state, title, console, lambda: interrupt.wanted)
+    if reports is None:
         return False
     for index, trial in enumerate(trials):
-        parts = program.part(state, index), program.part(report, index)
-        evaluation = summarize(trial.config, trial.config.torso, *parts)
+        config, model = trial.config, trial.config.torso
+        best = read_best_returns(trial.folder, model, config.num_seeds)
+        parts = program.part(state, index), program.part(reports, index)
+        evaluation = summarize(config, model, *parts, best)
         trial.folder.write("evaluation.json", to_json([evaluation]))
         plot_learning_curve(trial.folder, trial.config)
         trial.end(Ending("finished", reports=trial.reports(program.total_steps)))
