@@ -28,6 +28,7 @@ COMMANDS = (
     "compare",
     "sweep",
     "report",
+    "presets",
     "environments",
     "doctor",
 )

@@ -330,7 +330,10 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ("train --learning-rate fast", "fast"),
         ("train --algorithm dqm", "unknown algorithm 'dqm'; the closest are: dqn"),
         ("train --algorithm", "unknown algorithm ''; choose from: dqn, ppo, pqn, r2d2, sac"),
-        ("train --algorithm=dqn --clip-coefficient 1", "unknown option '--clip-coefficient'"),
+        (
+            "train --algorithm=dqn --clip-coefficient 1",
+            "--clip-coefficient is an option of ppo, and not of dqn",
+        ),
         (
             "train --algorithm dqn --buffer-size 9 --batch-size 17",
             "buffer_size must hold at least batch_size",

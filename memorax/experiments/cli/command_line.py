@@ -19,6 +19,7 @@ commands:
   compare        train several memories on several tasks, and put them into one table
   sweep          search the options that a memory learns best with
   report         turn a comparison or a sweep into a single page
+  presets        list complete settings that are known to learn
   environments   list suites, and the tasks that match a pattern
   doctor         describe this machine and what is installed, for reports of bugs
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "compare": ("study", "run_compare"),
     "sweep": ("study", "run_sweep"),
     "report": ("study", "run_report"),
+    "presets": ("presets", "run"),
     "environments": ("environments", "run"),
     "doctor": ("doctor", "run"),
 }

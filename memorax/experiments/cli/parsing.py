@@ -12,7 +12,9 @@ from typing import Any
 
 import tyro
 
-from memorax.experiments.cli.errors import BadInputError
+from memorax.experiments.cli.errors import BadInputError, input_checked
+from memorax.experiments.presets import preset
+from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import ALGORITHMS
 from memorax.experiments.study.folder import StudyFolder, differences
 from memorax.validation import unknown_name
@@ -48,6 +50,7 @@ def parse(kind: Any, program: str, arguments: list[str], default: Any = None) ->
         if word and not unknown[0].startswith("-"):
             given = f"'{getattr(options, word.name)}' and {unknown[0]!r}"
             raise BadInputError(f"{program} takes one {word.name}, got {given}")
+        _check_algorithm_has(unknown[0], options)
         flags = ["--help", *_flags(default or kind)]
         raise BadInputError(unknown_name("option", unknown[0], flags))
     return options
@@ -59,12 +62,75 @@ def take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:
     Raises:
         BadInputError: If there is no such algorithm.
     """
+    algorithm, rest = _take("--algorithm", arguments)
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        raise BadInputError(unknown_name("algorithm", algorithm, ALGORITHMS))
+    return algorithm, rest
+
+
+def take_preset(arguments: list[str]) -> tuple[Preset | None, list[str]]:
+    """Return the preset of ``--preset NAME``, which decides the defaults, and all other arguments.
+
+    Raises:
+        BadInputError: If there is no such preset.
+    """
+    name, rest = _take("--preset", arguments)
+    if name is None:
+        return None, rest
+    with input_checked():
+        return preset.load(name), rest
+
+
+def take_algorithm_and_preset(
+    arguments: list[str],
+) -> tuple[str | None, Preset | None, list[str]]:
+    """Return the algorithm, of ``--algorithm`` or of ``--preset``, the preset, and the rest.
+
+    Raises:
+        BadInputError: If there is no such algorithm or preset, or the preset is of another.
+    """
+    algorithm, arguments = take_algorithm(arguments)
+    preset, arguments = take_preset(arguments)
+    if preset is None:
+        return algorithm, None, arguments
+    if algorithm is not None:
+        check_preset_algorithm(preset, algorithm)
+    return preset.algorithm, preset, arguments
+
+
+def check_preset_algorithm(preset: Preset, algorithm: str) -> None:
+    """Check that a preset is of the algorithm that is asked for.
+
+    Raises:
+        BadInputError: If it is of another.
+    """
+    if algorithm != preset.algorithm:
+        raise BadInputError(
+            f"preset {preset.name!r} is a setting of {preset.algorithm}, got algorithm "
+            f"{algorithm!r}"
+        )
+
+
+def _take(flag: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Return the value of a flag that is taken before tyro sees the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--algorithm", nargs="?", const="")
+    parser.add_argument(flag, dest="value", nargs="?", const="")
     known, rest = parser.parse_known_args(arguments)
-    if known.algorithm is not None and known.algorithm not in ALGORITHMS:
-        raise BadInputError(unknown_name("algorithm", known.algorithm, ALGORITHMS))
-    return known.algorithm, rest
+    return known.value, rest
+
+
+def _check_algorithm_has(flag: str, options: Any) -> None:
+    """Check that an unknown option is none of another algorithm."""
+    config = getattr(options, "config", None)
+    algorithm = getattr(getattr(config, "train", config), "algorithm_name", None)
+    field = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+    having = [
+        name
+        for name, kind in ALGORITHMS.items()
+        if field in {item.name for item in dataclasses.fields(kind)}
+    ]
+    if algorithm and having:
+        raise BadInputError(f"{flag} is an option of {', '.join(having)}, and not of {algorithm}")
 
 
 def check_same_algorithm(stored: str, given: str | None, config: Path) -> None:

@@ -11,20 +11,25 @@ import tyro
 from memorax.experiments.cli.compilation_cache import enable_compilation_cache
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
 from memorax.experiments.cli.parsing import (
+    check_preset_algorithm,
     check_same_algorithm,
     parse,
     resume_study,
-    take_algorithm,
+    take_algorithm_and_preset,
+    take_preset,
 )
 from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
+from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.devices import Devices
+from memorax.experiments.run.preset import with_preset
 from memorax.experiments.study import comparison, sweep
 from memorax.experiments.study.comparison import ComparisonFolder
 from memorax.experiments.study.comparison_config import CompareConfig
-from memorax.experiments.study.folder import StudyFolder
+from memorax.experiments.study.comparison_config import with_preset as compare_with_preset
+from memorax.experiments.study.folder import StudyFolder, differences
 from memorax.experiments.study.sweep import SweepFolder
 from memorax.experiments.study.sweep_config import SweepConfig, check_method_installed
 
@@ -34,7 +39,8 @@ class Compare:
     """Train several memories, with several algorithms, on several tasks, and compare them.
 
     All seeds of a model train at once. The table tells interquartile means with 95 % stratified
-    bootstrap intervals.
+    bootstrap intervals. --preset NAME begins with the task, the algorithm and the settings of a
+    preset (memorax presets lists them): the defaults listed here are then those of the preset.
     """
 
     config: Annotated[CompareConfig, tyro.conf.arg(name="")]
@@ -54,7 +60,9 @@ class Sweep(Generic[AlgorithmConfig]):
 
     --search names options of 'memorax train' and what to try: learning-rate=log:1e-4:1e-2
     gae-lambda=0.9,0.95,0.99 features=int:16:64. All other options are the same in every trial.
-    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac.
+    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac. --preset NAME begins
+    with a complete setting that is known to learn (memorax presets lists them): the defaults listed
+    here are then those of the preset.
     """
 
     config: Annotated[SweepConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
@@ -78,15 +86,19 @@ class Report:
 
 def run_compare(arguments: list[str]) -> int:
     """Run ``memorax compare`` and return its exit code."""
-    options = parse(Compare, "memorax compare", arguments, Compare(CompareConfig()))
+    preset, arguments = take_preset(arguments)
+    default = Compare(compare_with_preset(CompareConfig(), preset))
+    options = parse(Compare, "memorax compare", arguments, default)
     with input_checked():
         if options.resume:
             folder = _open(ComparisonFolder, options.comparison_folder)
-            default = Compare(folder.config())
+            default = Compare(compare_with_preset(folder.config(), preset))
             given = parse(Compare, "memorax compare", arguments, default).config
+            _check_algorithms(given, default.config, preset)
             config = resume_study(folder, given)
         else:
             config = options.config
+            _check_algorithms(config, default.config, preset)
             comparison.check_runs(config)
             folder = ComparisonFolder.create(options.comparison_folder, config)
     return _run(comparison.compare, config, options.devices, folder)
@@ -94,9 +106,9 @@ def run_compare(arguments: list[str]) -> int:
 
 def run_sweep(arguments: list[str]) -> int:
     """Run ``memorax sweep`` and return its exit code."""
-    algorithm, arguments = take_algorithm(arguments)
+    algorithm, preset, arguments = take_algorithm_and_preset(arguments)
     kind = ALGORITHMS[algorithm or "ppo"]
-    default = Sweep(SweepConfig(train=TrainConfig(algorithm=kind(), memoryless_twin=False)))
+    default = Sweep(SweepConfig(train=_trial(TrainConfig(algorithm=kind()), preset)))
     options = parse(Sweep[kind], "memorax sweep", arguments, default)
     with input_checked():
         if options.resume:
@@ -106,7 +118,7 @@ def run_sweep(arguments: list[str]) -> int:
             check_installed(stored.train.loggers)
             name = stored.train.algorithm_name
             check_same_algorithm(name, algorithm, folder.path / "config.json")
-            default = Sweep(stored)
+            default = Sweep(dataclasses.replace(stored, train=_trial(stored.train, preset)))
             given = parse(Sweep[ALGORITHMS[name]], "memorax sweep", arguments, default).config
             config = resume_study(folder, given)
         else:
@@ -114,6 +126,22 @@ def run_sweep(arguments: list[str]) -> int:
             sweep.check_trials(config)
             folder = SweepFolder.create(options.sweep_folder, config)
     return _run(sweep.sweep, config, options.devices, folder)
+
+
+def _trial(train: TrainConfig, preset: Preset | None) -> TrainConfig:
+    """Return what all trials have in common, with the settings of a preset: one memory each."""
+    return dataclasses.replace(with_preset(train, preset), memoryless_twin=False)
+
+
+def _check_algorithms(config: CompareConfig, default: CompareConfig, preset: Preset | None) -> None:
+    """Check that every algorithm that has options given is compared, and is the preset's."""
+    if preset is not None:
+        for name in config.algorithms:
+            check_preset_algorithm(preset, name)
+    for name in ALGORITHMS.keys() - set(config.algorithms):
+        changed = next(differences(getattr(default, name), getattr(config, name), f"{name}."), None)
+        if changed:
+            raise BadInputError(f"{name} is not among algorithms, and {changed}")
 
 
 def _open(kind: type[StudyFolder], path: Path | None) -> StudyFolder:

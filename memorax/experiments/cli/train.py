@@ -12,15 +12,21 @@ from rich.text import Text
 
 from memorax.experiments.cli.compilation_cache import enable_compilation_cache
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
-from memorax.experiments.cli.parsing import check_same_algorithm, parse, take_algorithm
+from memorax.experiments.cli.parsing import (
+    check_same_algorithm,
+    parse,
+    take_algorithm_and_preset,
+)
 from memorax.experiments.files.write_errors import WriteFailedError
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.encoders import report as report_encoder
+from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run import training
 from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.run.preset import with_preset
 from memorax.experiments.run.processes import (
     Processes,
     connect,
@@ -46,7 +52,8 @@ class Train(Generic[AlgorithmConfig]):
     """Train a memory network, and its twin without memory, and compare them.
 
     --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac; the options of the
-    chosen one are listed here.
+    chosen one are listed here. --preset NAME begins with a complete setting that is known to learn
+    (memorax presets lists them): the defaults listed here are then those of the preset.
     """
 
     config: Annotated[TrainConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
@@ -65,12 +72,12 @@ class Train(Generic[AlgorithmConfig]):
 
 def run(arguments: list[str]) -> int:
     """Run ``memorax train`` and return its exit code."""
-    algorithm, arguments = take_algorithm(arguments)
+    algorithm, preset, arguments = take_algorithm_and_preset(arguments)
     kind = ALGORITHMS[algorithm or "ppo"]
-    default = Train(TrainConfig(algorithm=kind()))
+    default = Train(with_preset(TrainConfig(algorithm=kind()), preset))
     options = parse(Train[kind], "memorax train", arguments, default)
     if options.resume:
-        options = _resume(options, algorithm, arguments)
+        options = _resume(options, algorithm, preset, arguments)
     enable_compilation_cache()
     with input_checked():
         check_installed(options.config.loggers)
@@ -104,7 +111,9 @@ def run(arguments: list[str]) -> int:
         return train_to_end(train, resume, console)
 
 
-def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Train:
+def _resume(
+    options: Train, algorithm: str | None, preset: Preset | None, arguments: list[str]
+) -> Train:
     """Take the configuration of the run; options that contradict it are refused.
 
     More steps in total do not contradict it.
@@ -115,7 +124,8 @@ def _resume(options: Train, algorithm: str | None, arguments: list[str]) -> Trai
         stored = RunFolder.open(options.run_folder).config()
     check_same_algorithm(stored.algorithm_name, algorithm, options.run_folder / "config.json")
     kind = type(stored.algorithm)
-    resumed = parse(Train[kind], "memorax train", arguments, Train(stored))
+    default = Train(with_preset(stored, preset))
+    resumed = parse(Train[kind], "memorax train", arguments, default)
     same_steps = dataclasses.replace(resumed.config, total_steps=stored.total_steps)
     changed = ", ".join(differences(stored, same_steps))
     if not changed and resumed.config.total_steps >= stored.total_steps:

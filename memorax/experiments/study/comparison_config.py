@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
+from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import (
     ALGORITHMS,
     DEMO_ENVIRONMENT,
@@ -18,6 +20,7 @@ from memorax.experiments.run.config import (
     Settings,
     TrainConfig,
 )
+from memorax.experiments.run.preset import with_preset as run_with_preset
 from memorax.validation import check_range, unknown_name
 
 
@@ -97,7 +100,7 @@ class CompareConfig(Settings, Subjects):
     @property
     def runs(self) -> Iterator["ComparisonRun"]:
         """The runs of the comparison, task by task."""
-        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
+        settings = _settings(self)
         for environment in self.environments:
             name, *parameters = environment.split()
             for algorithm in self.algorithms:
@@ -134,6 +137,32 @@ class ComparisonRun:
     def path(self) -> Path:
         """Where the run's folder lies in the comparison's."""
         return Path("runs", *(re.sub(r"[^\w.=-]+", "-", name) for name in (self.task, self.model)))
+
+
+def with_preset(config: CompareConfig, preset: Preset | None) -> CompareConfig:
+    """Return a comparison with the task, the algorithm and the settings of a preset.
+
+    The torsos stay as they are: they are what is compared.
+
+    Args:
+        config: The comparison.
+        preset: The preset; None: the comparison stays as it is.
+    """
+    if preset is None:
+        return config
+    algorithm = getattr(config, preset.algorithm)
+    run = run_with_preset(TrainConfig(algorithm=algorithm, **_settings(config)), preset)
+    return dataclasses.replace(
+        config,
+        environments=(run.task,),
+        algorithms=(preset.algorithm,),
+        **{preset.algorithm: run.algorithm},
+        **_settings(run),
+    )
+
+
+def _settings(config: Settings) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Settings)}
 
 
 def to_json(config: CompareConfig) -> str:

@@ -1,0 +1,41 @@
+"""From a preset to a configuration."""
+
+import dataclasses
+import json
+from typing import Any
+
+from memorax.experiments.presets.preset import Preset
+from memorax.experiments.run.config import ALGORITHMS, TrainConfig, run_from_fields, to_fields
+
+OF_THE_MACHINE = (
+    *("seed", "checkpoint_every", "keep_checkpoints", "on_write_error", "loggers"),
+    *("evaluation_episodes", "evaluation_steps"),
+)
+"""Fields of a run that no preset sets: they do not change what is learned."""
+
+
+def with_preset(config: TrainConfig[Any], preset: Preset | None) -> TrainConfig[Any]:
+    """Return a configuration with the settings of a preset.
+
+    Args:
+        config: What the preset does not set is as in here, but for an algorithm's own options if
+            the preset is of another algorithm, which have their defaults.
+        preset: The preset; None: the configuration stays as it is.
+
+    Raises:
+        ValueError: If the settings do not make up a configuration.
+    """
+    if preset is None:
+        return config
+    settings = preset.settings
+    if config.algorithm_name != preset.algorithm:
+        config = dataclasses.replace(config, algorithm=ALGORITHMS[preset.algorithm]())
+    fields = to_fields(config)
+    fields |= settings | {"algorithm": fields["algorithm"] | settings["algorithm"]}
+    # Which has lists in the place of tuples, as a file has.
+    return run_from_fields(json.loads(json.dumps(fields)))
+
+
+def preset_settings(config: TrainConfig[Any]) -> dict[str, Any]:
+    """Return what a preset sets to make runs with this configuration."""
+    return {name: value for name, value in to_fields(config).items() if name not in OF_THE_MACHINE}
