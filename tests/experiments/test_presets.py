@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import runpy
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +11,15 @@ from memorax.experiments.cli.command_line import main
 from memorax.experiments.cli.parsing import parse, take_algorithm_and_preset
 from memorax.experiments.cli.train import Train
 from memorax.experiments.presets import preset
+from memorax.experiments.presets.preset import Reached
 from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.evaluation import Evaluation, Returns, to_json
+from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.preset import preset_settings, with_preset
 from memorax.experiments.study import comparison_config
 from memorax.experiments.study.comparison_config import CompareConfig
 
+ROOT = Path(__file__).parents[2]
 CONFIG = TrainConfig(
     environment="memory::TMazePassive",
     environment_parameters=("corridor_length=7",),
@@ -64,6 +70,31 @@ def test_a_preset_sets_what_it_says_and_an_option_beside_it_overrides_it(maze):
     changed = dataclasses.replace(CONFIG.algorithm, gamma=0.5)
     expected = dataclasses.replace(CONFIG, torso="gru", algorithm=changed, num_seeds=1)
     assert given == expected
+
+
+def test_a_preset_is_made_of_a_run_with_what_it_reached(maze, tmp_path):
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    returns = Returns([0.25, 0.5001], 0.375, 0.25, 0.5, 6, 0)
+    sampled = dataclasses.replace(returns, mean_return=0.1234)
+    models = [
+        Evaluation(
+            **vars(returns),
+            **{"model": model, "num_parameters": 1, "carry_bytes": 1, "num_episodes": 3},
+            **{"max_steps": 9, "sampled": sampled},
+            **{"best_seed_returns": [0.5, 0.5], "best_return": 0.5},
+        )
+        for model in ("lru", "mlp")
+    ]
+    run.write("evaluation.json", to_json(models))
+    script = runpy.run_path(str(ROOT / "benchmarks" / "make_preset.py"))
+    script["main"](script["Options"]("made", run.path, "Made.", date="2026-11-30"))
+    made = preset.load("made")
+    assert (made.description, made.measured.date) == ("Made.", "2026-11-30")
+    assert made.settings == maze.settings
+    assert made.measured.reached == (
+        Reached("lru", (0.25, 0.5), 0.123, 0.5),
+        Reached("mlp", (0.25, 0.5), 0.123, 0.5),
+    )
 
 
 def test_what_a_preset_does_not_set_stays(maze):

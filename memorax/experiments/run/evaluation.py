@@ -260,7 +260,7 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
     )
     for column in (
         *("torso", "memory", "parameters"),
-        *("most likely", "95 % interval", "each seed", "sampled", "best in training"),
+        *("most likely", "95 % interval", "each seed", "sampled", "best in\ntraining"),
     ):
         result.add_column(column, justify="left" if column in ("torso", "memory") else "right")
     for evaluation in evaluations:
