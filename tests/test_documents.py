@@ -1,5 +1,6 @@
 import ast
 import importlib
+import inspect
 import json
 import re
 import runpy
@@ -12,6 +13,7 @@ import pytest
 from memorax.experiments.cli import command_line, parsing
 from memorax.experiments.cli.parsing import parse
 from memorax.experiments.presets.torsos import TORSOS, torsos_table
+from memorax.networks import cells
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -188,3 +190,12 @@ def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkey
 
 def test_the_page_of_sequence_models_lists_every_torso_by_name_as_the_code_builds_it():
     assert torsos_table() in (ROOT / "docs" / "sequence_models.md").read_text()
+
+
+def test_readme_has_a_row_for_every_cell():
+    table = (ROOT / "README.md").read_text().partition("## Memories")[2].partition("\n## ")[0]
+    linked = {Path(path) for path in re.findall(r"\]\((memorax/\S+\.py)\)", table)}
+    exported = (getattr(cells, name) for name in cells.__all__ if name.endswith("Cell"))
+    files = {Path(inspect.getfile(cell)).relative_to(ROOT) for cell in exported}
+    assert files <= linked
+    assert all((ROOT / path).exists() for path in linked)

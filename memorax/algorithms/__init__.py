@@ -1,4 +1,20 @@
-"""Algorithms that train memory networks."""
+"""Algorithms that train memory networks.
+
+The examples of the classes start from these lines.
+
+Example:
+    >>> import flax.linen as nn
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from memorax import environments
+    >>> from memorax.algorithms import *
+    >>> from memorax.networks import RNN, FeatureExtractor, Network, heads
+    >>> env, env_params = environments.make("memory::StatelessCartPoleEasy")
+    >>> def network(head):
+    ...     return Network(FeatureExtractor(nn.Dense(8)), RNN(nn.GRUCell(8)), head)
+    >>> key = jax.random.key(0)
+"""
 
 from memorax.algorithms.algorithm import Algorithm
 from memorax.algorithms.configurations import hyperparameters

@@ -37,6 +37,12 @@ class Algorithm:
         env: An ``Environment``, a Gymnax environment, or a Gymnasium environment, its class or a
             function that makes one, not vectorised.
         env_params: Its parameters.
+
+    Example:
+        >>> config, actor = PPOConfig(num_envs=4, num_steps=8), network(heads.Categorical(2))
+        >>> agent = PPO(config, env, env_params, actor, network(heads.VNetwork()), optax.adam(1e-3))
+        >>> isinstance(agent, Algorithm), agent.steps_per_update
+        (True, 32)
     """
 
     config: Any

@@ -43,6 +43,11 @@ class DQNConfig(ReplayConfig):
         ValueError: If a value is out of its range, sequences are not made of whole pieces of
             acting, burn-in or ``n_step`` leave nothing to learn from, or the replay is smaller
             than a batch.
+
+    Example:
+        >>> DQNConfig(epsilon_end=1.5)
+        Traceback (most recent call last):
+        ValueError: DQNConfig.epsilon_end must be a number from 0 to 1, got 1.5
     """
 
     n_step: int = 1
@@ -94,6 +99,11 @@ class R2D2Config(DQNConfig):
 
     Source: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement
         Learning", sections 2.3 and 3, and table 2.
+
+    Example:
+        >>> config = R2D2Config(sequence_length=80, burn_in_length=40)
+        >>> isinstance(config, DQNConfig), config.priority_exponent
+        (True, 0.9)
     """
 
     num_steps: int = 40
@@ -141,6 +151,14 @@ class DQN(ReplayAlgorithm):
     Source: Mnih et al. 2015, "Human-level control through deep reinforcement learning"; Hausknecht
         and Stone 2015, arXiv 1507.06527 (recurrent); Kapturowski et al. 2019 (R2D2); Bellemare et
         al. 2017, arXiv 1707.06887 (C51).
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
+        >>> config = DQNConfig(**sizes, batch_size=2)
+        >>> agent = DQN(config, env, env_params, network(q), optax.adam(1e-3))
+        >>> state = jax.eval_shape(agent.init, key)
+        >>> state, metrics = jax.eval_shape(lambda state: agent.train(key, state, 8), state)
     """
 
     config: DQNConfig

@@ -24,6 +24,12 @@ class EvaluationReport:
         episode_lengths: Number of steps of each episode.
         completed: False where the limit on steps came before the episode's end; its return and
             length are those up to there.
+
+    Example:
+        >>> returns, lengths = jnp.array([1.0, 0.5]), jnp.array([10, 20])
+        >>> report = EvaluationReport(returns, lengths, completed=jnp.array([True, True]))
+        >>> float(report.episode_returns.mean())
+        0.75
     """
 
     episode_returns: PyTree
@@ -41,6 +47,14 @@ class EvaluationState:
         timestep: What the policy sees next.
         env_state: The environments' state. Those that run in processes are ended by ``release``.
         carry: The policy's.
+
+    Example:
+        >>> config, actor = PPOConfig(num_envs=4, num_steps=8), network(heads.Categorical(2))
+        >>> agent = PPO(config, env, env_params, actor, network(heads.VNetwork()), optax.adam(1e-3))
+        >>> state = jax.eval_shape(agent.init, key)
+        >>> episodes = jax.eval_shape(lambda state: agent.begin_evaluation(key, state, 3), state)
+        >>> isinstance(episodes, EvaluationState), episodes.report.episode_returns.shape
+        (True, (3,))
     """
 
     key: PyTree

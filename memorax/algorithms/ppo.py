@@ -41,6 +41,11 @@ class PPOConfig(RolloutConfig):
         ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
             ``num_minibatches``, ``burn_in_length`` leaves nothing to learn from, or advantages are
             normalised over a single step.
+
+    Example:
+        >>> PPOConfig(num_envs=2, num_steps=4, clip_coefficient=-0.1)
+        Traceback (most recent call last):
+        ValueError: PPOConfig.clip_coefficient must be a number of at least 0, got -0.1
     """
 
     gae_lambda: float = 0.95
@@ -166,6 +171,13 @@ class PPO(RolloutAlgorithm):
 
     Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
     implementation details of PPO".
+
+    Example:
+        >>> config = PPOConfig(num_envs=2, num_steps=4, num_minibatches=1)
+        >>> actor, critic = network(heads.Categorical(2)), network(heads.VNetwork())
+        >>> agent = PPO(config, env, env_params, actor, critic, optax.adam(1e-3))
+        >>> state = agent.init(key)
+        >>> state, metrics = jax.eval_shape(lambda state: agent.train(key, state, 8), state)
     """
 
     def __init__(

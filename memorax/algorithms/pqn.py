@@ -36,6 +36,11 @@ class PQNConfig(RolloutConfig):
 
     Raises:
         ValueError: As ``RolloutConfig``, or if a value of its own is out of its range.
+
+    Example:
+        >>> PQNConfig(q_lambda=2.0)
+        Traceback (most recent call last):
+        ValueError: PQNConfig.q_lambda must be a number from 0 to 1, got 2.0
     """
 
     num_steps: int = 64
@@ -64,6 +69,13 @@ class PQNState(RolloutState):
 
     Attributes:
         return_scale: The size of returns so far.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> config = PQNConfig(num_envs=2, num_steps=4, num_minibatches=1)
+        >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
+        >>> isinstance(jax.eval_shape(agent.init, key), PQNState)
+        True
     """
 
     return_scale: PyTree
@@ -121,6 +133,14 @@ class PQN(RolloutAlgorithm):
             been compiled by then.
 
     Source: Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", arXiv 2407.04811.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> config = PQNConfig(num_envs=2, num_steps=4, num_minibatches=1)
+        >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
+        >>> state = jax.eval_shape(agent.init, key)
+        >>> agent.steps_per_update
+        8
     """
 
     def __init__(

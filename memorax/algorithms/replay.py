@@ -125,6 +125,15 @@ class ReplayState:
         return_scale: The size of returns so far.
         window: The latest steps, the next sequences to be kept.
         replay: The sequences kept.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
+        >>> config = DQNConfig(**sizes, batch_size=2)
+        >>> agent = DQN(config, env, env_params, network(q), optax.adam(1e-3))
+        >>> state = jax.eval_shape(agent.init, key)
+        >>> isinstance(state, ReplayState), jax.tree.leaves(state.window)[0].shape[:2]
+        (True, (2, 4))
     """
 
     num_updates: PyTree
@@ -153,6 +162,14 @@ class ReplayAlgorithm(Algorithm):
     ``NormalizeObservation``, and are normalised by the latest statistics when they are read.
 
     A subclass calls ``_prepare_replay`` once its networks are known to fit.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
+        >>> config = DQNConfig(**sizes, batch_size=2)
+        >>> agent = DQN(config, env, env_params, network(q), optax.adam(1e-3))
+        >>> isinstance(agent, ReplayAlgorithm), agent.batch_sequences
+        (True, 2)
     """
 
     _raw_envs: Any

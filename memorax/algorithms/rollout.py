@@ -80,6 +80,14 @@ class RolloutState:
         env_state: The environments' state.
         timestep: What the networks read next.
         carry: The networks' carries before they read it.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> config = PQNConfig(num_envs=4, num_steps=8, num_minibatches=2)
+        >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
+        >>> state = jax.eval_shape(agent.init, key)
+        >>> isinstance(state, RolloutState), state.timestep.done.shape
+        (True, (4,))
     """
 
     num_updates: PyTree
@@ -98,6 +106,13 @@ class RolloutAlgorithm(Algorithm):
     no network holds a carry over single steps.
 
     A subclass calls ``_prepare_rollouts`` once its networks are known to fit.
+
+    Example:
+        >>> q = heads.DiscreteQNetwork(action_dim=2)
+        >>> config = PQNConfig(num_envs=4, num_steps=8, num_minibatches=2)
+        >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
+        >>> isinstance(agent, RolloutAlgorithm), agent.batch_sequences
+        (True, 2)
     """
 
     config: Any

@@ -42,6 +42,11 @@ class SACConfig(ReplayConfig):
 
     Raises:
         ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
+
+    Example:
+        >>> SACConfig(target_update_rate=2.0)
+        Traceback (most recent call last):
+        ValueError: SACConfig.target_update_rate must be a number from 0 to 1, got 2.0
     """
 
     gradient_steps: int = 32
@@ -111,6 +116,15 @@ class SAC(ReplayAlgorithm):
             memory. Nothing has been compiled or allocated by then.
 
     Source: Haarnoja et al. 2018, arXiv 1812.05905; recurrent: Ni et al. 2022, arXiv 2110.05038.
+
+    Example:
+        >>> pendulum, params = environments.make("memory::StatelessPendulumEasy")
+        >>> actor = network(heads.SquashedGaussian(1, low=-2.0, high=2.0))
+        >>> critic = Network(
+        ...     FeatureExtractor(nn.Dense(8)), RNN(nn.GRUCell(8)), heads.TwinContinuousQNetwork()
+        ... )
+        >>> agent = SAC(SACConfig(), pendulum, params, actor, critic, optax.adam(3e-4))
+        >>> state = jax.eval_shape(agent.init, key)
     """
 
     config: SACConfig

@@ -1,4 +1,15 @@
-"""Tasks by name, and what can be put around them."""
+"""Environments by name, and wrappers around them.
+
+The examples of the classes start from these lines.
+
+Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from memorax.environments import *
+    >>> env, params = make("memory::StatelessCartPoleEasy")
+    >>> key, action = jax.random.key(0), jnp.int32(0)
+"""
 
 from memorax.environments.environment import Environment
 from memorax.environments.processes.environment import in_processes, process_failure, release
@@ -18,14 +29,13 @@ from memorax.environments.wrappers.base import (
 )
 from memorax.environments.wrappers.normalization import NormalizeObservation, NormalizeReward
 from memorax.environments.wrappers.observations import (
-    DelayObservation,
     FlattenObservation,
     FlickerObservation,
     MaskObservation,
     NoisyObservation,
     ShowPreviousInputs,
-    StackObservations,
 )
+from memorax.environments.wrappers.recent_observations import DelayObservation, StackObservations
 
 __all__ = [
     "SUITES",

@@ -27,6 +27,15 @@ class Environment:
     new episode's first, and ``info["final_observation"]`` is the true last one of the episode
     that ended, which is what a value after a time limit has to be computed from. In every other
     step the two are the same.
+
+    Example:
+        >>> class Guess(Environment):
+        ...     def reset(self, key, params):
+        ...         return jnp.zeros(1), jax.random.bernoulli(key)
+        ...     def step(self, key, state, action, params):
+        ...         observation, info = jnp.zeros(1), {"final_observation": jnp.zeros(1)}
+        ...         reward = jnp.where(action == state, 1.0, 0.0)
+        ...         return observation, state, reward, jnp.bool_(True), jnp.bool_(False), info
     """
 
     @property

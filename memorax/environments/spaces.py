@@ -17,6 +17,11 @@ class Discrete:
 
     Attributes:
         n: How many there are.
+
+    Example:
+        >>> space = Discrete(4)
+        >>> bool(space.contains(3)), bool(space.contains(4))
+        (True, False)
     """
 
     n: int
@@ -36,6 +41,12 @@ class Box:
         high: Upper bounds, broadcastable to ``shape``.
         shape: The shape of an element.
         dtype: The dtype of an element.
+
+    Example:
+        >>> space = Box(low=-1.0, high=1.0, shape=(2,))
+        >>> inside, outside = jnp.array([0.5, -0.5]), jnp.array([0.5, 2.0])
+        >>> bool(space.contains(inside)), bool(space.contains(outside))
+        (True, False)
     """
 
     low: Any
@@ -54,6 +65,11 @@ class MultiDiscrete(Box):
     """Arrays of categories, each an integer between its bounds.
 
     A ``Box`` of integers holds quantities. Here 3 is not more than 2, only another category.
+
+    Example:
+        >>> space = MultiDiscrete(low=0, high=np.array([1, 4]), shape=(2,))
+        >>> space.sizes.tolist()
+        [2, 5]
     """
 
     dtype: Any = jnp.int32

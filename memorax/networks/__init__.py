@@ -1,6 +1,17 @@
-"""Memory networks: feature extractors, torsos and heads that snap together."""
+"""Memory networks: feature extractors, torsos and heads that snap together.
 
-from memorax.networks import architectures, heads, inspect
+The examples of the classes start from these lines.
+
+Example:
+    >>> import flax.linen as nn
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from memorax import ops
+    >>> from memorax.networks import *
+    >>> key, inputs = jax.random.key(0), jnp.ones((2, 5, 8))  # (batch, time, features)
+"""
+
+from memorax.networks import architectures, cells, heads, inspect
 from memorax.networks.blocks import (
     FFN,
     GLU,
@@ -15,44 +26,7 @@ from memorax.networks.blocks import (
     Stack,
     TopKRouter,
 )
-from memorax.networks.cells import (
-    ChronoGRUCell,
-    ChronoLSTMCell,
-    DeltaNetCell,
-    DeltaNetConfig,
-    FFMCell,
-    FFMConfig,
-    GatedDeltaNetCell,
-    GatedDeltaNetConfig,
-    GatedLinearAttentionCell,
-    GatedLinearAttentionConfig,
-    KimiDeltaAttentionCell,
-    KimiDeltaAttentionConfig,
-    LinearAttentionCell,
-    LinearAttentionConfig,
-    LRUCell,
-    LRUConfig,
-    Mamba2Cell,
-    Mamba2Config,
-    Mamba3Cell,
-    Mamba3Config,
-    MinGRUCell,
-    MinGRUConfig,
-    RGLRUCell,
-    RGLRUConfig,
-    RTUCell,
-    RTUConfig,
-    RWKV7Cell,
-    RWKV7Config,
-    S5Cell,
-    S5Config,
-    SHMCell,
-    SHMConfig,
-    mLSTMCell,
-    mLSTMConfig,
-    sLSTMCell,
-    sLSTMConfig,
-)
+from memorax.networks.cells import *  # noqa: F403
 from memorax.networks.feature_extractor import FeatureExtractor
 from memorax.networks.network import Network
 from memorax.networks.positional_embeddings import (
@@ -83,33 +57,11 @@ __all__ = [
     "RNN",
     "ALiBi",
     "CausalConv1d",
-    "ChronoGRUCell",
-    "ChronoLSTMCell",
-    "DeltaNetCell",
-    "DeltaNetConfig",
-    "FFMCell",
-    "FFMConfig",
     "FeatureExtractor",
-    "GatedDeltaNetCell",
-    "GatedDeltaNetConfig",
-    "GatedLinearAttentionCell",
-    "GatedLinearAttentionConfig",
     "GatedResidual",
-    "KimiDeltaAttentionCell",
-    "KimiDeltaAttentionConfig",
-    "LRUCell",
-    "LRUConfig",
     "LearnablePositionalEmbedding",
-    "LinearAttentionCell",
-    "LinearAttentionConfig",
-    "Mamba2Cell",
-    "Mamba2Config",
-    "Mamba3Cell",
-    "Mamba3Config",
     "Memoroid",
     "MemoroidCell",
-    "MinGRUCell",
-    "MinGRUConfig",
     "MoE",
     "MonoidCell",
     "Network",
@@ -118,21 +70,11 @@ __all__ = [
     "PostNorm",
     "PreNorm",
     "Projection",
-    "RGLRUCell",
-    "RGLRUConfig",
     "RL2Wrapper",
-    "RTUCell",
-    "RTUConfig",
-    "RWKV7Cell",
-    "RWKV7Config",
     "RWKV7Layers",
     "RelativePositionalEmbedding",
     "Residual",
     "RoPE",
-    "S5Cell",
-    "S5Config",
-    "SHMCell",
-    "SHMConfig",
     "SegmentRecurrence",
     "SelfAttention",
     "SelfAttentionConfig",
@@ -144,8 +86,5 @@ __all__ = [
     "architectures",
     "heads",
     "inspect",
-    "mLSTMCell",
-    "mLSTMConfig",
-    "sLSTMCell",
-    "sLSTMConfig",
 ]
+__all__ += cells.__all__

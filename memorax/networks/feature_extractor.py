@@ -44,6 +44,15 @@ class FeatureExtractor(nn.Module):
             that does not fit.
 
     Source: the inputs of RL², Duan et al. 2016, arXiv 1611.02779, section 2.2.
+
+    Example:
+        >>> extractor = FeatureExtractor(
+        ...     observation_extractor=nn.Dense(16), action_extractor=nn.Dense(8), action_dim=4
+        ... )
+        >>> action = jnp.zeros((2, 5), int)
+        >>> features, params = extractor.init_with_output(key, inputs, action=action)
+        >>> features.shape
+        (2, 5, 24)
     """
 
     observation_extractor: nn.Module | Callable[..., Any]

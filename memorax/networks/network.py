@@ -30,6 +30,15 @@ class Network(nn.Module):
         ValueError: At construction, if a part is not a module or callable, or the torso is a bare
             cell; at the call, if a shape, dtype or the carry does not fit, or the head does not
             take what is given to it.
+
+    Example:
+        >>> network = Network(
+        ...     feature_extractor=FeatureExtractor(observation_extractor=nn.Dense(16)),
+        ...     torso=RNN(nn.GRUCell(16)),
+        ...     head=heads.Categorical(action_dim=4),
+        ... )
+        >>> params = network.init(key, inputs)
+        >>> carry, policy = network.apply(params, inputs, initial_carry=network.initialize_carry(2))
     """
 
     feature_extractor: Any

@@ -17,7 +17,14 @@ from memorax.validation import check_between, check_integer, check_positive
 
 
 class PositionalEmbedding(nn.Module):
-    """The base class of all; one of your own implements ``__call__``."""
+    """The base class of all; one of your own implements ``__call__``.
+
+    Example:
+        >>> class Nearer(PositionalEmbedding):
+        ...     def __call__(self, num_heads, head_dim, window):
+        ...         return ops.Positions(bias=jnp.zeros((num_heads, window)) - jnp.arange(window))
+        >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=Nearer())
+    """
 
     def __call__(self, num_heads: int, head_dim: int, window: int) -> Positions:
         """Say what distance does to scores.
@@ -56,6 +63,11 @@ class RoPE(PositionalEmbedding):
 
     Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, section 3.2; in part: Black et al. 2022,
         "GPT-NeoX-20B", arXiv 2204.06745, section 2.1.
+
+    Example:
+        >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=RoPE())
+        >>> torso = SelfAttention(config)
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
     """
 
     rotary_dim: int | None = None
@@ -109,6 +121,11 @@ class ALiBi(PositionalEmbedding):
 
     Source: Press et al. 2022, "Train Short, Test Long", arXiv 2108.12409, section 3; the slopes of
         other numbers of heads are those of the authors' code.
+
+    Example:
+        >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=ALiBi(2))
+        >>> torso = SelfAttention(config)
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
     """
 
     num_heads: int
@@ -157,6 +174,11 @@ class LearnablePositionalEmbedding(PositionalEmbedding):
 
     Source: Shaw et al. 2018, "Self-Attention with Relative Position Representations",
         arXiv 1803.02155, equation 4, without its limit on distances, which the window is.
+
+    Example:
+        >>> embedding = LearnablePositionalEmbedding()
+        >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=embedding)
+        >>> params = jax.eval_shape(SelfAttention(config).init, key, inputs)
     """
 
     param_dtype: Any = jnp.float32
@@ -186,6 +208,11 @@ class RelativePositionalEmbedding(PositionalEmbedding):
         ValueError: If ``features`` is not even.
 
     Source: Dai et al. 2019, "Transformer-XL", arXiv 1901.02860, section 3.3.
+
+    Example:
+        >>> embedding = RelativePositionalEmbedding(features=16)
+        >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=embedding)
+        >>> params = jax.eval_shape(SelfAttention(config).init, key, inputs)
     """
 
     features: int

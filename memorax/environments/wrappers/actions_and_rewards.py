@@ -44,6 +44,13 @@ class StickyAction(Wrapper):
         ValueError: If the probability is out of its range.
 
     Source: Machado et al. 2018, arXiv 1709.06009, section 5 (with probability 0.25).
+
+    Example:
+        >>> wrapped = StickyAction(env, probability=0.25)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)
+        >>> reward.shape
+        ()
     """
 
     keeps_state = True
@@ -88,6 +95,13 @@ class ScaleReward(Wrapper):
 
     Raises:
         ValueError: If the factor is out of its range.
+
+    Example:
+        >>> wrapped = ScaleReward(env, factor=0.5)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)
+        >>> round(float(reward), 2)
+        0.0
     """
 
     keeps_observations = True
@@ -118,6 +132,13 @@ class ClipReward(Wrapper):
         ValueError: If a bound is not a finite float32 or low is not below high.
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
+
+    Example:
+        >>> wrapped = ClipReward(env, low=0.0, high=0.5)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)
+        >>> float(reward)
+        0.004999999888241291
     """
 
     keeps_observations = True

@@ -39,6 +39,14 @@ class Wrapper(Environment):
 
     Raises:
         ValueError: If there is no environment to wrap.
+
+    Example:
+        >>> class Half(Wrapper):
+        ...     def step(self, key, state, action, params):
+        ...         step = self.env.step(key, state, action, params)
+        ...         return *step[:2], step[2] / 2, *step[3:]
+        >>> Half(env).action_space(params) == env.action_space(params)
+        True
     """
 
     keeps_state = False
@@ -123,6 +131,12 @@ class ClipAction(Wrapper):
 
     A normal policy reaches outside of any bounds. The agent still learns from the action it
     drew: only what the environment receives is clipped.
+
+    Example:
+        >>> pendulum, _ = make("memory::StatelessPendulumEasy")
+        >>> wrapped = ClipAction(pendulum)
+        >>> observation, state = wrapped.reset(key, None)
+        >>> observation, state, reward, *_ = wrapped.step(key, state, jnp.array([100.0]), None)
     """
 
     keeps_observations = True
@@ -157,6 +171,13 @@ class RecordEpisodeStatistics(Wrapper):
 
     The return is that of the task's own rewards. Where a wrapper changes them, such as
     ``ClipReward``, ``episode_changed_return`` is that of the rewards that an agent learns from.
+
+    Example:
+        >>> wrapped = RecordEpisodeStatistics(env)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> *_, info = wrapped.step(key, state, action, params)
+        >>> int(info["episode_length"])
+        1
     """
 
     keeps_state = True
@@ -219,6 +240,13 @@ class ShowFinalObservation(Wrapper):
 
     Wrap ``RecordEpisodeStatistics`` in it, not the other way round: the step added is not the
     task's. ``info["episode_ended"]`` is true where the task's own episode ended.
+
+    Example:
+        >>> wrapped = ShowFinalObservation(RecordEpisodeStatistics(env))
+        >>> observation, state = wrapped.reset(key, params)
+        >>> *_, info = wrapped.step(key, state, action, params)
+        >>> bool(info["episode_ended"])
+        False
     """
 
     keeps_state = True
@@ -275,6 +303,12 @@ class Vectorize(Wrapper):
     Args:
         env: The environment to copy.
         num_envs: How many copies.
+
+    Example:
+        >>> wrapped = Vectorize(env, num_envs=3)
+        >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
+        >>> observation.shape  # of one environment: (2,)
+        (3, 2)
     """
 
     keeps_observations = True

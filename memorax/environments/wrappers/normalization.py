@@ -50,6 +50,12 @@ class NormalizeObservation(Wrapper):
 
     Raises:
         ValueError: If ``clip`` is negative; later, if an observation is a choice.
+
+    Example:
+        >>> wrapped = Vectorize(NormalizeObservation(env), num_envs=3)
+        >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
+        >>> observation.shape
+        (3, 2)
     """
 
     keeps_state = True
@@ -146,6 +152,12 @@ class NormalizeReward(Wrapper):
         ValueError: If a value is out of its range.
 
     Source: Engstrom et al. 2020, arXiv 2005.12729, section 3.
+
+    Example:
+        >>> wrapped = Vectorize(NormalizeReward(env, gamma=0.99), num_envs=3)
+        >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
+        >>> observation.shape
+        (3, 2)
     """
 
     keeps_state = True

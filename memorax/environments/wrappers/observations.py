@@ -6,13 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, PyTree
 
 from memorax.environments.environment import Environment, Step
-from memorax.environments.spaces import Box, Discrete, MultiDiscrete, flat_space, flatten
+from memorax.environments.spaces import Box, Discrete, flat_space, flatten
 from memorax.environments.wrappers.base import LARGEST_FLOAT, Wrapper
-from memorax.validation import check_between, check_integer, check_positive
+from memorax.validation import check_between, check_integer
 
 # Far from the few keys that environments split from the same one, which stay as they are without
 # the wrapper.
@@ -38,7 +37,7 @@ class ObservationWrapper(Wrapper):
         )
         first_key, final_key = (jax.random.fold_in(key, data) for data in (_FIRST, _FINAL))
         final_observation = self.observe(final_key, info["final_observation"], params)
-        observation = _where(
+        observation = where(
             terminated | truncated,
             self.observe(first_key, observation, params),
             final_observation,
@@ -48,7 +47,14 @@ class ObservationWrapper(Wrapper):
 
 
 class FlattenObservation(ObservationWrapper):
-    """Show every observation as a vector: arrays flattened, a category one-hot, parts joined."""
+    """Show every observation as a vector: arrays flattened, a category one-hot, parts joined.
+
+    Example:
+        >>> wrapped = FlattenObservation(env)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation.shape
+        (2,)
+    """
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the vector."""
@@ -69,6 +75,12 @@ class MaskObservation(ObservationWrapper):
     Raises:
         ValueError: If an index is negative or none is left out; later, if an observation is no
             vector, or has no element of an index or no other.
+
+    Example:
+        >>> wrapped = MaskObservation(env, hidden=(0,))
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation.shape
+        (1,)
     """
 
     def __init__(self, env: Environment, hidden: tuple[int, ...]):
@@ -118,6 +130,12 @@ class FlickerObservation(ObservationWrapper):
         ValueError: If the probability is out of its range.
 
     Source: Hausknecht and Stone 2015, arXiv 1507.06527, section 5 (with probability 0.5).
+
+    Example:
+        >>> wrapped = FlickerObservation(env, probability=1.0)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation.tolist()
+        [0.0, 0.0]
     """
 
     def __init__(self, env: Environment, probability: float = 0.5):
@@ -128,7 +146,7 @@ class FlickerObservation(ObservationWrapper):
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the observation or zeros."""
         nothing = jax.random.bernoulli(key, self._probability)
-        return _where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
+        return where(nothing, jax.tree.map(jnp.zeros_like, observation), observation)
 
     def observation_space(self, params: Any) -> PyTree:
         """Return the space of observations, with zero in it."""
@@ -153,6 +171,12 @@ class NoisyObservation(ObservationWrapper):
 
     Raises:
         ValueError: If the scale is out of its range; later, if an observation is a choice.
+
+    Example:
+        >>> wrapped = NoisyObservation(env, scale=0.1)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation.shape
+        (2,)
     """
 
     def __init__(self, env: Environment, scale: float):
@@ -173,109 +197,6 @@ class NoisyObservation(ObservationWrapper):
         return Box(-np.inf, np.inf, space.shape, _floating(space))
 
 
-@struct.dataclass
-class RecentObservations:
-    """The state of what shows older observations.
-
-    Attributes:
-        env_state: The wrapped environment's state.
-        recent: The latest observations of the episode, the oldest first, filled up with its first.
-    """
-
-    env_state: PyTree
-    recent: PyTree
-
-
-class _RecentObservationsWrapper(Wrapper):
-    """Keeps the latest observations of an episode; subclasses say what of them is shown."""
-
-    keeps_state = True
-    keeps_observations = True
-
-    def __init__(self, env: Environment, length: int):
-        super().__init__(env)
-        self._length = length
-
-    def _show(self, recent):
-        raise NotImplementedError(f"{type(self).__name__} must implement _show")
-
-    def _filled(self, observation):
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * self._length), observation)
-
-    def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
-        """Return the first observation of an episode and the state."""
-        observation, env_state = self.env.reset(key, params)
-        recent = self._filled(observation)
-        return self._show(recent), RecentObservations(env_state, recent)
-
-    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
-        """Act once."""
-        observation, env_state, reward, terminated, truncated, info = self.env.step(
-            key, state.env_state, action, params
-        )
-        recent = jax.tree.map(
-            lambda old, new: jnp.concatenate([old[1:], jnp.asarray(new)[None]]),
-            state.recent,
-            info["final_observation"],
-        )
-        info = {**info, "final_observation": self._show(recent)}
-        recent = _where(terminated | truncated, self._filled(observation), recent)
-        state = RecentObservations(env_state, recent)
-        return self._show(recent), state, reward, terminated, truncated, info
-
-
-class DelayObservation(_RecentObservationsWrapper):
-    """Show every observation some steps late; before that, the episode's first.
-
-    Args:
-        env: The environment to wrap.
-        num_steps: How many steps late, at least 1.
-
-    Raises:
-        ValueError: If the number is out of its range.
-    """
-
-    def __init__(self, env: Environment, num_steps: int):
-        check_positive("DelayObservation.num_steps", num_steps)
-        super().__init__(env, num_steps + 1)
-
-    def _show(self, recent):
-        return jax.tree.map(lambda leaf: leaf[0], recent)
-
-
-class StackObservations(_RecentObservationsWrapper):
-    """Show the latest observations of the episode together, stacked along a new first axis.
-
-    Args:
-        env: The environment to wrap; its observations are arrays.
-        num_observations: How many, the oldest first; at an episode's start its first observation
-            stands for those before it.
-
-    Raises:
-        ValueError: If the number is out of its range.
-
-    Source: Mnih et al. 2015, doi 10.1038/nature14236 (4 of them).
-    """
-
-    def __init__(self, env: Environment, num_observations: int = 4):
-        check_positive("StackObservations.num_observations", num_observations)
-        super().__init__(env, num_observations)
-
-    def _show(self, recent):
-        return recent
-
-    def observation_space(self, params: Any) -> PyTree:
-        """Return the space of stacked observations."""
-
-        def stacked(space):
-            if isinstance(space, Discrete):
-                return MultiDiscrete(0, space.n - 1, (self._length,))
-            low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
-            return type(space)(low, high, (self._length, *space.shape), space.dtype)
-
-        return jax.tree.map(stacked, self.env.observation_space(params))
-
-
 class ShowPreviousInputs(Wrapper):
     """Append the previous action and reward to an observation, a vector, as in RL².
 
@@ -288,6 +209,12 @@ class ShowPreviousInputs(Wrapper):
 
     Raises:
         ValueError: Later, if an observation is no vector.
+
+    Example:
+        >>> wrapped = ShowPreviousInputs(env)
+        >>> observation, state = wrapped.reset(key, params)
+        >>> observation.shape
+        (5,)
     """
 
     def _vector(self, params: Any) -> Box:
@@ -369,6 +296,6 @@ def _floating(space: Box) -> Any:
     return space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
 
 
-def _where(condition: Array, one: PyTree, other: PyTree) -> PyTree:
+def where(condition: Array, one: PyTree, other: PyTree) -> PyTree:
     """Choose between two trees as a whole."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)

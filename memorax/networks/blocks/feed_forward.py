@@ -22,6 +22,12 @@ class Projection(nn.Module):
 
     Raises:
         ValueError: If ``features`` is not positive.
+
+    Example:
+        >>> module = Projection(features=16)
+        >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     features: int
@@ -58,6 +64,12 @@ class FFN(nn.Module):
         ValueError: If ``features`` is not positive or nothing is left of the hidden layer.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.3.
+
+    Example:
+        >>> module = FFN(features=16, expansion_factor=2)
+        >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     features: int
@@ -100,6 +112,12 @@ class GLU(nn.Module):
         ValueError: If ``features`` is not positive or nothing is left of the hidden layer.
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer", arXiv 2002.05202.
+
+    Example:
+        >>> module = GLU(features=16, activation=nn.gelu)
+        >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     features: int

@@ -71,6 +71,14 @@ class PreNorm(_Normalized):
 
     Source: Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", arXiv
     2002.04745.
+
+    Example:
+        >>> torso = PreNorm(RNN(nn.GRUCell(16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     def read(
@@ -100,6 +108,14 @@ class PostNorm(_Normalized):
             mixes steps or rows; when it is applied, if ``nn.LayerNorm`` gets a single feature.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.1.
+
+    Example:
+        >>> torso = PostNorm(RNN(nn.GRUCell(16)), normalization=nn.RMSNorm)
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     def read(

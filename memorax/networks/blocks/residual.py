@@ -24,6 +24,14 @@ class Residual(Block):
             if its outputs are not as wide as its inputs.
 
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
+
+    Example:
+        >>> torso = Residual(PreNorm(RNN(nn.GRUCell(8))))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8)]
+        >>> outputs.shape
+        (2, 5, 8)
     """
 
     module: Any
@@ -70,6 +78,14 @@ class GatedResidual(Block):
 
     Source: Parisotto et al. 2020, "Stabilizing Transformers for Reinforcement Learning", arXiv
     1910.06764, section 3.2; linear maps without biases, as there.
+
+    Example:
+        >>> torso = GatedResidual(PreNorm(RNN(nn.GRUCell(8))), gate="highway")
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8)]
+        >>> outputs.shape
+        (2, 5, 8)
     """
 
     module: Any

@@ -47,6 +47,13 @@ class SegmentRecurrence(SequenceModel):
             not positive; at the call, if the inputs have another width, or as ``SequenceModel``.
 
     Source: Dai et al. 2019, "Transformer-XL", arXiv 1901.02860, section 3.2.
+
+    Example:
+        >>> attention = SelfAttention(SelfAttentionConfig(16, num_heads=2, context_length=4))
+        >>> torso = SegmentRecurrence(attention, memory_length=8, features=8)
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     sequence_model: Any

@@ -26,6 +26,14 @@ class ChronoGRUCell(nn.GRUCell):
 
     Raises:
         ValueError: If ``memory_horizon`` is below 2.
+
+    Example:
+        >>> torso = RNN(ChronoGRUCell(features=16, memory_horizon=200))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     memory_horizon: int | float = 100
@@ -66,6 +74,14 @@ class ChronoLSTMCell(nn.LSTMCell):
 
     Raises:
         ValueError: If ``memory_horizon`` is below 2.
+
+    Example:
+        >>> torso = RNN(ChronoLSTMCell(features=16, memory_horizon=200))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16), (2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     memory_horizon: int | float = 100

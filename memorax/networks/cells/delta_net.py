@@ -22,13 +22,28 @@ class DeltaNetConfig(DeltaRuleConfig):
 
     Raises:
         ValueError: As ``DeltaRuleConfig``.
+
+    Example:
+        >>> config = DeltaNetConfig(features=16, max_beta=2.0)
+        >>> DeltaNetConfig(features=16, max_beta=3.0)
+        Traceback (most recent call last):
+        ValueError: DeltaNetConfig.max_beta must be a number from 0.001 to 2, got 3.0
     """
 
     use_gate: bool = False
 
 
 class DeltaNetCell(DeltaRuleCell):
-    """The DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``."""
+    """The DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``.
+
+    Example:
+        >>> torso = Memoroid(DeltaNetCell(DeltaNetConfig(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 4, 4, 4), (2, 3, 48)]
+        >>> outputs.shape
+        (2, 5, 16)
+    """
 
     config: DeltaNetConfig
 

@@ -50,6 +50,12 @@ class FFMConfig:
 
     Raises:
         ValueError: If a field is out of its range.
+
+    Example:
+        >>> config = FFMConfig(features=16, max_period=100.0)
+        >>> FFMConfig(features=16, period_spacing="log")
+        Traceback (most recent call last):
+        ValueError: FFMConfig.period_spacing must be one of linear, logarithmic, got 'log'
     """
 
     features: int
@@ -84,6 +90,14 @@ class FFMCell(MemoroidCell):
         dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
             ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(FFMCell(FFMConfig(features=16, max_period=100.0)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 32, 4), (2, 32, 4)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: FFMConfig

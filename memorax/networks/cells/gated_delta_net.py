@@ -41,6 +41,12 @@ class GatedDeltaNetConfig(DeltaRuleConfig):
     Raises:
         ValueError: As ``DeltaRuleConfig``, and if ``num_heads`` does not divide
             ``num_value_heads``.
+
+    Example:
+        >>> config = GatedDeltaNetConfig(features=16, num_value_heads=8)
+        >>> GatedDeltaNetConfig(features=0, num_value_heads=8)
+        Traceback (most recent call last):
+        ValueError: GatedDeltaNetConfig.features must be an integer of at least 1, got 0
     """
 
     num_value_heads: int | None = None
@@ -64,7 +70,17 @@ class GatedDeltaNetConfig(DeltaRuleConfig):
 
 
 class GatedDeltaNetCell(DeltaRuleCell):
-    """The Gated DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``."""
+    """The Gated DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``.
+
+    Example:
+        >>> config = GatedDeltaNetConfig(features=16, num_value_heads=8)
+        >>> torso = Memoroid(GatedDeltaNetCell(config))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8, 4, 4), (2, 3, 64)]
+        >>> outputs.shape
+        (2, 5, 16)
+    """
 
     config: GatedDeltaNetConfig
 

@@ -45,6 +45,12 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
 
     Raises:
         ValueError: As ``MatrixMemoryConfig``, and if another field is out of its range.
+
+    Example:
+        >>> config = GatedLinearAttentionConfig(features=16, gate_rank=8)
+        >>> GatedLinearAttentionConfig(features=0, gate_rank=8)
+        Traceback (most recent call last):
+        ValueError: GatedLinearAttentionConfig.features must be an integer of at least 1, got 0
     """
 
     kernel_size: int | None = None
@@ -88,7 +94,16 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
 
 
 class GatedLinearAttentionCell(MatrixMemoryCell):
-    """The mixer of gated linear attention, to be run by ``Memoroid``; see ``MatrixMemoryCell``."""
+    """The mixer of gated linear attention, to be run by ``Memoroid``; see ``MatrixMemoryCell``.
+
+    Example:
+        >>> torso = Memoroid(GatedLinearAttentionCell(GatedLinearAttentionConfig(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 4, 4, 4)]
+        >>> outputs.shape
+        (2, 5, 16)
+    """
 
     config: GatedLinearAttentionConfig
 

@@ -42,6 +42,12 @@ class KimiDeltaAttentionConfig(DeltaRuleConfig):
 
     Raises:
         ValueError: As ``DeltaRuleConfig``, and if ``min_log_decay`` is not below 0.
+
+    Example:
+        >>> config = KimiDeltaAttentionConfig(features=16, min_log_decay=-5.0)
+        >>> KimiDeltaAttentionConfig(features=0, min_log_decay=-5.0)
+        Traceback (most recent call last):
+        ValueError: KimiDeltaAttentionConfig.features must be an integer of at least 1, got 0
     """
 
     rank: int | None = None
@@ -63,7 +69,17 @@ class KimiDeltaAttentionConfig(DeltaRuleConfig):
 
 
 class KimiDeltaAttentionCell(DeltaRuleCell):
-    """The mixer of Kimi Linear, to be run by ``Memoroid``; see ``DeltaRuleCell``."""
+    """The mixer of Kimi Linear, to be run by ``Memoroid``; see ``DeltaRuleCell``.
+
+    Example:
+        >>> config = KimiDeltaAttentionConfig(features=16, min_log_decay=-5.0)
+        >>> torso = Memoroid(KimiDeltaAttentionCell(config))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 4, 4, 4), (2, 3, 48)]
+        >>> outputs.shape
+        (2, 5, 16)
+    """
 
     config: KimiDeltaAttentionConfig
 

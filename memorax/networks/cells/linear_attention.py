@@ -39,6 +39,12 @@ class LinearAttentionConfig:
 
     Raises:
         ValueError: If a size is not positive.
+
+    Example:
+        >>> config = LinearAttentionConfig(features=16, num_heads=2, head_dim=8)
+        >>> LinearAttentionConfig(features=16, num_heads=0, head_dim=8)
+        Traceback (most recent call last):
+        ValueError: LinearAttentionConfig.num_heads must be an integer of at least 1, got 0
     """
 
     features: int
@@ -64,6 +70,15 @@ class LinearAttentionCell(MemoroidCell):
         dtype: Of the projections; ``None``: of inputs and parameters. The recurrence is computed
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> config = LinearAttentionConfig(features=16, num_heads=2, head_dim=8)
+        >>> torso = Memoroid(LinearAttentionCell(config))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 2, 8, 9)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: LinearAttentionConfig

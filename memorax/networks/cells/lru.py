@@ -41,6 +41,12 @@ class LRUConfig:
 
     Raises:
         ValueError: If a field is out of its range.
+
+    Example:
+        >>> config = LRUConfig(features=16, hidden_dim=32, r_min=0.9, r_max=0.999)
+        >>> LRUConfig(features=16, hidden_dim=0)
+        Traceback (most recent call last):
+        ValueError: LRUConfig.hidden_dim must be an integer of at least 1, got 0
     """
 
     features: int
@@ -68,6 +74,14 @@ class LRUCell(MemoroidCell):
         dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
             ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(LRUCell(LRUConfig(features=16, hidden_dim=32)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 32), (2, 32)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: LRUConfig

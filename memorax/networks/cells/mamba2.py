@@ -52,6 +52,12 @@ class Mamba2Config:
 
     Raises:
         ValueError: If a field is out of its range, or ``num_groups`` does not divide the heads.
+
+    Example:
+        >>> config = Mamba2Config(features=16, state_dim=32)
+        >>> Mamba2Config(features=0, state_dim=32)
+        Traceback (most recent call last):
+        ValueError: Mamba2Config.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -90,6 +96,14 @@ class Mamba2Cell(MemoroidCell):
         dtype: Of the projections and the convolution; ``None``: of inputs and parameters. The
             recurrence is computed in ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(Mamba2Cell(Mamba2Config(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8, 16, 16), (2, 3, 160)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: Mamba2Config

@@ -66,6 +66,12 @@ class Mamba3Config:
 
     Raises:
         ValueError: If a field is out of its range, or ``num_groups`` does not divide the heads.
+
+    Example:
+        >>> config = Mamba3Config(features=16, use_norm=True)
+        >>> Mamba3Config(features=16, rotated_fraction=0.3)
+        Traceback (most recent call last):
+        ValueError: Mamba3Config.rotated_fraction must be 0.5 or 1, got 0.3
     """
 
     features: int
@@ -123,6 +129,14 @@ class Mamba3Cell(MemoroidCell):
         dtype: Of the projections; ``None``: of inputs and parameters. The recurrence is computed
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(Mamba3Cell(Mamba3Config(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8, 4), (2, 8, 16, 16), (2, 8, 16), (2, 8, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: Mamba3Config

@@ -44,6 +44,12 @@ class MinGRUConfig:
     Raises:
         ValueError: If ``features`` is not positive, or ``memory_horizon`` is below 2 or given
             without biases.
+
+    Example:
+        >>> config = MinGRUConfig(features=16, memory_horizon=100)
+        >>> MinGRUConfig(features=0, memory_horizon=100)
+        Traceback (most recent call last):
+        ValueError: MinGRUConfig.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -69,6 +75,14 @@ class MinGRUCell(MemoroidCell):
         dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
             ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(MinGRUCell(MinGRUConfig(features=16, memory_horizon=100)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: MinGRUConfig

@@ -56,6 +56,12 @@ class mLSTMConfig:
 
     Raises:
         ValueError: If a size is not positive, does not divide or leaves a head a single channel.
+
+    Example:
+        >>> config = mLSTMConfig(features=16, hidden_dim=32, num_heads=4)
+        >>> mLSTMConfig(features=0, hidden_dim=32, num_heads=4)
+        Traceback (most recent call last):
+        ValueError: mLSTMConfig.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -95,6 +101,14 @@ class mLSTMCell(MemoroidCell):
         dtype: Of the projections and the convolution; ``None``: of inputs and parameters. The
             recurrence is computed in ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(mLSTMCell(mLSTMConfig(features=16, hidden_dim=32, num_heads=4)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 4, 8, 9), (2, 4), (2, 3, 32)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: mLSTMConfig

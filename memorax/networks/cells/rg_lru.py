@@ -48,6 +48,12 @@ class RGLRUConfig:
 
     Raises:
         ValueError: If a field is out of its range, or ``num_heads`` does not divide ``hidden_dim``.
+
+    Example:
+        >>> config = RGLRUConfig(features=16, hidden_dim=24)
+        >>> RGLRUConfig(features=0, hidden_dim=24)
+        Traceback (most recent call last):
+        ValueError: RGLRUConfig.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -84,6 +90,14 @@ class RGLRUCell(MemoroidCell):
         dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
             ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(RGLRUCell(RGLRUConfig(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16), (2, 3, 16), (2,)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: RGLRUConfig

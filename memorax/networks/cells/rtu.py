@@ -40,6 +40,12 @@ class RTUConfig:
 
     Raises:
         ValueError: If a number is out of range.
+
+    Example:
+        >>> config = RTUConfig(features=16, hidden_dim=32, activation=jax.nn.relu)
+        >>> RTUConfig(features=16, hidden_dim=0)
+        Traceback (most recent call last):
+        ValueError: RTUConfig.hidden_dim must be an integer of at least 1, got 0
     """
 
     features: int
@@ -70,6 +76,14 @@ class RTUCell(nn.RNNCellBase):
         config: Sizes and options.
         dtype: What to compute in; ``None`` is that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
+
+    Example:
+        >>> torso = RNN(RTUCell(RTUConfig(features=16, hidden_dim=32)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 32), (2, 32)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: RTUConfig

@@ -62,6 +62,12 @@ class RWKV7Config:
     Raises:
         ValueError: If a field is out of its range, a head has a single channel, or ``num_heads``
             does not divide ``features`` where ``head_dim`` is ``None``.
+
+    Example:
+        >>> config = RWKV7Config(features=16, head_dim=8)
+        >>> RWKV7Config(features=0, head_dim=8)
+        Traceback (most recent call last):
+        ValueError: RWKV7Config.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -106,6 +112,14 @@ class RWKV7Cell(MemoroidCell):
         dtype: Of the projections; ``None``: of inputs and parameters. The recurrence is computed
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(RWKV7Cell(RWKV7Config(features=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 4, 4, 4), (2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     implementations = IMPLEMENTATIONS

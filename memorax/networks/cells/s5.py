@@ -52,6 +52,12 @@ class S5Config:
 
     Raises:
         ValueError: If a field is out of its range.
+
+    Example:
+        >>> config = S5Config(features=16, hidden_dim=32, conjugate_symmetry=False)
+        >>> S5Config(features=16, hidden_dim=31)
+        Traceback (most recent call last):
+        ValueError: S5Config.hidden_dim must be even with conjugate_symmetry, got hidden_dim=31
     """
 
     features: int
@@ -90,6 +96,14 @@ class S5Cell(MemoroidCell):
         dtype: Of the products; ``None``: of inputs and parameters. The recurrence is computed in
             ``param_dtype``.
         param_dtype: Of parameters and carry.
+
+    Example:
+        >>> torso = Memoroid(S5Cell(S5Config(features=16, hidden_dim=32)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 16), (2, 16)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: S5Config

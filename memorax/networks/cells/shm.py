@@ -45,6 +45,12 @@ class SHMConfig:
 
     Raises:
         ValueError: If a field is out of its range.
+
+    Example:
+        >>> config = SHMConfig(features=16, hidden_dim=8, num_calibrations=32)
+        >>> SHMConfig(features=16, hidden_dim=8, max_memory=0)
+        Traceback (most recent call last):
+        ValueError: SHMConfig.max_memory must be None or a finite number above 0, got 0
     """
 
     features: int
@@ -79,6 +85,14 @@ class SHMCell(nn.RNNCellBase):
         config: Sizes and options.
         dtype: What to compute in; ``None`` is that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
+
+    Example:
+        >>> torso = RNN(SHMCell(SHMConfig(features=16, hidden_dim=8)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 8, 8)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: SHMConfig

@@ -51,6 +51,12 @@ class sLSTMConfig:
 
     Raises:
         ValueError: If a field is out of its range, or ``num_heads`` does not divide ``hidden_dim``.
+
+    Example:
+        >>> config = sLSTMConfig(features=16, hidden_dim=32, kernel_size=4)
+        >>> sLSTMConfig(features=0, hidden_dim=32, kernel_size=4)
+        Traceback (most recent call last):
+        ValueError: sLSTMConfig.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -93,6 +99,14 @@ class sLSTMCell(nn.RNNCellBase):
         config: Sizes and options.
         dtype: What to compute in; ``None`` is that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
+
+    Example:
+        >>> torso = RNN(sLSTMCell(sLSTMConfig(features=16, hidden_dim=32)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 32), (2, 32), (2, 32), (2, 32)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: sLSTMConfig

@@ -45,6 +45,12 @@ class DiscreteQNetwork(nn.Module):
 
     Raises:
         ValueError: At construction, if a size is not positive.
+
+    Example:
+        >>> head = heads.DiscreteQNetwork(action_dim=4, dueling=True)
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.shape
+        (2, 5, 4)
     """
 
     action_dim: int
@@ -122,6 +128,12 @@ class C51QNetwork(nn.Module):
             ``v_min >= v_max``.
 
     Source: Bellemare et al. 2017, arXiv 1707.06887, section 4.
+
+    Example:
+        >>> head = heads.C51QNetwork(action_dim=4, num_atoms=51, v_min=-1.0, v_max=1.0)
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.logits.shape
+        (2, 5, 4, 51)
     """
 
     action_dim: int
@@ -206,6 +218,13 @@ class ContinuousQNetwork(nn.Module):
     Raises:
         ValueError: At construction, if a size is not positive; at the call, if the action is
             missing or does not fit.
+
+    Example:
+        >>> head = heads.ContinuousQNetwork(hidden_dims=(16,))
+        >>> action = jnp.zeros((2, 5, 3))
+        >>> values, params = jax.eval_shape(head.init_with_output, key, inputs, action)
+        >>> values.shape
+        (2, 5)
     """
 
     hidden_dims: tuple[int, ...] = (256, 256)
@@ -259,6 +278,13 @@ class TwinContinuousQNetwork(nn.Module):
 
     Source: Fujimoto et al. 2018, arXiv 1802.09477, section 4.2; more than two: Chen et al. 2021,
     REDQ, arXiv 2101.05982.
+
+    Example:
+        >>> head = heads.TwinContinuousQNetwork(hidden_dims=(16,))
+        >>> action = jnp.zeros((2, 5, 3))
+        >>> values, params = jax.eval_shape(head.init_with_output, key, inputs, action)
+        >>> values.shape  # the last axis: two critics
+        (2, 5, 2)
     """
 
     num_critics: int = 2

@@ -18,6 +18,12 @@ class ActorCriticOutput:
     Attributes:
         policy: The actor's output, a distribution over actions.
         value: The critic's output, ``(batch, time)``, or a distribution over values.
+
+    Example:
+        >>> head = heads.ActorCritic(actor=heads.Categorical(action_dim=4), critic=heads.VNetwork())
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> isinstance(output, heads.ActorCriticOutput)
+        True
     """
 
     policy: PyTree
@@ -39,6 +45,12 @@ class ActorCritic(nn.Module):
             around the ``ActorCritic``), or the critic values actions or has no ``loss``.
 
     Source: the network with shared parameters of Mnih et al. 2016, arXiv 1602.01783, section 4.
+
+    Example:
+        >>> head = heads.ActorCritic(actor=heads.Categorical(action_dim=4), critic=heads.VNetwork())
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.policy.logits.shape, output.value.shape
+        ((2, 5, 4), (2, 5))
     """
 
     actor: Any

@@ -32,6 +32,12 @@ class Categorical(nn.Module):
     Raises:
         ValueError: At construction, if ``action_dim`` is not positive; at the call, if the mask
             does not fit.
+
+    Example:
+        >>> head = heads.Categorical(action_dim=4)
+        >>> policy, params = head.init_with_output(key, inputs)
+        >>> policy.sample(seed=key).shape
+        (2, 5)
     """
 
     action_dim: int
@@ -97,6 +103,12 @@ class Gaussian(nn.Module):
 
     Raises:
         ValueError: At construction, if ``action_dim`` is not positive or the bounds are none.
+
+    Example:
+        >>> head = heads.Gaussian(action_dim=3)
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.batch_shape, output.event_shape
+        ((2, 5), (3,))
     """
 
     action_dim: int
@@ -153,6 +165,12 @@ class SquashedGaussian(nn.Module):
 
     Raises:
         ValueError: At construction, if ``action_dim`` is not positive or bounds are none.
+
+    Example:
+        >>> head = heads.SquashedGaussian(action_dim=3, low=-2.0, high=2.0)
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.batch_shape, output.event_shape
+        ((2, 5), (3,))
     """
 
     action_dim: int
@@ -222,6 +240,12 @@ class Temperature(nn.Module):
             is not positive.
 
     Source: Haarnoja et al. 2018, arXiv 1812.05905, section 5, equation 18.
+
+    Example:
+        >>> temperature = heads.Temperature(target_entropy=-3.0, initial_temperature=0.5)
+        >>> value, params = temperature.init_with_output(key)
+        >>> round(float(value), 3)
+        0.5
     """
 
     target_entropy: float | Float[Array, ""]

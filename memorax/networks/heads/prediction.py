@@ -28,6 +28,13 @@ class Transition:
         next_observation: What the environment showed next; at an episode's end, its last
             observation and not the first of the next episode.
         terminated: bool; true where nothing comes after. At a time limit it is false.
+
+    Example:
+        >>> action, reward = jnp.zeros((2, 5), int), jnp.ones((2, 5))
+        >>> transition = heads.Transition(inputs, action, reward, inputs, reward == 0)
+        >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
+        >>> demon.target(transition, next_prediction=jnp.zeros((2, 5))).shape
+        (2, 5)
     """
 
     observation: PyTree
@@ -55,6 +62,12 @@ class GVF(nn.Module):
             ``discount`` is out of its range; later, if what they return has another shape.
 
     Source: Sutton et al. 2011, "Horde", AAMAS, section 4.
+
+    Example:
+        >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
+        >>> prediction, params = demon.init_with_output(key, inputs)
+        >>> prediction.shape
+        (2, 5)
     """
 
     head: Any
@@ -129,6 +142,13 @@ class HordeOutput:
     Attributes:
         head: The main head's output.
         demons: The demons' outputs by name.
+
+    Example:
+        >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
+        >>> head = heads.Horde(heads.Categorical(action_dim=4), demons={"reward": demon})
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.demons["reward"].shape
+        (2, 5)
     """
 
     head: PyTree
@@ -153,6 +173,13 @@ class Horde(nn.Module):
 
     Source: Sutton et al. 2011, "Horde", AAMAS; as auxiliary tasks: Jaderberg et al. 2016, arXiv
     1611.05397.
+
+    Example:
+        >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
+        >>> head = heads.Horde(heads.Categorical(action_dim=4), demons={"reward": demon})
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.head.logits.shape, output.demons["reward"].shape
+        ((2, 5, 4), (2, 5))
     """
 
     head: Any

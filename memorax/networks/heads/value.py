@@ -38,6 +38,12 @@ class VNetwork(nn.Module):
 
     Raises:
         ValueError: At construction, if a size is not positive.
+
+    Example:
+        >>> head = heads.VNetwork(hidden_dims=(16,))
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.shape
+        (2, 5)
     """
 
     kernel_init: Initializer = nn.initializers.orthogonal(1.0)
@@ -103,6 +109,12 @@ class HLGaussVNetwork(nn.Module):
 
     Source: Farebrother et al. 2024, "Stop Regressing", arXiv 2403.03950, section 3 and appendix A;
     two-hot from Schrittwieser et al. 2020, arXiv 1911.08265, appendix F.
+
+    Example:
+        >>> head = heads.HLGaussVNetwork(num_bins=51, v_min=-1.0, v_max=1.0)
+        >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
+        >>> output.logits.shape
+        (2, 5, 51)
     """
 
     num_bins: int = 101

@@ -23,6 +23,13 @@ class ValueDistribution:
         logits: ``(..., atoms)``, the unnormalised logarithms of the probabilities.
         first_atom: The least value of the support.
         last_atom: The largest.
+
+    Example:
+        >>> value = heads.ValueDistribution(jnp.zeros(3), first_atom=-1.0, last_atom=1.0)
+        >>> value.atoms.tolist()
+        [-1.0, 0.0, 1.0]
+        >>> float(value.mean)
+        0.0
     """
 
     logits: PyTree

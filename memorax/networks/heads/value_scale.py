@@ -13,6 +13,11 @@ class ValueScale(NamedTuple):
     Attributes:
         apply: From values to what is learned.
         apply_inv: From what is learned to values.
+
+    Example:
+        >>> double = heads.ValueScale(apply=lambda x: 2 * x, apply_inv=lambda x: x / 2)
+        >>> double.apply_inv(double.apply(3.0))
+        3.0
     """
 
     apply: Callable[[Array], Array]

@@ -16,6 +16,15 @@ class SequenceModel(nn.Module):
     A subclass implements ``__call__`` and ``initialize_carry`` and keeps the laws: its outputs do
     not depend on how a sequence is cut, it forgets exactly where ``done`` is true, it never looks
     ahead and never mixes rows. One call serves acting (time 1) and training (any other time).
+
+    Example:
+        >>> class Counter(SequenceModel):
+        ...     def __call__(self, inputs, done=None, initial_carry=None):
+        ...         count = jnp.zeros(2, int) if initial_carry is None else initial_carry
+        ...         age = ops.episode_age(done, count, limit=100)
+        ...         return age[:, -1] + 1, age[..., None].astype(float)
+        >>> Counter().apply({}, inputs, done=jnp.zeros((2, 5), bool))[1][0].ravel().tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0]
     """
 
     def __call__(

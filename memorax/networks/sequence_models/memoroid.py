@@ -21,6 +21,15 @@ class MemoroidCell(nn.Module):
 
     A subclass implements ``__call__`` and ``initialize_carry``. A cell of one's own is easiest
     written as a ``MonoidCell``.
+
+    Example:
+        >>> class Sum(MemoroidCell):
+        ...     def __call__(self, inputs, done, carry, implementation, chunk_size):
+        ...         decay = jnp.ones(inputs.shape[-1])
+        ...         return ops.linear_recurrence(decay, inputs, done, carry, implementation)
+        ...     def initialize_carry(self, key, input_shape):
+        ...         return jnp.zeros(input_shape)
+        >>> carry, sums = Memoroid(Sum()).apply({}, inputs)
     """
 
     implementations: ClassVar[tuple[str, ...]] = get_args(Implementation)
@@ -49,6 +58,14 @@ class MonoidCell(MemoroidCell):
     A subclass implements the three methods below and ``initialize_carry``, which returns the
     state of an agent that has seen nothing: the operator's identity, for it is that from which a
     new episode starts.
+
+    Example:
+        >>> class Maximum(MonoidCell):
+        ...     elements = lambda self, inputs: inputs
+        ...     binary_operator = lambda self, earlier, later: jnp.maximum(earlier, later)
+        ...     outputs = lambda self, states, inputs: states
+        ...     initialize_carry = lambda self, key, input_shape: jnp.full(input_shape, -jnp.inf)
+        >>> carry, largest = Memoroid(Maximum()).apply({}, inputs)
     """
 
     implementations: ClassVar[tuple[str, ...]] = ("auto", "associative")
@@ -98,6 +115,12 @@ class Memoroid(SequenceModel):
             at the call, as ``SequenceModel``.
 
     Source: Morad et al. 2024, "Recurrent Reinforcement Learning with Memoroids", arXiv 2402.09900.
+
+    Example:
+        >>> torso = Memoroid(LRUCell(LRUConfig(features=16, hidden_dim=16)))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in carry], outputs.shape
+        ([(2, 16), (2, 16)], (2, 5, 16))
     """
 
     cell: MemoroidCell

@@ -38,6 +38,13 @@ class RNN(SequenceModel):
     Raises:
         ValueError: At construction, if ``cell`` is not a cell over feature vectors or ``unroll``
             is not positive; at the call, as ``SequenceModel``.
+
+    Example:
+        >>> torso = RNN(nn.GRUCell(features=16))
+        >>> params = torso.init(key, inputs)
+        >>> done = jnp.zeros((2, 5), bool).at[0, 3].set(True)  # a new episode in the first row
+        >>> carry, outputs = torso.apply(params, inputs, done=done)
+        >>> carry, outputs = torso.apply(params, inputs, initial_carry=carry)
     """
 
     cell: nn.RNNCellBase

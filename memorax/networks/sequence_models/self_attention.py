@@ -50,6 +50,12 @@ class SelfAttentionConfig:
     Raises:
         ValueError: If a size is not positive, one does not divide another that it has to, or the
             positional embedding does not fit the heads.
+
+    Example:
+        >>> config = SelfAttentionConfig(features=16, num_heads=2, context_length=4)
+        >>> SelfAttentionConfig(features=0, num_heads=2, context_length=4)
+        Traceback (most recent call last):
+        ValueError: SelfAttentionConfig.features must be an integer of at least 1, got 0
     """
 
     features: int
@@ -118,6 +124,14 @@ class SelfAttention(SequenceModel):
     Raises:
         ValueError: At construction, if a field is out of its range; at the call, as
             ``SequenceModel``.
+
+    Example:
+        >>> torso = SelfAttention(SelfAttentionConfig(16, num_heads=2, context_length=4))
+        >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
+        >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
+        [(2, 2, 4, 8), (2, 2, 4, 8), (2,)]
+        >>> outputs.shape
+        (2, 5, 16)
     """
 
     config: SelfAttentionConfig
