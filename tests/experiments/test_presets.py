@@ -122,7 +122,7 @@ def test_the_help_lists_what_a_preset_sets(command, maze, capsys):
 def test_presets_lists_them_and_shows_what_one_sets_and_reached(maze, capsys):
     assert main(["presets"]) == 0
     listed = " ".join(capsys.readouterr().out.split())
-    assert "maze pqn 0.75 A maze." in listed
+    assert "maze pqn lru 0.75 A maze." in listed
     assert main(["presets", "maze"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "memorax train --preset maze" in lines

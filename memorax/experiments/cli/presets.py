@@ -43,11 +43,12 @@ def run(arguments: list[str]) -> int:
 def presets_table() -> Table:
     """Show every preset with what it returned."""
     result = Table(box=None, pad_edge=False)
-    for column in ("preset", "algorithm", "return with, without memory", "what it is for"):
+    for column in ("preset", "algorithm", "mean return", "what it is for"):
         result.add_column(column)
     for item in preset.presets():
         returns = ", ".join(
-            f"{_mean(reached.seed_returns):.2f}" for reached in item.measured.reached
+            f"{reached.model} {_mean(reached.seed_returns):.2f}"
+            for reached in item.measured.reached
         )
         result.add_row(item.name, item.algorithm, returns, item.description)
     return result
