@@ -1,4 +1,4 @@
-"""What acting and training share: one timestep, and one way to show it to a network."""
+"""Timesteps, and how networks are applied to them while acting and while training."""
 
 from functools import partial
 from typing import Any

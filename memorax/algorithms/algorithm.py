@@ -1,4 +1,4 @@
-"""What every algorithm does alike: train in updates, and evaluate on fresh episodes."""
+"""The base of every algorithm: train in updates, and evaluate on fresh episodes."""
 
 import copy
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Algorithm:
     it.
 
     Args:
-        config: What the algorithm does, a dataclass decorated with ``hyperparameters``.
+        config: The hyperparameters, a dataclass decorated with ``hyperparameters``.
         env: An ``Environment``, a Gymnax environment, or a Gymnasium environment, its class or a
             function that makes one, not vectorised.
         env_params: Its parameters.
@@ -115,7 +115,7 @@ class Algorithm:
 
         Args:
             key: A PRNG key.
-            state: Where to go on from.
+            state: The state to continue from.
             num_steps: Environment steps, over all environments. Static under ``jax.jit``.
 
         Returns:
@@ -146,11 +146,12 @@ class Algorithm:
         Args:
             key: A PRNG key.
             state: Whose parameters to play with.
-            num_episodes: How many episodes, each in an environment of its own. Static.
+            num_episodes: Number of episodes, each in an environment of its own. Static.
             deterministic: Whether to take the most likely or most valued action instead of
                 exploring as at the end of training. One program does both.
-            max_steps: Where episodes that have not ended are cut off. The report says which were
-                (``completed``); their returns and lengths are those up to there. Static.
+            max_steps: The step at which episodes that have not ended are cut off. The report says
+                which ended (``completed``); the others' returns and lengths are those up to there.
+                Static.
 
         Raises:
             ValueError: If ``num_episodes`` or ``max_steps`` is not positive.
@@ -181,7 +182,7 @@ class Algorithm:
         Args:
             key: A PRNG key.
             state: Whose parameters to play with.
-            num_episodes: How many episodes, each in an environment of its own. Static.
+            num_episodes: Number of episodes, each in an environment of its own. Static.
 
         Raises:
             ValueError: If ``num_episodes`` is not positive.
@@ -207,9 +208,9 @@ class Algorithm:
 
         Args:
             state: Whose parameters to play with.
-            episodes: What ``begin_evaluation`` or the call before has returned.
-            first_step: How many steps were played before.
-            last_step: How many steps there are to be at most.
+            episodes: As returned by ``begin_evaluation`` or the previous call.
+            first_step: Steps played before.
+            last_step: The largest number of steps.
             deterministic: As for ``evaluate``.
         """
         steps = first_step, last_step

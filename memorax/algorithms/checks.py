@@ -16,7 +16,7 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     """Raise ``ValueError`` if a network's actions do not fit the environment, without compiling.
 
     Args:
-        field: What the network is called in the message, such as ``"PPO.actor"``.
+        field: The network's name in the message, such as ``"PPO.actor"``.
         network: A network whose head is to return a distribution over actions.
         env: The environments.
         params: Their parameters.
@@ -75,7 +75,7 @@ def check_entropy(field: str, network: Network) -> None:
     """Raise ``ValueError`` if the entropy of a network's distributions is not known.
 
     Args:
-        field: What the network is called in the message, such as ``"PPO.actor"``.
+        field: The network's name in the message, such as ``"PPO.actor"``.
         network: A network whose head returns a distribution over actions.
     """
     if isinstance(heads.policy_head(network.head), heads.SquashedGaussian):
@@ -89,7 +89,7 @@ def check_state_values(field: str, network: Network, env: Vectorize, params: Any
     """Raise ``ValueError`` if a network does not say how good a state is, or cannot learn to.
 
     Args:
-        field: What the network is called in the message, such as ``"PPO.critic"``.
+        field: The network's name in the message, such as ``"PPO.critic"``.
         network: A network whose head, or a horde's main one, is to return a value a step.
         env: The environments.
         params: Their parameters.
@@ -122,7 +122,7 @@ def check_action_values(field: str, network: Network, env: Vectorize, params: An
     """Raise ``ValueError`` if a network's action values do not fit the environment.
 
     Args:
-        field: What the network is called in the message, such as ``"DQN.network"``.
+        field: The network's name in the message, such as ``"DQN.network"``.
         network: A network whose head is to return action values.
         env: The environments.
         params: Their parameters.

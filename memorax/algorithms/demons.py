@@ -1,4 +1,4 @@
-"""What the demons of a horde learn from a rollout."""
+"""Targets of a horde's demons in a rollout."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from memorax.networks import heads
 
 @struct.dataclass
 class DemonSteps:
-    """What the demons of one horde learn from. All lead with (time, envs).
+    """The steps of one horde's demons. All lead with (time, envs).
 
     Attributes:
-        transition: What happened, as demons are shown it.
-        predictions: What each expected before.
+        transition: The transitions, as demons read them.
+        predictions: The prediction of each before the transition.
     """
 
     transition: PyTree

@@ -37,12 +37,12 @@ from memorax.validation import check_between, check_integer, check_positive
 @hyperparameters
 @dataclass(frozen=True)
 class DQNConfig(ReplayConfig):
-    """What DQN does; sizes fit small tasks that need memory.
+    """Hyperparameters of DQN; sizes fit small tasks that need memory.
 
     Raises:
-        ValueError: If a value is out of its range, sequences are not made of whole pieces of
-            acting, burn-in or ``n_step`` leave nothing to learn from, or the replay is smaller
-            than a batch.
+        ValueError: If a value is out of its range, ``sequence_length`` is not a multiple of
+            ``num_steps``, burn-in or ``n_step`` leave nothing to learn from, or the replay is
+            smaller than a batch.
 
     Example:
         >>> DQNConfig(epsilon_end=1.5)
@@ -59,7 +59,7 @@ class DQNConfig(ReplayConfig):
     target_update_period: int = 1
     """Gradient steps between updates of the target network."""
     target_update_rate: float = 0.01
-    """How far an update moves the target network: 1 copies, less is Polyak's average."""
+    """Step size of the target network's Polyak average, each update; 1 copies."""
     epsilon_start: float = 1.0
     """Share of random actions at the beginning."""
     epsilon_end: float = 0.05
@@ -67,9 +67,9 @@ class DQNConfig(ReplayConfig):
     epsilon_decay_steps: int = 50_000
     """Environment steps over which the share of random actions falls, linearly."""
     priority_exponent: float | None = None
-    """How much temporal-difference errors decide what is replayed, 0 to 1; None: all alike."""
+    """Exponent of the priorities in sampling, 0 to 1; None: uniform replay."""
     importance_exponent: float = 0.6
-    """How far the loss makes up for what priorities replay too often, 0 to 1."""
+    """Exponent of the importance weights that correct for prioritised sampling, 0 to 1."""
     max_priority_weight: float = 0.9
     """Share of the largest error, rather than the mean one, in a sequence's priority."""
 
@@ -115,7 +115,7 @@ class R2D2Config(DQNConfig):
 
 @struct.dataclass
 class DQNLearner:
-    """What gradient steps change.
+    """The part of the state that gradient steps change.
 
     Attributes:
         params: The network's parameters.
@@ -138,7 +138,7 @@ class DQN(ReplayAlgorithm):
     ``R2D2Config`` it is R2D2. See ``ReplayAlgorithm`` for what a sequence holds.
 
     Args:
-        config: What DQN does.
+        config: The hyperparameters.
         env: An ``Environment`` or a Gymnax environment of discrete actions, not vectorised.
         env_params: Its parameters.
         network: A network whose head returns action values.
@@ -278,7 +278,7 @@ class DQN(ReplayAlgorithm):
         )
 
     def _target(self, output: Any, target_output: Any, sequences: Sequences) -> Any:
-        """Return what the chosen actions turned out to be worth."""
+        """Return the targets of the chosen actions' values."""
         config, head = self.config, self.network.head
         returns, discount, index = n_step_returns(sequences, config.gamma, config.n_step)
         chooser = output if config.double_q else target_output

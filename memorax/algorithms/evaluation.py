@@ -17,7 +17,7 @@ Act = Callable[[Array, Timestep, PyTree], tuple[PyTree, Array]]
 
 @struct.dataclass
 class EvaluationReport:
-    """What an evaluation saw: arrays with one entry an episode.
+    """Results of an evaluation: arrays with one entry an episode.
 
     Attributes:
         episode_returns: Sum of the rewards of each episode, undiscounted.
@@ -42,9 +42,9 @@ class EvaluationState:
     """Episodes of an evaluation while they are played.
 
     Attributes:
-        key: What their random numbers come from.
-        report: What was seen so far.
-        timestep: What the policy sees next.
+        key: The PRNG key of their random numbers.
+        report: The report so far.
+        timestep: The policy's next input.
         env_state: The environments' state. Those that run in processes are ended by ``release``.
         carry: The policy's.
 
@@ -74,7 +74,7 @@ def begin(
         env: The environment, not vectorised.
         env_params: Its parameters.
         key: A PRNG key.
-        num_episodes: How many episodes.
+        num_episodes: Number of episodes.
     """
     reset_key, key = jax.random.split(key)
     timestep, env_state = first_timestep(_copies(env, num_episodes), env_params, reset_key)
@@ -104,8 +104,8 @@ def play(
         env: The environment, as given to ``begin``.
         env_params: Its parameters.
         evaluation: The episodes.
-        first_step: How many steps were played before. The same for all copies under ``jax.vmap``.
-        last_step: How many steps there are to be at most; likewise.
+        first_step: Steps played before. The same for all copies under ``jax.vmap``.
+        last_step: The largest number of steps; likewise.
     """
     envs = _copies(env, evaluation.report.completed.shape[0])
 

@@ -35,7 +35,7 @@ from memorax.validation import check_between
 @hyperparameters
 @dataclass(frozen=True)
 class PPOConfig(RolloutConfig):
-    """What PPO does; defaults as in Schulman et al. 2017 and its common implementations.
+    """Hyperparameters of PPO; defaults as in Schulman et al. 2017 and its common implementations.
 
     Raises:
         ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
@@ -93,14 +93,14 @@ class PPOConfig(RolloutConfig):
 
 @struct.dataclass
 class Rollout:
-    """What acting leaves to learn from. All lead with (time, envs).
+    """One rollout. All lead with (time, envs).
 
     Attributes:
-        transitions: What happened.
+        transitions: The transitions.
         log_prob: Log-probability of the action.
-        value: What the critic expected.
-        demons: What the demons of each horde learn from.
-        episodes: What ``episode_metrics`` reads.
+        value: The critic's value while acting.
+        demons: The steps of each horde's demons.
+        episodes: The arguments of ``episode_metrics``.
     """
 
     transitions: PyTree
@@ -112,15 +112,15 @@ class Rollout:
 
 @struct.dataclass
 class Sequences:
-    """What the loss reads. All lead with (batch, time) but the carry, which leads with batch.
+    """The input of the loss. All lead with (batch, time) but the carry, which leads with batch.
 
     Attributes:
-        transitions: What happened.
+        transitions: The transitions.
         log_prob: Log-probability of the action.
-        value: What the critic expected.
-        advantage: How much better than expected it turned out.
-        target: What the critic should have expected.
-        demon_targets: What the demons of each horde should have expected.
+        value: The critic's value while acting.
+        advantage: The generalised advantage.
+        target: The critic's target.
+        demon_targets: The targets of each horde's demons.
         carry: The networks' carries by name before the first step.
     """
 
@@ -147,7 +147,7 @@ class PPO(RolloutAlgorithm):
     ``memorax.environments.ClipAction``.
 
     Args:
-        config: What PPO does.
+        config: The hyperparameters.
         env: An ``Environment`` or a Gymnax environment, not vectorised.
         env_params: Its parameters.
         actor: A network whose head returns a distribution over actions, or whose head is a

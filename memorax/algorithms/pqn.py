@@ -32,7 +32,7 @@ from memorax.validation import check_between
 @hyperparameters
 @dataclass(frozen=True)
 class PQNConfig(RolloutConfig):
-    """What PQN does; defaults after Gallici et al. 2024, sizes as for small tasks.
+    """Hyperparameters of PQN; defaults after Gallici et al. 2024, sizes as for small tasks.
 
     Raises:
         ValueError: As ``RolloutConfig``, or if a value of its own is out of its range.
@@ -65,7 +65,7 @@ class PQNConfig(RolloutConfig):
 
 @struct.dataclass
 class PQNState(RolloutState):
-    """Everything that training needs to go on.
+    """The training state: everything that resuming needs.
 
     Attributes:
         return_scale: The size of returns so far.
@@ -83,12 +83,12 @@ class PQNState(RolloutState):
 
 @struct.dataclass
 class Rollout:
-    """What acting leaves to learn from. All lead with (time, envs).
+    """One rollout. All lead with (time, envs).
 
     Attributes:
-        transitions: What happened.
+        transitions: The transitions.
         values: The greatest action value at each step.
-        episodes: What ``episode_metrics`` reads.
+        episodes: The arguments of ``episode_metrics``.
     """
 
     transitions: PyTree
@@ -98,11 +98,11 @@ class Rollout:
 
 @struct.dataclass
 class Sequences:
-    """What the loss reads. All lead with (batch, time) but the carry, which leads with batch.
+    """The input of the loss. All lead with (batch, time) but the carry, which leads with batch.
 
     Attributes:
-        transitions: What happened.
-        targets: What the actions turned out to be worth.
+        transitions: The transitions.
+        targets: The targets of the actions' values.
         carry: The network's carry before the first step.
     """
 
@@ -122,7 +122,7 @@ class PQN(RolloutAlgorithm):
     its own; a termination is worth nothing more.
 
     Args:
-        config: What PQN does.
+        config: The hyperparameters.
         env: An ``Environment`` or a Gymnax environment of discrete actions, not vectorised.
         env_params: Its parameters.
         network: A network whose head returns action values.

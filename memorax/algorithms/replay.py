@@ -1,4 +1,4 @@
-"""What algorithms that learn from a replay of sequences do alike: act, keep, and draw."""
+"""The base of algorithms that learn from replayed sequences: act, store, sample and learn."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,11 +35,12 @@ from memorax.validation import check_between, check_integer, check_positive
 @hyperparameters
 @dataclass(frozen=True)
 class ReplayConfig:
-    """What all algorithms with a replay of sequences have; sizes fit small tasks.
+    """Hyperparameters of every algorithm with a replay of sequences; sizes fit small tasks.
 
     Raises:
-        ValueError: If a value is out of its range, sequences are not made of whole pieces of
-            acting, burn-in leaves nothing to learn from, or the replay is smaller than a batch.
+        ValueError: If a value is out of its range, ``sequence_length`` is not a multiple of
+            ``num_steps``, burn-in leaves nothing to learn from, or the replay is smaller than a
+            batch.
     """
 
     num_envs: int = 16
@@ -114,13 +115,13 @@ class ReplayConfig:
 
 @struct.dataclass
 class ReplayState:
-    """Everything that training needs to go on.
+    """The training state: everything that resuming needs.
 
     Attributes:
         num_updates: Updates so far.
-        learner: What gradient steps change, with ``params`` among it.
+        learner: The part that gradient steps change, which has ``params``.
         env_state: The environments' state.
-        timestep: What the networks read next, not normalised yet.
+        timestep: The networks' next input, not normalised yet.
         carry: The networks' carries before they read it.
         return_scale: The size of returns so far.
         window: The latest steps, the next sequences to be kept.
@@ -198,7 +199,7 @@ class ReplayAlgorithm(Algorithm):
 
     @property
     def _priority_exponent(self) -> Any:
-        """How much priorities decide what is replayed; ``None``: all alike."""
+        """Exponent of priorities; ``None``: sequences are drawn uniformly."""
         return None
 
     @property
@@ -267,7 +268,7 @@ class ReplayAlgorithm(Algorithm):
         )
 
     def _update(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
-        """Act, keep what came of it, then learn."""
+        """Act, store the transitions, then learn."""
         act_key, learn_key = jax.random.split(key)
         carry = state.carry
         state, (transitions, episodes) = jax.lax.scan(

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, PyTree
 
 MOST_COUNTED = 2**20
-"""How many returns are counted: the oldest fade from there on, and float32 adds no further."""
+"""The largest count of returns: from there on the oldest fade, since float32 counts no further."""
 
 
 @struct.dataclass
@@ -22,7 +22,7 @@ class ReturnScale:
     Attributes:
         discounted_return: ``(num_envs,)``; of the episodes that are not over.
         mean_square: Of the returns counted.
-        count: How many there were, at most ``MOST_COUNTED`` or those of the latest steps.
+        count: Their number, at most ``MOST_COUNTED`` or those of the latest steps.
     """
 
     discounted_return: PyTree
@@ -43,7 +43,7 @@ class ReturnScale:
         """Return the scale after more steps.
 
         Args:
-            reward: What each step brought.
+            reward: The reward of each step.
             ended: Whether its episode ended with it.
             gamma: The discount of the return.
         """

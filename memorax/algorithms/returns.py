@@ -14,7 +14,7 @@ def lambda_returns(
     """Return G_t = r_t + g_t ((1 - lambda) v_{t+1} + lambda G_{t+1}), from G_T = v_T on.
 
     Args:
-        rewards: What each action brought.
+        rewards: The reward of each action.
         discounts: Of what comes after it; 0 where an episode ended.
         next_values: The values of what comes after it, or the most valued action's for Q(lambda).
         trace_decay: Lambda, from 0, one step, to 1, all rewards.
@@ -42,7 +42,7 @@ def generalized_advantages(
     """Return A_t = d_t + g_t lambda A_{t+1} with d_t = r_t + g_t v_{t+1} - v_t.
 
     Args:
-        rewards: What each action brought.
+        rewards: The reward of each action.
         discounts: Of what comes after it; 0 where an episode ended.
         values: The values of what each action was chosen in, and of what comes after the last.
         trace_decay: Lambda, from 0, one step, to 1, all rewards.

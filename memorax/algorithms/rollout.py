@@ -26,7 +26,7 @@ from memorax.validation import check_between, check_integer, check_positive
 @hyperparameters
 @dataclass(frozen=True)
 class RolloutConfig:
-    """What all algorithms with fresh rollouts have.
+    """Hyperparameters of every algorithm with fresh rollouts.
 
     Raises:
         ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
@@ -71,14 +71,14 @@ class RolloutConfig:
 
 @struct.dataclass
 class RolloutState:
-    """Everything that training needs to go on.
+    """The training state: everything that resuming needs.
 
     Attributes:
         num_updates: Rollouts learned from so far.
         params: The networks' parameters.
         optimizer_state: The optimizer's state.
         env_state: The environments' state.
-        timestep: What the networks read next.
+        timestep: The networks' next input.
         carry: The networks' carries before they read it.
 
     Example:

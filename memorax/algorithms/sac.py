@@ -38,7 +38,7 @@ from memorax.validation import check_between
 @hyperparameters
 @dataclass(frozen=True)
 class SACConfig(ReplayConfig):
-    """What SAC does; defaults as in Haarnoja et al. 2018, sizes for small tasks.
+    """Hyperparameters of SAC; defaults as in Haarnoja et al. 2018, sizes for small tasks.
 
     Raises:
         ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
@@ -52,7 +52,7 @@ class SACConfig(ReplayConfig):
     gradient_steps: int = 32
     """Gradient steps of an update: each step is replayed 32 times, an eighth of the source's."""
     target_update_rate: float = 0.005
-    """How far a gradient step moves the target critic: Polyak's average."""
+    """Step size of the target critic's Polyak average, each gradient step."""
     initial_temperature: float = 0.01
     """Weight of the entropy at the beginning, where returns have size 1: that of 1 where they have
     100, which is about the source's."""
@@ -72,7 +72,7 @@ class SACConfig(ReplayConfig):
 
 @struct.dataclass
 class SACLearner:
-    """What gradient steps change.
+    """The part of the state that gradient steps change.
 
     Attributes:
         params: Parameters of the ``"actor"``, the ``"critic"`` and the ``"temperature"``.
@@ -103,7 +103,7 @@ class SAC(ReplayAlgorithm):
     See ``ReplayAlgorithm`` for what a sequence holds.
 
     Args:
-        config: What SAC does.
+        config: The hyperparameters.
         env: An ``Environment`` or a Gymnax environment of continuous actions, not vectorised.
         env_params: Its parameters.
         actor: A network whose head returns a distribution with ``sample_and_log_prob``, within the

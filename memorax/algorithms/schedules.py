@@ -1,4 +1,4 @@
-"""What counts in the schedules of an optimizer."""
+"""Steps that the schedules of an optimizer count."""
 
 import jax
 import optax

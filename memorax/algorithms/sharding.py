@@ -1,4 +1,4 @@
-"""Where arrays are when several devices train together.
+"""Placement of arrays when several devices train together.
 
 Nothing here does anything without a mesh, which is what ``jax.set_mesh`` sets while a program is
 traced.

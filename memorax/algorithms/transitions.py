@@ -1,4 +1,4 @@
-"""What algorithms share: steps of the environments, sequences of them, and their targets."""
+"""Transitions of the environments, sequences of them, and their targets."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,10 +23,10 @@ class Transition:
     """One step of every environment.
 
     Attributes:
-        timestep: What the networks read.
-        action: What was then done.
-        reward: What came of it.
-        terminated: True where nothing comes after.
+        timestep: The networks' input.
+        action: The action taken.
+        reward: The reward of the action.
+        terminated: True where the action terminated the episode.
         cut_off: True where ``timestep`` is the last of an episode that a time limit ended: the
             action meant nothing, but the value of the step is what the steps before bootstrap from.
     """
@@ -47,10 +47,10 @@ class Sequences:
     Attributes:
         timestep: What the networks read, one step longer than the others: the last one is only
             bootstrapped from.
-        action: What was done.
-        reward: What came of it.
-        terminated: True where nothing comes after.
-        cut_off: True where a step is not to be learned from and nothing after it counts.
+        action: The action taken.
+        reward: The reward of the action.
+        terminated: True where the action terminated the episode.
+        cut_off: True where a step is not to be learned from and returns do not continue.
         carry: The networks' carries before the first step.
     """
 
@@ -164,7 +164,7 @@ def sequences_of(window: Window, timestep: Timestep) -> Sequences:
 
     Args:
         window: The window.
-        timestep: What comes after its last step.
+        timestep: The one after its last step.
     """
     transitions = window.transitions
     return Sequences(
