@@ -102,6 +102,16 @@ def test_a_state_that_does_not_fit_is_told_entry_by_entry(folder):
         Checkpoints(folder, "gru").restore(other)
 
 
+def test_environments_of_an_earlier_version_are_refused_in_one_line(folder):
+    checkpoints = Checkpoints(folder, "gru", 3)
+    checkpoints.save(7, make_state() | {"env_state": {"time": jnp.int32(3)}})
+    checkpoints.close()
+    with pytest.raises(ValueError, match="environments of an earlier version") as caught:
+        checkpoints = Checkpoints(folder, "gru")
+        checkpoints.restore(make_state() | {"env_state": {"steps": jnp.int32(3)}})
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_replay_that_flashbax_kept_is_refused_in_one_line(folder):
     replay = {"experience": jnp.zeros((2, 4)), "current_index": 3, "is_full": jnp.bool_(False)}
     checkpoints = Checkpoints(folder, "gru", 3)
