@@ -1,4 +1,4 @@
-"""What an environment is."""
+"""The interface of an environment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +21,9 @@ Step = tuple[
 
 
 class Environment:
-    """A task in pure JAX, in Gymnax's manner: state in, state out, reset by itself.
+    """A task in pure JAX, in Gymnax's manner: pure functions of a state, with automatic resets.
 
-    ``step`` begins a new episode by itself when one ends. The observation it returns is then the
+    ``step`` starts a new episode when one ends. The observation it returns is then the
     new episode's first, and ``info["final_observation"]`` is the true last one of the episode
     that ended, which is what a value after a time limit has to be computed from. In every other
     step the two are the same.
@@ -51,8 +51,8 @@ class Environment:
         """Act once.
 
         Returns:
-            Observation, state, reward, terminated (the task is over: nothing comes after),
-            truncated (a time limit: something would have come) and info.
+            Observation, state, reward, terminated (the task itself ended), truncated (a time limit
+            ended the episode) and info.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement step")
 

@@ -1,4 +1,4 @@
-"""What our own tasks and adapters of pure JAX suites share: after an episode comes the next."""
+"""Automatic resets of our own tasks and of the adapters of pure JAX suites."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ def as_reward(task: str, reward: Any) -> Float[Array, ""]:
 
     Args:
         task: The task's name.
-        reward: What a single copy returns.
+        reward: The reward of a single copy.
 
     Raises:
         ValueError: If it is no single number.

@@ -16,7 +16,7 @@ class Discrete:
     """The integers 0 to n - 1.
 
     Attributes:
-        n: How many there are.
+        n: Number of integers.
 
     Example:
         >>> space = Discrete(4)
@@ -76,7 +76,7 @@ class MultiDiscrete(Box):
 
     @property
     def sizes(self) -> np.ndarray:
-        """How many categories each element has, an integer array of shape ``shape``."""
+        """Number of categories of each element, an integer array of shape ``shape``."""
         low, high = (np.asarray(bound, int) for bound in (self.low, self.high))
         return np.broadcast_to(high - low + 1, self.shape)
 
@@ -149,7 +149,7 @@ def flatten_choices(task: str, sizes: Sequence[int]) -> Discrete:
 
     Args:
         task: The task, as ``"suite::name"``.
-        sizes: How many possibilities each choice has.
+        sizes: Number of possibilities of each choice.
 
     Raises:
         ValueError: If there are more combinations than a policy can choose among.

@@ -32,7 +32,7 @@ class FeatureExtractor(nn.Module):
             is returned as it is. Only a nonlinearity over all parts can represent "this card, at
             an episode's start": without one, what the parts say is only added up, and a linear
             recurrence cannot single out the first step.
-        action_dim: How many discrete actions there are.
+        action_dim: Number of discrete actions.
         across_episodes: Whether the action and reward before an episode's first observation are
             shown as well, which belong to the episode before. For ``RL2Wrapper``, whose trials
             have several episodes that all tell of one task; False by default, for elsewhere
@@ -84,7 +84,7 @@ class FeatureExtractor(nn.Module):
         """Return the features of every step.
 
         Args:
-            observation: What the environment shows, a pytree of arrays.
+            observation: The environment's observation, a pytree of arrays.
             done: True where an observation is the first of a new episode; ``None``: none is.
             action: The action before the observation, if an extractor asks for it.
             reward: The reward before the observation, if an extractor asks for it.

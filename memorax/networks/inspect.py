@@ -1,4 +1,4 @@
-"""Seeing what a network is made of, and how far back its memory reaches."""
+"""Inspect the parts of a network and how far back its memory reaches."""
 
 import dataclasses
 import math
@@ -25,13 +25,13 @@ SMALLEST_SHARE = 1e-8
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network, with all that is inside it.
+    """A part of a network, including its own parts.
 
     Attributes:
         path: The names of the fields that lead to it; ``()`` is the network.
         kind: The name of its class.
-        parameters: How many numbers it learns; ``None`` where no parameters were given.
-        carry_bytes: What it remembers of one environment.
+        parameters: Number of parameters; ``None`` where none were given.
+        carry_bytes: Bytes of its carry for one environment.
     """
 
     path: tuple[str, ...]
@@ -74,7 +74,7 @@ def summary(network: nn.Module, params: PyTree | None = None, depth: int = 3) ->
         params: What ``network.init`` returns, or only its shapes:
             ``jax.eval_shape(network.init, key, observation)``. How many parameters there are
             depends on what the network reads, so that none are counted without.
-        depth: How many fields deep to look.
+        depth: Number of levels of fields to list.
 
     Returns:
         The parts from the outermost in, to be printed or read.
@@ -111,8 +111,8 @@ def memory_horizon(
 
     Args:
         network: A ``Network`` or a sequence model.
-        params: What ``network.init`` returns.
-        inputs: What the network reads: observations, or the features that a sequence model reads.
+        params: The parameters, as ``network.init`` returns them.
+        inputs: Observations, or the features that a sequence model reads.
         done: True where an input is the first of a new episode; ``None``: none is. What a row
             read before its last episode, it has forgotten: its part in the mean is 0.
         action: The previous actions, for a ``Network`` with an extractor that asks for them.
@@ -161,7 +161,7 @@ def plot_memory_horizon(
     that in float32.
 
     Args:
-        horizons: What ``memory_horizon`` returned for each name.
+        horizons: The result of ``memory_horizon`` for each name.
         path: The picture's file; its ending says of what format.
 
     Raises:
@@ -202,8 +202,8 @@ def attention_weights(
 
     Args:
         network: A ``Network`` or a sequence model.
-        params: What ``network.init`` returns.
-        inputs: What the network reads: observations, or the features that a sequence model reads.
+        params: The parameters, as ``network.init`` returns them.
+        inputs: Observations, or the features that a sequence model reads.
         done: True where an input is the first of a new episode; ``None``: none is.
         action: The previous actions, for a ``Network`` with an extractor that asks for them.
         reward: The previous rewards, likewise.

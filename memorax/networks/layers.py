@@ -82,7 +82,7 @@ class QueryKeyValue(nn.Module):
         value_dim: Width of each.
         kernel_size: Steps that the convolution sees; ``None``: no convolution.
         use_conv_bias: Whether it has a bias.
-        activation: What is applied last.
+        activation: Applied last.
         dtype: Of projection and convolution.
         param_dtype: Of parameters and window.
     """
@@ -123,7 +123,7 @@ class QueryKeyValue(nn.Module):
 
 
 def initial_window(batch: int, kernel_size: int | None, channels: int, dtype: Any) -> PyTree[Array]:
-    """Return what a convolution sees before an episode, zeros; ``()`` without convolution."""
+    """Return the empty window of a convolution, zeros; ``()`` without convolution."""
     return () if kernel_size is None else jnp.zeros((batch, kernel_size - 1, channels), dtype)
 
 
@@ -157,7 +157,7 @@ def token_shift(
     done: Bool[Array, "batch time"],
     last: Float[Array, "batch features"],
 ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time features"]]:
-    """Return the last inputs, to be handed on, and those one step before, 0 at an episode's start.
+    """Return the last inputs, for the next call, and each previous input, 0 at an episode's start.
 
     Args:
         inputs: Of this call.

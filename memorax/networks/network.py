@@ -19,7 +19,7 @@ from memorax.networks.sequence_models.base import (
 
 
 class Network(nn.Module):
-    """A feature extractor, a torso that remembers, and a head, one after the other.
+    """A feature extractor, a torso that remembers, and a head, applied in sequence.
 
     Attributes:
         feature_extractor: A ``FeatureExtractor``.
@@ -65,18 +65,18 @@ class Network(nn.Module):
         """Read a chunk of a sequence: one step while acting, many while training.
 
         Args:
-            observation: What the environment shows, a pytree of arrays.
+            observation: The environment's observation, a pytree of arrays.
             done: True where an observation is the first of a new episode; ``None``: none is.
             action: The action **before** the observation; only needed with an action extractor.
             reward: The reward **before** the observation; only needed with a reward extractor.
-            initial_carry: The carry that the piece before returned; ``None`` is a fresh one.
+            initial_carry: The carry returned for the previous chunk; ``None``: a fresh one.
             candidate_action: The action to evaluate, for a head that evaluates actions; ``None`` is
                 ``action``.
             action_mask: True where an action is allowed, for a head that takes it, such as
                 ``Categorical``; ``None``: all are.
 
         Returns:
-            The carry for the next piece and the head's output.
+            The carry for the next chunk and the head's output.
         """
         done = checked_done("Network", done, leading_shape(observation))
         features = self.feature_extractor(observation, done=done, action=action, reward=reward)

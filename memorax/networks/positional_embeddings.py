@@ -1,4 +1,4 @@
-"""What distance does to attention: every embedding counts steps back from the query.
+"""Positional embeddings of attention, relative to the query.
 
 So none depends on how long an episode has run or on where a call began.
 """
@@ -17,7 +17,7 @@ from memorax.validation import check_between, check_integer, check_positive
 
 
 class PositionalEmbedding(nn.Module):
-    """The base class of all; one of your own implements ``__call__``.
+    """The base class of positional embeddings; a subclass implements ``__call__``.
 
     Example:
         >>> class Nearer(PositionalEmbedding):
@@ -27,7 +27,7 @@ class PositionalEmbedding(nn.Module):
     """
 
     def __call__(self, num_heads: int, head_dim: int, window: int) -> Positions:
-        """Say what distance does to scores.
+        """Return how scores depend on distance.
 
         Args:
             num_heads: Number of heads of the queries.
@@ -52,7 +52,7 @@ class RoPE(PositionalEmbedding):
         n base^(-2 i / rotary_dim)
 
     Attributes:
-        rotary_dim: How many features of each head are rotated, from the first on; ``None``: all.
+        rotary_dim: Number of features of each head that are rotated, from the first; ``None``: all.
         base: Of the frequencies; 10,000 as in the paper.
         interleaved: Whether 2i and 2i + 1 make a pair, as in the paper, instead of the halves, as
             in most code since. A matter of the features' order alone: it matters for parameters

@@ -23,7 +23,7 @@ EXACT_GELU = functools.partial(nn.gelu, approximate=False)
 
 
 class CNN(nn.Module):
-    """Convolutions over each image by itself, then a layer over all they found.
+    """Convolutions over each image, then a dense layer over all their outputs.
 
     Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
 
@@ -40,11 +40,11 @@ class CNN(nn.Module):
     All end with a layer of ``features`` and relu.
 
     Attributes:
-        features: How many features come out; 512 in the paper of ``"nature"``, 256 in that of
+        features: Width of the outputs; 512 in the paper of ``"nature"``, 256 in that of
             ``"impala"``, 128 in that of ``"minatar"``.
         variant: ``"nature"``, ``"impala"`` or ``"minatar"``.
-        dtype: What to compute in; ``None`` is that of images and parameters.
-        param_dtype: The parameters' dtype.
+        dtype: Dtype of the computation; ``None``: that of images and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: At construction, if a field is out of range; at the call, if the image is not
@@ -136,8 +136,8 @@ class CNN(nn.Module):
 class PatchEmbedding(nn.Module):
     """Cut an image into square patches and map each linearly to a token.
 
-    What comes in is told by its rank: an image has five axes, and its patches become tokens row by
-    row; what has four is a sequence of tokens already, and each is mapped to ``features``.
+    Inputs with five axes are images, whose patches become tokens row by row; inputs with four axes
+    are sequences of tokens, each mapped to ``features``.
 
     Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
     Tokens are of floating point: bytes with four axes are images whose channels are missing.
@@ -145,8 +145,8 @@ class PatchEmbedding(nn.Module):
     Attributes:
         patch_size: The height and width of a patch, in pixels.
         features: The width of a token.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
-        param_dtype: The parameters' dtype.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: At construction, if a number is not positive; at the call, if the inputs are of
@@ -229,17 +229,17 @@ class ViT(nn.Module):
     many. Norms are layer norms, all maps have biases, gelu is the exact one.
 
     Attributes:
-        features: The width of a token, and how many features come out.
-        num_layers: How many layers of attention and feed-forward.
-        num_heads: How many heads each attention has.
-        expansion_factor: How many times as wide the hidden layer of a feed-forward layer is; 4 in
-            the paper. Need not be whole: the width is rounded.
+        features: Width of a token and of the outputs.
+        num_layers: Number of layers of attention and feed-forward.
+        num_heads: Number of heads of each attention.
+        expansion_factor: Width of a feed-forward layer's hidden layer relative to a token; 4 in the
+            paper. The width is rounded.
         patch_embedding: Maps an image to tokens of ``features``: a ``PatchEmbedding``, or any
             module that returns ``(batch, time, tokens, features)``.
-        pooling: What comes out: ``"class_token"``, as in the paper's models, or ``"mean"`` of all
+        pooling: The output: ``"class_token"``, as in the paper's models, or ``"mean"`` of all
             tokens, without a class token, which is its appendix D.3.
-        dtype: What to compute in; ``None`` is that of tokens and parameters.
-        param_dtype: The parameters' dtype.
+        dtype: Dtype of the computation; ``None``: that of tokens and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: At construction, if a field is out of range or two do not fit; at the call, if
@@ -292,7 +292,7 @@ class ViT(nn.Module):
         """Return the features of every image.
 
         Args:
-            inputs: What the patch embedding reads, as ``(batch, time, height, width, channels)``.
+            inputs: Inputs of the patch embedding, as ``(batch, time, height, width, channels)``.
         """
         tokens = self.patch_embedding(inputs)
         if tokens.ndim != 4 or tokens.shape[-1] != self.features:

@@ -91,7 +91,7 @@ def _erased(weights, writes, erase_key, earlier, state):
 
 
 class _Weights:
-    """How much is left of what was written, inside a chunk, by heads or by key channels."""
+    """Decays between the steps of a chunk, by heads or by key channels."""
 
     def __init__(self, log_decay, done, same_episode, before):
         self._same_episode = same_episode
@@ -123,11 +123,11 @@ class _Weights:
         return jnp.einsum("bhtk,bhsk->bhts", reader, key) * self._between
 
     def from_state(self, reader):
-        """Weight what reads the state before the chunk."""
+        """Weight queries or keys that read the state before the chunk."""
         return reader * self._of_state
 
     def to_end(self, key):
-        """Weight keys by what is left of them at the chunk's end."""
+        """Weight keys by their decay to the chunk's end."""
         return key * self._to_end
 
 

@@ -66,7 +66,7 @@ def run_in_chunks(
 
 
 def _finite(values):
-    """Return values with 0 for what is not finite, and NaN or 0 a step to add where it was.
+    """Return values with 0 where not finite, and for each step NaN or 0 to add to its outputs.
 
     In a product of matrices a NaN times a weight of zero is NaN: it would leave its episode.
     """
@@ -180,7 +180,7 @@ def _sums_backward(to_sums, to_last, done, chunk_size):
 
 
 def _take_chunk(inputs, sums, poison, index, size):
-    """Cut a chunk out of the inputs and take what is not finite out of every product."""
+    """Slice the inputs to a chunk and remove non-finite values from its products."""
     groups = inputs.query.shape[2]
 
     def cut(values):
@@ -337,7 +337,7 @@ def _run_chunks_backward(size, step, residuals, gradients):
         to_key = jnp.einsum("bgts,bgtk->bgsk", score_gradient, chunk.query)
         through_state = jnp.einsum("bghsv,bghkv->bgsk", to_end * chunk.value, after)
         to_key += jnp.where(at_end[:, :, 0], through_state, 0)
-        # Scores are formed anew, not transposed: XLA on CPU is slow at products of the transposed.
+        # Computed again, not transposed: XLA on CPU is slow at products of transposed arrays.
         read = jnp.einsum("bgsk,bgtk->bgst", chunk.key, chunk.query)[:, :, None]
         read = jnp.where(weights.same_episode.mT, read * weights.attention.mT, 0)
         to_value = jnp.einsum("bghst,bghtv->bghsv", read, gradient)

@@ -1,4 +1,4 @@
-"""A scan with any associative operator, begun anew wherever an episode starts."""
+"""A scan with any associative operator, restarted at each episode."""
 
 from collections.abc import Callable
 

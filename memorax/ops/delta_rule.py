@@ -1,7 +1,7 @@
-"""Matrix memories that erase before they write, or forget key channel by key channel.
+"""Matrix memories that erase before they write, or decay by key channel.
 
-All three recurrences here are one: each head's state decays, is read at one point, and takes outer
-products of keys with a value plus a multiple of what was read::
+The three recurrences here have one form: each head's state decays, is read with one key, and adds
+outer products of keys with a value plus a multiple of what was read::
 
     S~ = exp(log_decay) S           (S is zero at an episode's first step; a decay runs along keys)
     e  = S~^T erase_key
@@ -34,7 +34,7 @@ IMPLEMENTATIONS = ("auto", "sequential", "chunked")
 
 
 class Write(NamedTuple):
-    """What is added to the state at each step: key (value + scale e)^T.
+    """A term added to the state at each step: key (value + scale e)^T.
 
     Attributes:
         key: ``(batch, time, heads, key_dim)``.
@@ -48,12 +48,12 @@ class Write(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What enters at each step, ``(batch, time, heads, ...)``; ``done`` without heads.
+    """The inputs of each step, ``(batch, time, heads, ...)``; ``done`` without heads.
 
     Attributes:
-        query: What the new state is read with.
-        writes: What is added to the state.
-        erase_key: What the decayed state is read with; ``None``: no write has a scale.
+        query: Reads the new state.
+        writes: Terms added to the state.
+        erase_key: Reads the decayed state; ``None``: no write has a scale.
         log_decay: One number a head, or one a key channel; ``None``: nothing decays.
         done: True where an input is the first of a new episode.
     """
@@ -93,8 +93,8 @@ def delta_rule(
         query: Read by all heads of a group; ``groups`` divides ``heads``, and each group serves
             neighbouring heads.
         key: Written by all heads of a group, and used as it is, without normalisation.
-        value: What is written.
-        beta: How much of the difference is written.
+        value: The value to write.
+        beta: Fraction of the difference that is written.
         log_decay: At most 0 and finite, one number a head or one a key channel; ``None``: no decay.
         done: True where an input is the first of a new episode.
         initial_state: S before the first step. Its dtype is that of the computation.
@@ -135,7 +135,7 @@ def gated_linear_attention(
 ) -> tuple[
     Float[Array, "batch heads key_dim value_dim"], Float[Array, "batch time heads value_dim"]
 ]:
-    """Add up outer products that decay channel by channel, and read them.
+    """Add up outer products with a decay for each key channel, and read the sum.
 
     With S the state before the step (zero where ``done``), and for each head::
 
@@ -147,7 +147,7 @@ def gated_linear_attention(
     Args:
         query: Read by all heads of a group; ``groups`` divides ``heads``.
         key: Written by all heads of a group.
-        value: What is written.
+        value: The value to write.
         log_decay: At most 0 and finite, one number a head or one a key channel; ``None``: no decay.
         done: True where an input is the first of a new episode.
         initial_state: S before the first step. Its dtype is that of the computation.
@@ -194,10 +194,10 @@ def generalized_delta_rule(
 
     Args:
         query: As in ``delta_rule``, of every head.
-        key: What the value is written under.
-        value: What is written.
-        erase_key: What the value to be removed is read with, after the decay.
-        erase_write: What it is removed under.
+        key: Key that the value is written under.
+        value: The value to write.
+        erase_key: Key that the value to remove is read with, after the decay.
+        erase_write: Key that it is removed under.
         log_decay: As in ``delta_rule``.
         done: True where an input is the first of a new episode.
         initial_state: S before the first step. Its dtype is that of the computation.
@@ -241,7 +241,7 @@ def _cast(values, dtype):
 
 
 def _run(inputs, state, implementation, chunk_size):
-    """Fill the last chunk up with steps that change nothing, and run."""
+    """Pad the last chunk with steps that change nothing, and run."""
     steps = inputs.done.shape[1]
     if implementation == "auto":
         implementation = "sequential" if on_cpu() or steps == 1 else "chunked"

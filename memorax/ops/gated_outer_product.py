@@ -53,7 +53,7 @@ def gated_outer_product(
     Args:
         query: Read by all heads of a group; ``groups`` divides ``heads``.
         key: Written by all heads of a group.
-        value: What is written.
+        value: The value to write.
         log_decay: At most 0 and finite.
         log_input_gate: Finite.
         done: True where an input is the first of a new episode.
@@ -106,7 +106,7 @@ def gated_outer_product(
 
 
 class Inputs(NamedTuple):
-    """What enters at each step; ``(batch, time, ...)``."""
+    """The inputs of each step; ``(batch, time, ...)``."""
 
     query: Any
     key: Any

@@ -1,4 +1,4 @@
-"""How a recurrence is run."""
+"""Implementations of a recurrence."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ Implementation = Literal["auto", "sequential", "associative", "chunked"]
 
 
 def check_implementation(name: str, implementation: str, choices: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` if ``implementation`` is none of the choices."""
+    """Raise ``ValueError`` if ``implementation`` is not one of the choices."""
     if implementation not in choices:
         raise ValueError(f"{name}: {unknown_name('implementation', implementation, choices)}")
 
 
 def on_cpu() -> bool:
-    """Tell whether programs are compiled for a CPU."""
+    """Return whether programs are compiled for a CPU."""
     return jax.default_backend() == "cpu"

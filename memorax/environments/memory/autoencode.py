@@ -29,7 +29,7 @@ class AutoencodeState:
         cards: The suits of the cards shown, in order; 0 where none has been.
         position: Cards shown, or while reciting, cards left to recite.
         mode: Whether cards are shown or recited.
-        remaining: How many cards of each suit are left.
+        remaining: Number of cards of each suit left.
     """
 
     cards: PyTree

@@ -24,7 +24,7 @@ class BattleshipState:
     Attributes:
         ships: Where ships are.
         guessed: Which squares have been shot at.
-        hits: How many squares with ships have been.
+        hits: Number of squares with ships that were hit.
         time: Steps since the episode began.
     """
 

@@ -13,7 +13,7 @@ CARDS_PER_DECK = 52
 MOST_DECKS = MOST_CHOICES // CARDS_PER_DECK
 """Of each task: one of them chooses among all cards."""
 KINDS = {"colors": 2, "suits": 4, "ranks": 13}
-"""What cards can be told apart by, and how many of each there are."""
+"""Kinds of cards, and the number of each."""
 SUITS = KINDS["suits"]
 RANKS = KINDS["ranks"]
 
@@ -24,7 +24,7 @@ def check_decks(field: str, value: Any) -> None:
 
 
 def check_kind(field: str, value: Any) -> None:
-    """Raise ``ValueError`` if ``value`` is nothing that cards can be told apart by."""
+    """Raise ``ValueError`` if ``value`` is not a kind of cards."""
     if value not in KINDS:
         raise ValueError(f"{field} must be one of {', '.join(KINDS)}, got {value!r}")
 
@@ -57,7 +57,7 @@ def whole_below(bound: Int[Array, ""], number: UInt32[Array, ""]) -> Int[Array, 
 
     ``jax.random.randint`` calls the generator three times, and one call costs as much as the rest
     of a step. Tasks draw from fewer than 2**17, the places of a ship on the widest board, so that
-    no number is preferred by more than 2**17 / 2**32, or 3.1e-5, of its chance.
+    no number is more likely than another by more than 2**17 / 2**32, or 3.1e-5, of its chance.
     """
     return (number % jnp.maximum(bound, 1).astype(jnp.uint32)).astype(jnp.int32)
 

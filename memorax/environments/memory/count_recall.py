@@ -26,8 +26,8 @@ class CountRecallState:
 
     Attributes:
         query: The kind that is asked for.
-        remaining: How many cards of each kind are left to be shown.
-        remaining_queries: How many cards of each kind are left to be asked for.
+        remaining: Number of cards of each kind left to show.
+        remaining_queries: Number of cards of each kind left to ask for.
     """
 
     query: PyTree
@@ -45,7 +45,7 @@ class CountRecall(Task):
 
     Attributes:
         num_decks: Decks of 52 cards, up to 1,260.
-        kinds: What cards are told apart by: ``"colors"``, ``"suits"`` or ``"ranks"``.
+        kinds: What is counted: ``"colors"``, ``"suits"`` or ``"ranks"``.
 
     Raises:
         ValueError: If there are no decks or too many, or there is no such kind.

@@ -26,7 +26,7 @@ class HigherLowerState:
 
     Attributes:
         card: The rank in sight.
-        remaining: How many cards of each rank are left.
+        remaining: Number of cards of each rank left.
     """
 
     card: PyTree

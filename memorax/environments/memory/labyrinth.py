@@ -38,11 +38,11 @@ class LabyrinthState:
     """The state of ``LabyrinthEscape`` and ``LabyrinthExplore``.
 
     Attributes:
-        grid: What is where, of shape (maze_size + 1, maze_size + 1).
+        grid: Kind of each square, of shape (maze_size + 1, maze_size + 1).
         explored: Where the agent has been.
         position: The agent's row and column, of shape (2,).
         time: Steps since the episode began.
-        next_maze: The next episode's, carved as this one goes on: to carve a whole maze takes as
+        next_maze: The next episode's, carved during this one: to carve a whole maze takes as
             long as many steps, and somewhere an episode nearly always ends.
     """
 

@@ -29,9 +29,9 @@ class Carving:
         right: The cells that are open to the one at their right.
         down: The cells that are open to the one below.
         place: The cell that the walk has come to.
-        draws: How often a cell has been drawn to begin a walk at.
-        opened: How many cells have been opened.
-        finished: Whether nothing more is carved.
+        draws: Number of draws of a cell to begin a walk at.
+        opened: Number of cells opened.
+        finished: Whether carving is complete.
         numbers: Three uniform numbers for each cell to open. They are drawn at once, since what
             takes longest to compile is drawing.
     """

@@ -18,7 +18,7 @@ class MultiarmedBanditState:
     """The state of ``MultiarmedBandit``.
 
     Attributes:
-        chances: How likely each arm pays.
+        chances: Probability that each arm pays.
         time: Steps since the episode began.
     """
 

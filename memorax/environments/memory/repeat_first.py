@@ -24,7 +24,7 @@ class RepeatFirstState:
 
     Attributes:
         first: The suit of the first card.
-        remaining: How many cards of each suit are left.
+        remaining: Number of cards of each suit left.
     """
 
     first: PyTree

@@ -25,7 +25,7 @@ class RepeatPreviousState:
 
     Attributes:
         latest: The suits of the latest k cards, the oldest first; -1 before there were so many.
-        remaining: How many cards of each suit are left.
+        remaining: Number of cards of each suit left.
     """
 
     latest: PyTree
@@ -42,7 +42,7 @@ class RepeatPrevious(Task):
 
     Attributes:
         num_decks: Decks of 52 cards, up to 1,260; an episode has a step less than there are cards.
-        k: How many cards back, the one in sight being the first.
+        k: Number of cards back, counting the visible one.
 
     Raises:
         ValueError: If there are no decks or too many, or not a card more than k.

@@ -1,4 +1,4 @@
-"""A corridor at whose end one has to turn as the beginning told."""
+"""A corridor with a turn at its end that an oracle at its beginning shows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class TMazeState:
 
 @dataclass(frozen=True)
 class TMaze(Task):
-    """Walk along a corridor and turn up or down at its end, as the oracle at its beginning told.
+    """Walk along a corridor and turn up or down at its end, as the oracle at its beginning showed.
 
     Observations are (what the oracle tells: 1 up, -1 down, 0 elsewhere; whether at the oracle; in
     the corridor; at the junction), actions right, up, left and down. The right turn earns 1; either

@@ -1,4 +1,4 @@
-"""What our own tasks share."""
+"""The base class of our own tasks."""
 
 import math
 from dataclasses import dataclass

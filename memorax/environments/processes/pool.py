@@ -109,7 +109,7 @@ class Process:
 
     Args:
         task: The task.
-        num_envs: How many environments.
+        num_envs: Number of environments.
     """
 
     def __init__(self, task: ProcessTask, num_envs: int):
@@ -235,7 +235,7 @@ def step(
         times: Steps that each had taken when its state was returned.
         held: Where nothing is to be done; what is returned there means nothing.
         actions: An action for each.
-        seeds: What new environments draw from.
+        seeds: Seeds of new environments.
 
     Returns:
         Numbers, times, observations, last observations of the episodes, rewards, terminated,

@@ -23,7 +23,7 @@ class Worker:
 
     Args:
         task: Gymnasium's ``EnvSpec`` and its constructor's arguments, pickled.
-        num_envs: How many environments.
+        num_envs: Number of environments.
     """
 
     def __init__(self, task: bytes, num_envs: int):

@@ -22,7 +22,7 @@ class PreviousAction:
 
     Attributes:
         env_state: The wrapped environment's state.
-        action: The action done last.
+        action: The previous action.
         started: False before an episode's first action.
     """
 
@@ -32,9 +32,9 @@ class PreviousAction:
 
 
 class StickyAction(Wrapper):
-    """Do the previous action again in place of the given one, with a probability.
+    """Repeat the previous action instead of the given one, with a probability.
 
-    The first action of an episode is always done.
+    The first action of an episode is never replaced.
 
     Args:
         env: The environment to wrap.
@@ -91,7 +91,7 @@ class ScaleReward(Wrapper):
 
     Args:
         env: The environment to wrap.
-        factor: By how much; above 0 in float32, since 0 or less would change the task.
+        factor: The factor; above 0 in float32, since 0 or less would change the task.
 
     Raises:
         ValueError: If the factor is out of its range.
@@ -125,8 +125,8 @@ class ClipReward(Wrapper):
 
     Args:
         env: The environment to wrap.
-        low: The least reward; minus infinity for none.
-        high: The greatest, above ``low``; infinity for none.
+        low: Least reward; minus infinity for none.
+        high: Greatest reward, above ``low``; infinity for none.
 
     Raises:
         ValueError: If a bound is not a finite float32 or low is not below high.

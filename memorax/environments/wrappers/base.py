@@ -27,7 +27,7 @@ LARGEST_FLOAT = float(jnp.finfo(jnp.float32).max)
 
 
 class Wrapper(Environment):
-    """Passes everything on; a wrapper overrides what it changes.
+    """Forwards everything to the wrapped environment; a subclass overrides what it changes.
 
     Args:
         env: The environment to wrap.
@@ -35,7 +35,7 @@ class Wrapper(Environment):
     Attributes:
         keeps_state: Whether its state has more than the wrapped environment's, which is then the
             field ``env_state`` of it.
-        keeps_observations: Whether observations are the wrapped environment's, each as it is.
+        keeps_observations: Whether observations are those of the wrapped environment, unchanged.
 
     Raises:
         ValueError: If there is no environment to wrap.
@@ -127,10 +127,10 @@ class Wrapper(Environment):
 
 
 class ClipAction(Wrapper):
-    """Clip continuous actions to the action space's bounds; discrete ones pass as they are.
+    """Clip continuous actions to the action space's bounds; discrete ones are unchanged.
 
-    A normal policy reaches outside of any bounds. The agent still learns from the action it
-    drew: only what the environment receives is clipped.
+    A normal policy exceeds any bounds. The agent still learns from the action that it drew; only
+    the environment's input is clipped.
 
     Example:
         >>> pendulum, _ = make("memory::StatelessPendulumEasy")
@@ -151,12 +151,12 @@ class ClipAction(Wrapper):
 
 @struct.dataclass
 class EpisodeStatistics:
-    """The state of ``RecordEpisodeStatistics``: the wrapped state and what the episode has so far.
+    """The state of ``RecordEpisodeStatistics``: the wrapped state and the episode so far.
 
     Attributes:
         env_state: The wrapped environment's state.
         episode_return: The sum of the task's own rewards in the episode, undiscounted.
-        changed_return: The sum of the rewards that wrappers have made of these.
+        changed_return: The sum of the rewards after other wrappers.
         episode_length: The number of the episode's steps.
     """
 
@@ -260,7 +260,7 @@ class ShowFinalObservation(Wrapper):
         )
 
     def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
-        """Act once, or only go on to the next episode."""
+        """Act once, or only move to the next episode."""
         waiting = state.cut_off
         observation, env_state, reward, terminated, truncated, info = self.env.step(
             key, hold(state.env_state, waiting), action, params
@@ -292,17 +292,17 @@ def _are_statistics(node: Any) -> bool:
 
 
 class Vectorize(Wrapper):
-    """Run independent copies side by side; every array gets a leading axis of ``num_envs``.
+    """Run independent copies in parallel; every array gets a leading axis of ``num_envs``.
 
-    All they share are running statistics, such as those of ``NormalizeObservation``.
+    They share only running statistics, such as those of ``NormalizeObservation``.
 
     Dtypes never change from step to step, whatever the wrapped environment's do: those of a state
     are those it had before, observations and rewards are numbers of 32 bits at most also where JAX
-    computes in 64 (``jax_enable_x64``), and no array takes its dtype from what it meets.
+    computes in 64 (``jax_enable_x64``), and no array's dtype depends on its operands.
 
     Args:
         env: The environment to copy.
-        num_envs: How many copies.
+        num_envs: Number of copies.
 
     Example:
         >>> wrapped = Vectorize(env, num_envs=3)

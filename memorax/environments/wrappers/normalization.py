@@ -24,13 +24,13 @@ from memorax.validation import check_between
 
 @struct.dataclass
 class Normalized(Holdable):
-    """The state of what normalises.
+    """The state of a wrapper that normalises.
 
     Attributes:
         env_state: The wrapped environment's state.
-        statistics: Of what has been seen so far.
+        statistics: Running statistics.
         discounted_return: The rewards of the episode so far, discounted; of rewards alone.
-        held: Whether the next step is ignored, such as one in which a copy stands still.
+        held: Whether the next step is ignored, such as one that skips a copy.
     """
 
     env_state: PyTree
@@ -46,7 +46,7 @@ class NormalizeObservation(Wrapper):
 
     Args:
         env: The environment to wrap; its observations are arrays.
-        clip: How far a normalised element may be from 0; 10 as in Stable-Baselines3.
+        clip: Largest magnitude of a normalised element; 10 as in Stable-Baselines3.
 
     Raises:
         ValueError: If ``clip`` is negative; later, if an observation is a choice.
@@ -140,13 +140,13 @@ class _ObservationNormalizedBy(ObservationWrapper):
 class NormalizeReward(Wrapper):
     """Divide every reward by the running deviation of the discounted return, without a shift.
 
-    Reported returns are the task's own, and an evaluation shows networks that read the previous
-    reward what training has shown them.
+    Reported returns are the task's own. In an evaluation, networks that read the previous reward
+    read it normalised, as in training.
 
     Args:
         env: The environment to wrap.
         gamma: The discount of the return, that of the algorithm.
-        clip: How far a normalised reward may be from 0; 10 as in Stable-Baselines3.
+        clip: Largest magnitude of a normalised reward; 10 as in Stable-Baselines3.
 
     Raises:
         ValueError: If a value is out of its range.

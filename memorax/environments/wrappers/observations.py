@@ -19,7 +19,7 @@ _FIRST, _FINAL = 2**31, 2**31 + 1
 
 
 class ObservationWrapper(Wrapper):
-    """Changes each observation by itself, an episode's last one too; subclasses say how."""
+    """Change each observation independently, including an episode's last, as subclasses define."""
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return what is shown in place of an observation."""
@@ -66,11 +66,11 @@ class FlattenObservation(ObservationWrapper):
 
 
 class MaskObservation(ObservationWrapper):
-    """Leave some elements of an observation, a vector, out: its velocities, for example.
+    """Remove elements of a vector observation, such as velocities.
 
     Args:
         env: The environment to wrap; its observations are vectors.
-        hidden: The elements to leave out, by index.
+        hidden: Indices of the elements to remove.
 
     Raises:
         ValueError: If an index is negative or none is left out; later, if an observation is no
@@ -110,7 +110,7 @@ class MaskObservation(ObservationWrapper):
         return observation[self._shown(params)[1]]
 
     def observation_space(self, params: Any) -> Box:
-        """Return the space of what is left."""
+        """Return the space of the remaining elements."""
         space, shown = self._shown(params)
         low, high = (
             np.broadcast_to(np.asarray(bound), space.shape)[shown]
@@ -120,11 +120,11 @@ class MaskObservation(ObservationWrapper):
 
 
 class FlickerObservation(ObservationWrapper):
-    """Show nothing but zeros, with a probability, drawn anew at every step.
+    """Replace an observation by zeros with a probability, drawn independently at every step.
 
     Args:
         env: The environment to wrap.
-        probability: That of seeing nothing, from 0 to 1.
+        probability: Probability of zeros, from 0 to 1.
 
     Raises:
         ValueError: If the probability is out of its range.
@@ -161,9 +161,9 @@ class FlickerObservation(ObservationWrapper):
 
 
 class NoisyObservation(ObservationWrapper):
-    """Add normal noise to every element of an observation, drawn anew at every step.
+    """Add normal noise to every element of an observation, drawn independently at every step.
 
-    Integers become floating ones.
+    Integers become floating-point numbers.
 
     Args:
         env: The environment to wrap; its observations are arrays.
@@ -198,11 +198,11 @@ class NoisyObservation(ObservationWrapper):
 
 
 class ShowPreviousInputs(Wrapper):
-    """Append the previous action and reward to an observation, a vector, as in RL².
+    """Append the previous action and reward to a vector observation, as in RL².
 
-    Discrete actions are one-hot, and integers observed become floating ones. At an episode's
-    first step all that is appended is zero. A network whose feature extractor reads actions and
-    rewards needs no such wrapper; another library's may.
+    Discrete actions are one-hot, and integer observations become floating-point numbers. At an
+    episode's first step zeros are appended. A network whose feature extractor reads actions and
+    rewards does not need this wrapper; one of another library may.
 
     Args:
         env: The environment to wrap; its observations are vectors.

@@ -17,11 +17,11 @@ from memorax.validation import check_positive
 
 @struct.dataclass
 class RecentObservations:
-    """The state of what shows older observations.
+    """The state of wrappers that show older observations.
 
     Attributes:
         env_state: The wrapped environment's state.
-        recent: The latest observations of the episode, the oldest first, filled up with its first.
+        recent: The latest observations of the episode, the oldest first, padded with its first.
     """
 
     env_state: PyTree
@@ -67,11 +67,11 @@ class _RecentObservationsWrapper(Wrapper):
 
 
 class DelayObservation(_RecentObservationsWrapper):
-    """Show every observation some steps late; before that, the episode's first.
+    """Delay observations by some steps; until then, show the episode's first.
 
     Args:
         env: The environment to wrap.
-        num_steps: How many steps late, at least 1.
+        num_steps: Delay in steps, at least 1.
 
     Raises:
         ValueError: If the number is out of its range.
@@ -92,12 +92,12 @@ class DelayObservation(_RecentObservationsWrapper):
 
 
 class StackObservations(_RecentObservationsWrapper):
-    """Show the latest observations of the episode together, stacked along a new first axis.
+    """Stack the latest observations of the episode along a new first axis.
 
     Args:
         env: The environment to wrap; its observations are arrays.
-        num_observations: How many, the oldest first; at an episode's start its first observation
-            stands for those before it.
+        num_observations: Number of observations, the oldest first; at an episode's start its first
+            observation is repeated.
 
     Raises:
         ValueError: If the number is out of its range.

@@ -19,11 +19,11 @@ MOST_COUNTED = 2**20
 
 @struct.dataclass
 class RunningStatistics:
-    """Mean and variance of what has been seen so far, the same in all copies under ``Vectorize``.
+    """Running mean and variance, the same in all copies under ``Vectorize``.
 
     Attributes:
         mean: The mean.
-        squares: The sum of squared distances from it.
+        squares: The sum of squared distances from the mean.
         count: How many have been seen, at most ``MOST_COUNTED`` of each copy and 2^30 in all; from
             there on the oldest fade.
     """

@@ -1,10 +1,10 @@
 """Memories as published: layers of cells, norms, residuals and gates, composed of blocks.
 
 Each function returns a torso of ``num_layers`` layers that are ``features`` wide, whatever the
-width of its inputs. ``memory_horizon`` is how many steps the longest memory lasts before any
-training (``None``: as the cell's configuration has it, and biases of 0 for GRU and LSTM). ``dtype``
-is that of the computation (``None``: that of inputs and parameters), ``param_dtype`` that of the
-parameters. Read one to write another.
+width of its inputs. ``memory_horizon`` is the number of steps that the longest memory lasts before
+training (``None``: the default of the cell's configuration, and biases of 0 for GRU and LSTM).
+``dtype`` is that of the computation (``None``: that of inputs and parameters), ``param_dtype`` that
+of the parameters.
 """
 
 from memorax.networks.architectures.linear_recurrences import ffm, lru, min_gru, rg_lru, s5

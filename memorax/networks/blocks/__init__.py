@@ -1,4 +1,4 @@
-"""Blocks: sequence models made of others, and the modules between them."""
+"""Blocks: sequence models around others, and the modules between them."""
 
 from memorax.networks.blocks.feed_forward import FFN, GLU, Projection
 from memorax.networks.blocks.mixture_of_experts import MoE, TopKRouter

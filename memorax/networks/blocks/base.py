@@ -1,4 +1,4 @@
-"""What blocks have in common."""
+"""The base class of blocks."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -18,13 +18,13 @@ from memorax.networks.sequence_models.base import (
 
 
 class Block(SequenceModel):
-    """A sequence model made of others: its carry is theirs.
+    """A sequence model around others, whose carries are its carry.
 
-    What it is made of may be any sequence model or plain module. A subclass implements ``read``.
+    It wraps any sequence model or plain module. A subclass implements ``read``.
     """
 
     wrapped: ClassVar[str] = "module"
-    """The field that holds the model, or the tuple of models, which the block is made of."""
+    """The field with the wrapped model, or the tuple of wrapped models."""
 
     def __post_init__(self):
         """Check what is wrapped."""

@@ -15,10 +15,10 @@ class Projection(nn.Module):
     """A linear map: W x + b.
 
     Attributes:
-        features: How many features come out.
-        use_bias: Whether there is b.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
-        param_dtype: The parameters' dtype.
+        features: Width of the outputs.
+        use_bias: Whether to add b.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: If ``features`` is not positive.
@@ -52,13 +52,13 @@ class FFN(nn.Module):
     """A feed-forward network of one hidden layer: W_down activation(W_up x).
 
     Attributes:
-        features: How many features come out; those that come in may be any number.
-        expansion_factor: How many times as wide the hidden layer is, 4 since the first
-            transformer. Need not be whole: the width is rounded.
+        features: Width of the outputs; inputs may have any width.
+        expansion_factor: Width of the hidden layer relative to the outputs, 4 since the first
+            transformer. The width is rounded.
         activation: GELU, as GPT-2 has it.
         use_bias: Whether both maps have a bias.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
-        param_dtype: The parameters' dtype.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: If ``features`` is not positive or nothing is left of the hidden layer.
@@ -99,14 +99,13 @@ class GLU(nn.Module):
     With SiLU it is called SwiGLU, with ``nn.gelu`` GEGLU, with ``nn.sigmoid`` GLU.
 
     Attributes:
-        features: How many features come out; those that come in may be any number.
-        expansion_factor: How many times as wide the hidden layer is. With 8/3 there are as many
-            parameters as in an ``FFN`` of factor 4, as the paper compares them. Need not be
-            whole: the width is rounded.
-        activation: That of the gate.
+        features: Width of the outputs; inputs may have any width.
+        expansion_factor: Width of the hidden layer relative to the outputs, rounded. With 8/3 there
+            are as many parameters as in an ``FFN`` of factor 4, as the paper compares them.
+        activation: Applied to the gate.
         use_bias: Whether the maps have a bias; in the paper they have none.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
-        param_dtype: The parameters' dtype.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
+        param_dtype: Dtype of the parameters.
 
     Raises:
         ValueError: If ``features`` is not positive or nothing is left of the hidden layer.

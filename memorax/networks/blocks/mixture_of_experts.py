@@ -46,9 +46,9 @@ class TopKRouter(nn.Module):
     f is sown as ``expert_load`` under ``intermediates``.
 
     Attributes:
-        num_experts: How many experts there are.
-        k: How many each step hears. With 1 the gate is always 1, and the router learns from its
-            losses alone.
+        num_experts: Number of experts.
+        k: Number of experts for each step. With 1 the gate is always 1, and the router learns from
+            its losses alone.
         load_balancing_coefficient: The weight of the first loss; the papers' 0.01.
         z_coefficient: The weight of the second; the paper's 0.001.
         param_dtype: Of the parameters. Logits are computed in it, and in float32 at least: rounding
@@ -89,7 +89,7 @@ class TopKRouter(nn.Module):
 
     @property
     def dtype(self) -> Any:
-        """What logits are computed in."""
+        """Dtype of the logits."""
         return jnp.promote_types(self.param_dtype, jnp.float32)
 
     @nn.compact
@@ -227,7 +227,7 @@ class MoE(Block):
         return saves and large and self._are_alike_and_stateless() and self._are_pure(inputs)
 
     def _are_pure(self, inputs):
-        """Tell whether experts do nothing but map, so that none misses what was not computed."""
+        """Return whether experts only map inputs to outputs, without state or random numbers."""
         compute = nn.apply(
             lambda expert, step: apply_sequence_model(expert, step)[1],
             unshared(self.experts[0]),

@@ -49,7 +49,7 @@ class Residual(Block):
 
 
 class GatedResidual(Block):
-    """Let a gate decide how much of a model's outputs joins its inputs, as GTrXL does.
+    """Combine a model's outputs and inputs by a gate, as GTrXL does.
 
     With x the inputs and y = ReLU(f(x))::
 
@@ -68,7 +68,7 @@ class GatedResidual(Block):
         gate_bias: The value that each b_g begins from. Above 0 the block begins near the
             identity, so that an agent can act on what it sees before it has learned to remember;
             2 is the paper's. ``"input"`` has no bias.
-        activation: What f's outputs pass before the gate, the paper's ReLU.
+        activation: Applied to f's outputs before the gate, the paper's ReLU.
         dtype: Of the gate's products; ``None``: of inputs and parameters.
         param_dtype: Of the gate's parameters.
 
@@ -159,7 +159,7 @@ GATES = {
     "highway": _highway,
     "sigmoid_tanh": _sigmoid_tanh,
 }
-"""What each gate makes of inputs x and outputs y, with the block's parameters."""
+"""The function of inputs x and outputs y that each gate computes with its parameters."""
 
 
 def _check_same_shape(block, inputs, outputs):

@@ -26,8 +26,8 @@ class RWKV7Layers(SequenceModel):
 
     Attributes:
         config: Of each layer's time mixing; the inputs must be ``config.features`` wide.
-        num_layers: How many.
-        dtype: What to compute in; ``None``: that of inputs and parameters.
+        num_layers: Number of layers.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: Of parameters and carry.
 
     Raises:

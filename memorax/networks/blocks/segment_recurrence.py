@@ -20,17 +20,17 @@ from memorax.validation import check_positive
 
 
 class SegmentRecurrence(SequenceModel):
-    """Let an attention see ``memory_length`` steps older than its context.
+    """Extend an attention by ``memory_length`` steps older than its context.
 
-    Of those it keeps what it was given at the time, and forms their keys and values anew from it,
-    with present parameters::
+    It keeps the inputs of those steps, and computes their keys and values from them with the
+    current parameters::
 
         [k, v] = [W_k, W_v] stop_gradient(x)
 
-    So parameters learn from what lies in memory, and what came before it does not. In the paper a
-    segment is the context and the one before it the memory, so what a query sees depends on where
-    it stands in the segment. Here the memory begins ``context_length`` steps before each query,
-    whatever the pieces in which a sequence is read.
+    So gradients reach the parameters through the memory, but not its inputs. In the paper a segment
+    is the context and the previous segment the memory, so that what a query sees depends on its
+    position in the segment. Here the memory begins ``context_length`` steps before each query,
+    however the sequence is cut.
 
     A step computes the keys and values of the whole memory; those of the context are kept.
 

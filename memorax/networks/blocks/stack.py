@@ -14,9 +14,9 @@ from memorax.networks.sequence_models.base import Carry, apply_sequence_model
 
 
 class Stack(Block):
-    """Run blocks one after the other.
+    """Run blocks in sequence.
 
-    An instance that stands in several places is an independent layer in each: the parameters of
+    An instance that appears several times is an independent layer each time: the parameters of
     ``Stack(blocks=(attention, ffn) * num_layers)`` are ``num_layers`` times those of one layer,
     however deep the blocks nest others.
 
@@ -25,10 +25,10 @@ class Stack(Block):
 
     Attributes:
         blocks: Sequence models or plain modules, first to last.
-        share_parameters: Give an instance that stands in several places one set of parameters,
-            as the Universal Transformer and ALBERT do. Their carries are still their own.
-        remat: Keep none of what is computed inside a block for the backward pass, which computes
-            it again: less memory, more time.
+        share_parameters: Whether an instance that appears several times has one set of parameters,
+            as in the Universal Transformer and ALBERT. Carries are not shared.
+        remat: Whether the backward pass recomputes the inside of each block instead of storing it:
+            less memory, more time.
         scan_layers: Compile one layer and scan it over the others, so that compile time does not
             grow with depth. ``blocks`` must be one layer over and over, such as
             ``(attention, ffn) * num_layers``, of as many features as it reads; parameters have an

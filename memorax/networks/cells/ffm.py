@@ -45,8 +45,8 @@ class FFMConfig:
         min_period: Steps of the fastest context at first.
         max_period: Steps of the slowest context at first, after which the slowest trace keeps
             1 %.
-        period_spacing: How the others lie between: ``"linear"`` as the authors', where all but the
-            fastest are slow, or ``"logarithmic"``, which also tells the last few steps apart.
+        period_spacing: Spacing of the periods in between: ``"linear"`` as the authors', where all
+            but the fastest are slow, or ``"logarithmic"``, which also resolves the last few steps.
 
     Raises:
         ValueError: If a field is out of its range.

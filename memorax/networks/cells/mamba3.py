@@ -257,7 +257,7 @@ def trapezoid(
         return jnp.where(done.reshape(done.shape + (1,) * (values.ndim - 2)), 0, values)
 
     entered = lam * dt
-    # The state that is handed on has what entered at its last step already.
+    # The state of the carry already includes what entered at its last step.
     entered_before = before(jnp.zeros_like(dt[:, 0]), entered)
     weight = jnp.exp(log_alpha) * (entered_before + (1 - lam) * dt)
     keys, values = before(k_before, k), weight[..., None] * before(v_before, v)

@@ -27,11 +27,11 @@ from memorax.validation import check_positive
 
 @dataclass(frozen=True)
 class RTUConfig:
-    """What a layer of recurrent trace units is made of.
+    """Sizes and initialisation of an ``RTUCell``.
 
     Attributes:
-        features: How many features come out. Those that come in may be any number.
-        hidden_dim: How many units there are; each holds a pair of numbers.
+        features: Width of the outputs; inputs may have any width.
+        hidden_dim: Number of units; each holds a pair of numbers.
         activation: f. The hyperbolic tangent bounds the state and, unlike a rectifier, lets it
             turn through every sign; ``lambda x: x`` makes the linear recurrent trace unit.
         r_min: The smallest initial r. 0, with ``r_max`` 1, spreads over all time scales.
@@ -39,7 +39,7 @@ class RTUConfig:
         max_phase: The largest initial theta; a whole turn reaches every frequency.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a field is out of its range.
 
     Example:
         >>> config = RTUConfig(features=16, hidden_dim=32, activation=jax.nn.relu)
@@ -74,7 +74,7 @@ class RTUCell(nn.RNNCellBase):
 
     Attributes:
         config: Sizes and options.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
 
     Example:
@@ -144,5 +144,5 @@ class RTUCell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """How many axes of an input are features."""
+        """Number of axes of an input that are features."""
         return 1

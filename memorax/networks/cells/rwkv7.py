@@ -40,7 +40,7 @@ from memorax.ops.implementation import Implementation
 from memorax.validation import check_between, check_positive
 
 MIXES = {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}
-"""What is mixed with the step before, and the power of the ramp that its mixture begins from."""
+"""What is mixed with the previous step, and the power of the ramp that initialises each mixture."""
 
 STRONGEST_LOG_DECAY = -math.exp(-0.5)
 
@@ -250,7 +250,7 @@ class RWKV7ChannelMixing(nn.Module):
 
     Attributes:
         features: Width of the outputs.
-        expansion_factor: How many times as wide the hidden layer is, the authors' 4.
+        expansion_factor: Width of the hidden layer relative to ``features``, the authors' 4.
         dtype: Of the products; ``None``: of inputs and parameters.
         param_dtype: Of parameters.
     """
@@ -267,7 +267,7 @@ class RWKV7ChannelMixing(nn.Module):
         done: Bool[Array, "batch time"],
         last: Float[Array, "batch features"],
     ) -> tuple[Float[Array, "batch features"], Float[Array, "batch time features_out"]]:
-        """Return the last input, to be handed on, and the outputs."""
+        """Return the last input, for the next call, and the outputs."""
         last, before = token_shift(inputs, done, last)
         mix = self.param("mix", ramp(4.0), inputs.shape[-1:], self.param_dtype)
         x, before, mix = promote_dtype(inputs, before, mix, dtype=self.param_dtype)

@@ -31,7 +31,7 @@ from memorax.validation import check_between, check_positive, unknown_name
 DISCRETIZATIONS = ("zoh", "bilinear")
 
 LARGEST_REAL_PART = -1e-4
-"""Of Lambda: a state decays at least a little, so it stays finite whatever is learned."""
+"""Largest real part of Lambda: every state decays a little, so it stays finite in training."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class SHMCell(nn.RNNCellBase):
 
     Attributes:
         config: Sizes and options.
-        dtype: What to compute in; ``None`` is that of inputs and parameters.
+        dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
 
     Example:
@@ -179,7 +179,7 @@ class SHMCell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """How many axes of an input are features."""
+        """Number of axes of an input that are features."""
         return 1
 
 

@@ -1,4 +1,4 @@
-"""What a network says: how to act, how good a state or an action is, and what else is to come."""
+"""Heads: policies, action values, values and other predictions."""
 
 from memorax.distributions import SquashedNormal
 from memorax.networks.heads.action_value import (

@@ -1,4 +1,4 @@
-"""Heads that say how good an action is in a state."""
+"""Heads of action values."""
 
 from typing import Any
 
@@ -28,13 +28,13 @@ from memorax.validation import check_positive
 class DiscreteQNetwork(nn.Module):
     """The value of every discrete action.
 
-    With ``dueling``, one stream says how good the state is and another how much better than the
+    With ``dueling``, one stream is the value of the state and another how much better than the
     others each action::
 
         Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a')
 
     Attributes:
-        action_dim: How many actions there are.
+        action_dim: Number of actions.
         dueling: Whether there are two streams (Wang et al. 2016, arXiv 1511.06581, equation 9).
         hidden_dims: Units of the hidden layers that the head has itself, in each stream.
         kernel_init: Of the last layers; orthogonal with scale 1 by default, as for other values.
@@ -86,7 +86,7 @@ class DiscreteQNetwork(nn.Module):
         """Return what selected values should be: h(reward + discount h^-1(next)).
 
         Args:
-            reward: What the action brought, over n steps if there are n.
+            reward: The reward of the action, or the n-step return.
             discount: Of what comes after these; 0 where the episode terminated.
             next_output: The values of the actions selected thereafter.
             transform: The scale h that values are learned on, such as
@@ -110,8 +110,8 @@ class C51QNetwork(nn.Module):
     """The distribution of the return of every discrete action over a fixed support.
 
     Attributes:
-        action_dim: How many actions there are.
-        num_atoms: How many returns the support has, 51 in the paper.
+        action_dim: Number of actions.
+        num_atoms: Number of returns in the support, 51 in the paper.
         v_min: The least return.
         v_max: The largest return.
         dueling: As in ``DiscreteQNetwork``, on the logits (Hessel et al. 2017, arXiv 1710.02298).
@@ -178,7 +178,7 @@ class C51QNetwork(nn.Module):
         end, which is part of C51's definition: choose the support to hold all returns.
 
         Args:
-            reward: What the action brought, over n steps if there are n.
+            reward: The reward of the action, or the n-step return.
             discount: Of what comes after these; 0 where the episode terminated.
             next_output: The distributions Z of the actions selected thereafter.
             transform: The scale h that returns are learned on, as in ``DiscreteQNetwork``.
@@ -264,7 +264,7 @@ class TwinContinuousQNetwork(nn.Module):
     alone is believed too readily where it errs upwards.
 
     Attributes:
-        num_critics: How many critics there are.
+        num_critics: Number of critics.
         hidden_dims: As in ``ContinuousQNetwork``, in each critic, like the following.
         kernel_init: Of the last layers.
         hidden_kernel_init: Of the hidden layers.

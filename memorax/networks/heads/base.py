@@ -1,4 +1,4 @@
-"""What heads share: their layers, and how a network calls them."""
+"""Layers that heads share, and how a network calls a head."""
 
 import inspect
 from typing import Any
@@ -65,7 +65,7 @@ def check_hidden_dims(field: str, hidden_dims: Any) -> None:
 
 
 def takes(head: Any, name: str) -> bool:
-    """Tell whether a head has an argument beside its features: a horde has its main head's."""
+    """Return whether a head takes an argument; a horde takes those of its main head."""
     if hasattr(head, "demons"):
         return takes(head.head, name)
     call = head.__call__ if isinstance(head, nn.Module) else head

@@ -1,4 +1,4 @@
-"""Heads that say how to act."""
+"""Heads of policies."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class Categorical(nn.Module):
     """A distribution over discrete actions.
 
     Attributes:
-        action_dim: How many actions there are.
+        action_dim: Number of actions.
         kernel_init: Orthogonal with scale 0.01 by default, so that the first policy is nearly
             uniform (Andrychowicz et al. 2020, arXiv 2006.05990, section 3.2).
         bias_init: Initializer of the bias.
@@ -63,7 +63,7 @@ class Categorical(nn.Module):
         """Return the distribution at every step, of batch shape ``(batch, time)``.
 
         Args:
-            features: What the torso says.
+            features: The torso's outputs.
             action_mask: True where an action is allowed; ``None``: all are. The others have
                 probability zero and a finite log-probability. Where none is allowed, the
                 distribution is uniform over all actions, as there is nothing to choose by.
@@ -85,7 +85,7 @@ class Gaussian(nn.Module):
     """A normal distribution over continuous actions, independent in each dimension.
 
     Attributes:
-        action_dim: How many dimensions an action has.
+        action_dim: Number of dimensions of an action.
         kernel_init: Orthogonal with scale 0.01 by default, so that the first means are near zero
             (Andrychowicz et al. 2020, arXiv 2006.05990, section 3.2).
         bias_init: Initializer of the mean's bias.
@@ -148,7 +148,7 @@ class SquashedGaussian(nn.Module):
     """A normal distribution squashed by tanh into bounds, its scale dependent on the state.
 
     Attributes:
-        action_dim: How many dimensions an action has.
+        action_dim: Number of dimensions of an action.
         low: The least action, one for all dimensions or a tuple with one for each.
         high: The largest action, likewise.
         kernel_init: Orthogonal with scale 0.01 by default, so that the first actions are around the

@@ -1,4 +1,4 @@
-"""Heads that predict more than what is to be maximised: general value functions, and hordes."""
+"""Heads of auxiliary predictions: general value functions, and hordes of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,15 +19,15 @@ from memorax.validation import check_between
 
 @struct.dataclass
 class Transition:
-    """What happened from one step to the next. All lead with the same axes as the reward.
+    """A transition from one step to the next. All fields lead with the axes of the reward.
 
     Attributes:
-        observation: What the environment showed, a pytree.
-        action: What was then done.
-        reward: What came of it.
-        next_observation: What the environment showed next; at an episode's end, its last
+        observation: The observation before the action, a pytree.
+        action: The action.
+        reward: Its reward.
+        next_observation: The observation after the action; at an episode's end, its last
             observation and not the first of the next episode.
-        terminated: bool; true where nothing comes after. At a time limit it is false.
+        terminated: bool; true where the episode terminated. At a time limit it is false.
 
     Example:
         >>> action, reward = jnp.zeros((2, 5), int), jnp.ones((2, 5))
@@ -45,7 +45,7 @@ class Transition:
 
 
 class GVF(nn.Module):
-    """A general value function, the demon of a horde: how much of a signal is to come.
+    """A general value function, the demon of a horde: the discounted sum of a signal.
 
     With c the cumulant and g the discount of a transition, it learns from each::
 
@@ -95,7 +95,7 @@ class GVF(nn.Module):
         super().__post_init__()
 
     def __call__(self, features: Float[Array, "batch time features"]) -> Any:
-        """Return the prediction at every step, as the head puts it."""
+        """Return the prediction at every step, as the head returns it."""
         output = self.head(features)
         shape = jnp.shape(expected_value(output))
         if shape != features.shape[:2]:
@@ -109,11 +109,11 @@ class GVF(nn.Module):
     def target(
         self, transition: Transition, next_prediction: Float[Array, "*axes"]
     ) -> Float[Array, "*axes"]:
-        """Return what the predictions before transitions should have been.
+        """Return the targets of the predictions before transitions.
 
         Args:
-            transition: What happened.
-            next_prediction: The prediction after each transition, also after the last of a piece;
+            transition: The transition that it is computed from.
+            next_prediction: The prediction after each transition, also after the last of a chunk;
                 it is not read where the episode terminated.
 
         Returns:
@@ -137,7 +137,7 @@ class GVF(nn.Module):
 
 @struct.dataclass
 class HordeOutput:
-    """What a horde says.
+    """The outputs of a horde.
 
     Attributes:
         head: The main head's output.
@@ -216,7 +216,7 @@ class Horde(nn.Module):
         """Return the main head's output and the demons' predictions at every step.
 
         Args:
-            features: What the torso says.
+            features: The torso's outputs.
             candidate_action: For a main head that takes it.
             action_mask: For a main head that takes it.
         """
@@ -232,7 +232,7 @@ class Horde(nn.Module):
         """Return each demon's target; see ``GVF.target``.
 
         Args:
-            transition: What happened.
+            transition: The transition that it is computed from.
             next_predictions: Each demon's prediction after each transition, as ``predictions``
                 reads it from an output.
         """

@@ -1,4 +1,4 @@
-"""Heads that say how good a state is."""
+"""Heads of state values."""
 
 from typing import Any, Literal
 
@@ -87,14 +87,14 @@ class HLGaussVNetwork(nn.Module):
     say: choose them to hold all returns.
 
     Attributes:
-        num_bins: How many bins there are.
+        num_bins: Number of bins.
         v_min: The least value.
         v_max: The largest value.
         smoothing: Standard deviation sigma in widths of a bin; 0.75 is the paper's. ``None``:
             two-hot.
         bounds: Which part of the outermost bins ``v_min`` and ``v_max`` are: their ``"centres"``,
-            so that both values can be told exactly, or as in the paper's listing their outer
-            ``"edges"``, so that the furthest values told are half a bin inside.
+            so that both values can be represented exactly, or as in the paper's listing their outer
+            ``"edges"``, so that the extreme values are half a bin inside.
         kernel_init: Orthogonal with scale 0.01 by default, so that the first distribution is nearly
             uniform and its mean in the middle of the support.
         bias_init: Initializer of the bias.

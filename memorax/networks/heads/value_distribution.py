@@ -59,7 +59,7 @@ def expected_value(output: Output) -> Float[Array, "..."]:
     """Return the values that a head's output stands for: itself, or a distribution's mean.
 
     Args:
-        output: What a head returns that says how good something is, of any shape.
+        output: The output of a head of values, of any shape.
     """
     return output.mean if isinstance(output, ValueDistribution) else output
 
@@ -93,8 +93,8 @@ def project(
     go to its nearest end.
 
     Args:
-        values: What happens.
-        probs: How likely it is.
+        values: The outcomes.
+        probs: Their probabilities.
         atoms: The support to move to, in ascending order.
 
     Returns:

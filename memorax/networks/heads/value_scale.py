@@ -11,8 +11,8 @@ class ValueScale(NamedTuple):
     """An increasing function and its inverse.
 
     Attributes:
-        apply: From values to what is learned.
-        apply_inv: From what is learned to values.
+        apply: From values to the scale that they are learned on.
+        apply_inv: The inverse of ``apply``.
 
     Example:
         >>> double = heads.ValueScale(apply=lambda x: 2 * x, apply_inv=lambda x: x / 2)

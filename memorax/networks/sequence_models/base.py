@@ -1,4 +1,4 @@
-"""What a sequence model is, and what is checked before one runs."""
+"""The interface of a sequence model, and checks of its inputs."""
 
 from typing import Any
 
@@ -36,13 +36,13 @@ class SequenceModel(nn.Module):
         """Read a chunk of a sequence.
 
         Args:
-            inputs: What to read, at least one step of it.
-            done: True where an input is the first of a new episode: all before it is forgotten
-                before it is read. ``None`` means that no episode begins.
-            initial_carry: The carry that the piece before returned; ``None`` is a fresh one.
+            inputs: At least one step.
+            done: True where an input is the first of a new episode: earlier inputs are forgotten
+                before it is read. ``None``: no episode begins.
+            initial_carry: The carry returned for the previous chunk; ``None``: a fresh one.
 
         Returns:
-            The carry for the next piece, of the same structure, shapes and dtypes as the one
+            The carry for the next chunk, of the same structure, shapes and dtypes as the one
             given, and the outputs.
 
         Raises:
@@ -52,7 +52,7 @@ class SequenceModel(nn.Module):
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
-        """Return the carry of an agent that has seen nothing.
+        """Return the carry before the first input.
 
         Args:
             key: A PRNG key, for models whose fresh carry is drawn.
@@ -65,7 +65,7 @@ class SequenceModel(nn.Module):
 
 
 def fresh_carry(model: Any, input_shape: tuple[int, ...]) -> Carry:
-    """Return the carry that a call starts from when it is given none, and returns to at resets."""
+    """Return the carry that a call without carry starts from, and that resets return to."""
     return initialize_carry(model, jax.random.key(0), input_shape)
 
 
@@ -90,12 +90,12 @@ def apply_sequence_model(
 
 
 def is_sequence_model(model: Any) -> bool:
-    """Tell a sequence model from a plain module: it knows how to initialize its carry."""
+    """Return whether ``model`` is a sequence model, which a plain module is not."""
     return hasattr(model, "initialize_carry")
 
 
 def check_sequence_model(field: str, model: Any) -> None:
-    """Raise ``ValueError`` if ``model`` can be neither run nor lifted to a sequence model."""
+    """Raise ``ValueError`` if ``model`` is neither a sequence model nor a plain module."""
     if isinstance(model, nn.RNNCellBase):
         raise ValueError(
             f"{field} must be a sequence model, got the cell {type(model).__name__}, "

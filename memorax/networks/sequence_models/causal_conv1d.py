@@ -19,13 +19,13 @@ from memorax.validation import check_positive
 class CausalConv1d(SequenceModel):
     """Convolve each feature over the last ``kernel_size`` steps of the episode, with bias.
 
-    In a residual it tells a memory that is blind to order where in the last steps an input stood.
+    In a residual it gives the order of the last steps to a memory that does not see order.
 
     The carry is the last ``kernel_size - 1`` inputs, in ``param_dtype``.
 
     Attributes:
         features: Width of the inputs and of the outputs.
-        kernel_size: Steps that it sees, the present one among them.
+        kernel_size: Steps that it sees, including the current one.
         dtype: Of the computation; ``None``: of inputs and parameters.
         param_dtype: Of parameters and carry.
 

@@ -17,10 +17,10 @@ from memorax.validation import check_positive
 
 
 class MemoroidCell(nn.Module):
-    """What a ``Memoroid`` runs: a cell says what its recurrence is, ``memorax.ops`` runs it.
+    """The base class of cells for ``Memoroid``: a recurrence that ``memorax.ops`` runs.
 
-    A subclass implements ``__call__`` and ``initialize_carry``. A cell of one's own is easiest
-    written as a ``MonoidCell``.
+    A subclass implements ``__call__`` and ``initialize_carry``. The easiest way to
+    write one is a ``MonoidCell``.
 
     Example:
         >>> class Sum(MemoroidCell):
@@ -48,7 +48,7 @@ class MemoroidCell(nn.Module):
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
-        """Return the carry of an agent that has seen nothing; ``input_shape`` ends in features."""
+        """Return the carry before the first input; ``input_shape`` ends in features."""
         raise NotImplementedError(f"{type(self).__name__} must implement initialize_carry")
 
 
@@ -56,8 +56,7 @@ class MonoidCell(MemoroidCell):
     """A cell given by an associative operator, combined in parallel over time.
 
     A subclass implements the three methods below and ``initialize_carry``, which returns the
-    state of an agent that has seen nothing: the operator's identity, for it is that from which a
-    new episode starts.
+    operator's identity: the state that a new episode starts from.
 
     Example:
         >>> class Maximum(MonoidCell):
@@ -71,11 +70,11 @@ class MonoidCell(MemoroidCell):
     implementations: ClassVar[tuple[str, ...]] = ("auto", "associative")
 
     def elements(self, inputs: Float[Array, "batch time features"]) -> PyTree:
-        """Return what each step contributes: a tree of arrays like the carry, with a time axis."""
+        """Return each step's element: a tree of arrays like the carry, with a time axis."""
         raise NotImplementedError(f"{type(self).__name__} must implement elements")
 
     def binary_operator(self, earlier: PyTree, later: PyTree) -> PyTree:
-        """Combine what came earlier with what came later; must be associative."""
+        """Combine an earlier element with a later one; must be associative."""
         raise NotImplementedError(f"{type(self).__name__} must implement binary_operator")
 
     def outputs(
@@ -99,12 +98,12 @@ class MonoidCell(MemoroidCell):
 
 
 class Memoroid(SequenceModel):
-    """Run a memoroid cell over time, beginning anew wherever an episode starts.
+    """Run a memoroid cell over time, starting again at each episode.
 
     Attributes:
         cell: The cell, such as ``LRUCell(config=LRUConfig(features=64, hidden_dim=64))``.
-        implementation: How the recurrence is run; every choice computes the same. ``"auto"``
-            leaves the choice to ``memorax.ops``, by length and kind of device; ``"sequential"``
+        implementation: How the recurrence is run; results are the same. ``"auto"`` lets
+            ``memorax.ops`` choose by length and kind of device; ``"sequential"``
             scans over steps; ``"associative"`` combines steps in parallel; ``"chunked"`` does so
             within chunks, one after another.
         chunk_size: Steps of a chunk; ``None`` is the default of ``memorax.ops``. Any number

@@ -22,7 +22,7 @@ LONGEST_TRIAL = 2**30
 
 
 class RL2Wrapper(SequenceModel):
-    """Remember across the episodes of a trial, and forget where the next trial begins.
+    """Remember across the episodes of a trial, and reset where the next trial begins.
 
     Episodes of a trial share one hidden task, which a memory that survives them can come to know:
     learning by remembering. A trial is ``steps_per_trial`` steps, counted for each row in the
@@ -41,11 +41,11 @@ class RL2Wrapper(SequenceModel):
 
     Attributes:
         sequence_model: The memory, any sequence model.
-        steps_per_trial: How many steps, of however many episodes, a trial has.
+        steps_per_trial: Number of steps of a trial, over all its episodes.
 
     Raises:
-        ValueError: At construction, if ``sequence_model`` is none or ``steps_per_trial`` is not
-            an integer of at least 1; at the call, as ``SequenceModel``.
+        ValueError: At construction, if ``sequence_model`` is not a sequence model or
+            ``steps_per_trial`` is not an integer of at least 1; at the call, as ``SequenceModel``.
 
     Source: Duan et al. 2016, RL², arXiv 1611.02779, section 2.2; Wang et al. 2016, arXiv
     1611.05763.

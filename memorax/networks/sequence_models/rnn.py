@@ -18,7 +18,7 @@ from memorax.validation import check_positive
 
 
 class RNN(SequenceModel):
-    """Run a recurrent cell step by step, beginning anew wherever an episode starts.
+    """Run a recurrent cell step by step, starting again at each episode.
 
     Any Flax cell over feature vectors works: ``RNN(cell=nn.GRUCell(features=64))``. Parameters are
     those of ``flax.linen.RNN`` around the same cell, so trained weights can be taken over. With
@@ -26,7 +26,7 @@ class RNN(SequenceModel):
     ``OptimizedLSTMCell`` run through ``memorax.ops``, whose own backward pass is faster and
     computes the same; every other cell runs through ``flax.linen.scan``.
 
-    Outputs are float32 at least, whatever a cell computes in.
+    Outputs are at least float32, whatever the cell's dtype.
 
     A cell whose ``carry_init`` draws random numbers starts each episode from the same draw.
 

@@ -35,15 +35,15 @@ class SelfAttentionConfig:
     Attributes:
         features: Width of the outputs.
         num_heads: Number of heads; divides ``features`` unless ``head_dim`` is given.
-        context_length: Steps that a query sees, its own among them.
-        positional_embedding: What distance does to scores, such as ``ALiBi(num_heads)``; ``None``:
-            nothing.
+        context_length: Steps that a query sees, including its own.
+        positional_embedding: How scores depend on distance, such as ``ALiBi(num_heads)``; ``None``:
+            they do not.
         num_key_value_heads: Number of heads of keys and values, each shared by equally many heads
             of queries (Ainslie et al. 2023, arXiv 2305.13245); divides ``num_heads``, which is the
             default. Fewer make a smaller carry.
         head_dim: Width of a head; ``None``: ``features / num_heads``.
-        normalize_query_key: Whether each head's queries and keys are brought to a root mean square
-            that is learnt, which keeps scores bounded (Henry et al. 2020, arXiv 2010.04245; with
+        normalize_query_key: Whether each head's queries and keys are scaled to a learnt root mean
+            square, which keeps scores bounded (Henry et al. 2020, arXiv 2010.04245; with
             learnt scales: Dehghani et al. 2023, arXiv 2302.05442).
         use_bias: Whether the four maps have biases. Most models since Transformer-XL have none.
 
@@ -163,7 +163,7 @@ class SelfAttention(SequenceModel):
         Args:
             inputs: As there, like ``done`` and ``initial_carry``.
             done: True where an input is the first of a new episode.
-            initial_carry: The carry that the piece before returned.
+            initial_carry: The carry returned for the previous chunk.
             memory: The inputs of the ``memory_length - 1 + time`` steps that lie behind the context
                 of one of the queries, and how many steps of its episode lie before each query,
                 those in memory among them. ``SegmentRecurrence`` keeps both.
