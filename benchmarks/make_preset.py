@@ -29,7 +29,7 @@ class Options:
     description: str
     """What it is for, in a sentence."""
     model: str | None = None
-    """The model of the comparison, as its table names it; what mlp returned is told beside it."""
+    """The model of the comparison, by its name in the table; mlp is listed beside it."""
     date: str | None = None
     """When it was measured, as YYYY-MM-DD; None: when the results were written."""
 

@@ -106,9 +106,9 @@ def test_environments_of_an_earlier_version_are_refused_in_one_line(folder):
     checkpoints = Checkpoints(folder, "gru", 3)
     checkpoints.save(7, make_state() | {"env_state": {"time": jnp.int32(3)}})
     checkpoints.close()
+    checkpoints, other = Checkpoints(folder, "gru"), {"env_state": {"steps": jnp.int32(3)}}
     with pytest.raises(ValueError, match="environments of an earlier version") as caught:
-        checkpoints = Checkpoints(folder, "gru")
-        checkpoints.restore(make_state() | {"env_state": {"steps": jnp.int32(3)}})
+        checkpoints.restore(make_state() | other)
     assert len(str(caught.value).splitlines()) == 1
 
 

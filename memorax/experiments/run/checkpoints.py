@@ -163,8 +163,8 @@ class Checkpoints:
         different = list(_differences(saved, _entries(like)))
         if different and all(entry.startswith("env_state/") for entry in different):
             raise CheckpointError(
-                f"{self.path / str(step)} holds environments of an earlier version of memorax or of "
-                "their package, which this version cannot restore; start a new run"
+                f"{self.path / str(step)} holds environments of an earlier version of memorax or "
+                "of their package, which this version cannot restore; start a new run"
             )
         if different:
             raise CheckpointError(
