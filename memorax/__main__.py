@@ -5,6 +5,7 @@ import os
 import sys
 
 LONG_RUNNING = "train", "compare", "sweep"
+HELP = {"-h", "--help", "--help-all"}
 
 
 def main() -> int:
@@ -13,7 +14,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal of another encoding shows what it lacks, such as in a path, by its number.
             stream.reconfigure(errors="backslashreplace")
-    if sys.argv[1:2] and sys.argv[1] in LONG_RUNNING and "--help" not in sys.argv:
+    if sys.argv[1:2] and sys.argv[1] in LONG_RUNNING and not HELP & set(sys.argv):
         # JAX, the environments and the checkpoints' library take seconds to import.
         print(f"memorax {sys.argv[1]}: starting", flush=True)
     if sys.argv[1:2] == ["train"] and any(_is_coordinator(word) for word in sys.argv):

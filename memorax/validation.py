@@ -55,6 +55,25 @@ def check_range(field: str, low: float, high: float) -> None:
         raise ValueError(f"{field} must go from low to high, both finite, got {low} {high}")
 
 
+def find_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """Return the choice that a name means: case, ``_`` and ``-`` make no difference.
+
+    Raises:
+        ValueError: If it means none of them; the closest are named.
+    """
+    choices = list(choices)
+    spelled = {_plain(choice): choice for choice in choices}
+    if name in choices:
+        return name
+    if _plain(name) not in spelled:
+        raise ValueError(unknown_name(kind, name, choices))
+    return spelled[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
     """Say that ``name`` is no ``kind``, and which choices come closest, all in one line."""
     choices = sorted(choices)

@@ -1,6 +1,5 @@
 """Soft actor-critic of recurrent agents from replay."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,53 +20,19 @@ from memorax.algorithms.checks import check_policy
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.replay import (
     ReplayAlgorithm,
-    ReplayConfig,
     ReplayState,
     learned_from,
 )
 from memorax.algorithms.transitions import Sequences, masked_mean
 from memorax.buffers import ReplaySample
+from memorax.configurations.sac import SACConfig
 from memorax.dtypes import as_before
 from memorax.environments import Box, Environment
 from memorax.environments.checks import check_action_space
 from memorax.networks import Network, heads
 from memorax.networks.heads.base import takes
-from memorax.validation import check_between
 
-
-@hyperparameters
-@dataclass(frozen=True)
-class SACConfig(ReplayConfig):
-    """Hyperparameters of SAC; defaults as in Haarnoja et al. 2018, sizes for small tasks.
-
-    Raises:
-        ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
-
-    Example:
-        >>> SACConfig(target_update_rate=2.0)
-        Traceback (most recent call last):
-        ValueError: SACConfig.target_update_rate must be a number from 0 to 1, got 2.0
-    """
-
-    gradient_steps: int = 32
-    """Gradient steps of an update: each step is replayed 32 times, an eighth of the source's."""
-    target_update_rate: float = 0.005
-    """Step size of the target critic's Polyak average, each gradient step."""
-    initial_temperature: float = 0.01
-    """Weight of the entropy at the beginning, where returns have size 1: that of 1 where they have
-    100, which is about the source's."""
-    target_entropy: float | None = None
-    """Entropy that the temperature is to keep, of actions whose bounds are brought to -1 and 1;
-    None: minus the dimensions of an action."""
-
-    def __post_init__(self):
-        """Check the fields."""
-        super().__post_init__()
-        check_between("SACConfig.target_update_rate", self.target_update_rate, 0.0, 1.0)
-        least = float(np.finfo(np.float32).tiny)
-        check_between("SACConfig.initial_temperature", self.initial_temperature, least)
-        if self.target_entropy is not None:
-            check_between("SACConfig.target_entropy", self.target_entropy, -1e30, 1e30)
+hyperparameters(SACConfig)
 
 
 @struct.dataclass

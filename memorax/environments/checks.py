@@ -14,12 +14,6 @@ from jaxtyping import Array, Bool
 from memorax.environments.spaces import Discrete, Space
 from memorax.validation import unknown_name
 
-REGISTERING = (
-    "register it in a module, gymnasium.register(id='Name-v0', entry_point='module:Class'), and "
-    "name it 'gymnasium::module:Name-v0'"
-)
-"""How to register an environment of one's own."""
-
 
 def check_action_space(owner: str, space: Space, bounded: bool = False) -> None:
     """Check that a policy can choose actions in a space.

@@ -1,63 +1,18 @@
 """Environments by name."""
 
 import importlib
-import importlib.util
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from memorax.distribution import install_command
-from memorax.environments.checks import REGISTERING
+from memorax.catalog.environments import unnamed_suite
+from memorax.catalog.suites import SUITES, find_suite, missing_package
 from memorax.environments.environment import Environment
 from memorax.environments.spaces import Discrete
-from memorax.validation import unknown_name
 
-
-@dataclass(frozen=True)
-class Suite:
-    """A family of environments: a module with ``make`` and ``names``.
-
-    Attributes:
-        module: The module, imported when the suite is first asked for.
-        packages: The packages that it needs.
-        extra: The extra that installs them.
-    """
-
-    module: str
-    packages: tuple[str, ...] = ()
-    extra: str = ""
-
-    @property
-    def installed(self) -> bool:
-        """Whether everything that the suite needs is installed; nothing is imported."""
-        return all(_is_installed(package) for package in self.packages)
-
-
-SUITES = {
-    "ale": Suite("memorax.environments.suites.ale_adapter", ("ale_py", "gymnasium"), "ale"),
-    "brax": Suite("memorax.environments.suites.brax_adapter", ("brax",), "brax"),
-    "craftax": Suite("memorax.environments.suites.craftax_adapter", ("craftax",), "craftax"),
-    "gymnasium": Suite(
-        "memorax.environments.suites.gymnasium_adapter", ("gymnasium",), "gymnasium"
-    ),
-    "gymnax": Suite("memorax.environments.suites.gymnax_adapter", ("gymnax",), "envs"),
-    "jumanji": Suite("memorax.environments.suites.jumanji_adapter", ("jumanji",), "jumanji"),
-    "memory": Suite("memorax.environments.memory"),
-    "minigrid": Suite(
-        "memorax.environments.suites.minigrid_adapter", ("minigrid", "gymnasium"), "minigrid"
-    ),
-    "navix": Suite("memorax.environments.suites.navix_adapter", ("navix",), "navix"),
-    "popgym": Suite(
-        "memorax.environments.suites.popgym_adapter", ("popgym", "gymnasium"), "popgym"
-    ),
-    "xminigrid": Suite(
-        "memorax.environments.suites.xminigrid_adapter", ("xminigrid",), "xminigrid"
-    ),
-}
-"""Every suite by its name."""
+__all__ = ["SUITES", "adapt", "make", "names"]
 
 
 def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
@@ -82,10 +37,7 @@ def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
         return _make_own(name, params)
     suite, separator, task = name.partition("::")
     if not separator:
-        raise ValueError(
-            f"an environment is named by a string 'suite::name', got {name!r}; for one of your "
-            f"own, {REGISTERING}"
-        )
+        raise ValueError(unnamed_suite(name))
     module = _import_suite(suite)
     try:
         env, env_params = module.make(task, **params)
@@ -176,18 +128,13 @@ def _cannot_be_made(name: str, params: dict[str, Any], error: Exception) -> str:
 # Packages make constants as they are imported.
 @jax.enable_x64(False)
 def _import_suite(name: str) -> ModuleType:
-    if name not in SUITES:
-        raise ValueError(unknown_name("suite", name, SUITES))
-    suite = SUITES[name]
+    suite = find_suite(name)
     try:
         return importlib.import_module(suite.module)
     except ModuleNotFoundError as error:
         if not suite.extra or (error.name or "").startswith("memorax"):
             raise ValueError(_unimportable(name, error)) from error
-        raise ModuleNotFoundError(
-            f"environments '{name}::...' need {error.name}: {install_command(suite.extra)}",
-            name=error.name,
-        ) from error
+        raise missing_package(name, error.name or name) from error
     except Exception as error:
         # A package that does not fit the others fails in any way as it is imported.
         raise ValueError(_unimportable(name, error)) from error
@@ -195,11 +142,3 @@ def _import_suite(name: str) -> ModuleType:
 
 def _unimportable(suite: str, error: Exception) -> str:
     return f"{suite} cannot be imported: {type(error).__name__}: {error}"
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:
-        # find_spec raises ValueError if sys.modules[name] is None.
-        return False

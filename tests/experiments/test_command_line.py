@@ -412,7 +412,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
 def test_help_lists_every_field_of_every_configuration(algorithm, capsys):
     chosen = [] if algorithm is None else ["--algorithm", algorithm]
     with pytest.raises(SystemExit) as stop:
-        main(["train", *chosen, "--help"])
+        main(["train", *chosen, "--help-all"])
     assert stop.value.code == 0
     told = capsys.readouterr().out
     names = [

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 import memorax
-from memorax import environments
 from memorax.algorithms import PPOConfig
-from memorax.environments.registration import Suite
+from memorax.catalog.suites import SUITES, Suite
 from memorax.experiments.cli import doctor
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.run.config import TrainConfig
@@ -39,13 +38,10 @@ def test_the_page_describes_the_machine_and_every_suite_and_times_the_demo(
 ):
     (tmp_path / "broken.py").write_text("raise RuntimeError('needs an older NumPy')\n")
     monkeypatch.syspath_prepend(another_project(tmp_path))
-    suites = {
-        "memory": environments.SUITES["memory"],
-        "broken": Suite("broken", (), "broken"),
-        "missing": Suite("missing", ("no_such_package",), "missing"),
-    }
-    monkeypatch.setattr(environments.registration, "SUITES", suites)
-    monkeypatch.setattr(environments, "SUITES", suites)
+    for other in SUITES.keys() - {"memory"}:
+        monkeypatch.delitem(SUITES, other)
+    monkeypatch.setitem(SUITES, "broken", Suite("broken", (), "broken"))
+    monkeypatch.setitem(SUITES, "missing", Suite("missing", ("no_such_package",), "missing"))
     cache = tmp_path / "cache"
     (cache / "memorax" / "jax").mkdir(parents=True)
     (cache / "memorax" / "jax" / "program").write_bytes(bytes(2_500_000))

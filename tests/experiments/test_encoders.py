@@ -10,7 +10,8 @@ import pytest
 from memorax.algorithms import DQN, DQNConfig
 from memorax.environments import Box, Discrete, Environment, MultiDiscrete
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.presets.encoders import ENCODERS, describe, make_encoder, report
+from memorax.experiments.presets.encoders import describe, make_encoder, report
+from memorax.experiments.presets.names import ENCODERS
 from memorax.experiments.run.config import TrainConfig, from_json, to_fields
 from memorax.networks import FeatureExtractor, Network, heads
 

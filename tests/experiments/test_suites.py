@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from memorax import environments
+from memorax.catalog.suites import Suite
 from memorax.distribution import install_command
 from memorax.environments import SUITES, names
-from memorax.environments.registration import Suite
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.run.folder import RunFolder, read_metrics
 
@@ -110,7 +109,8 @@ def test_environments_lists_suites_and_names(capsys):
     ],
 )
 def test_a_pattern_without_a_match_is_told_with_the_closest(pattern, closest, capsys, monkeypatch):
-    monkeypatch.setattr(environments, "SUITES", {"memory": SUITES["memory"]})
+    for other in SUITES.keys() - {"memory"}:
+        monkeypatch.delitem(SUITES, other)
     assert main(["environments", pattern]) == 2
     told = capsys.readouterr().err
     assert f"matches {pattern!r}; the closest are: {closest}" in told
@@ -127,9 +127,9 @@ def test_a_pattern_without_a_match_is_told_with_the_closest(pattern, closest, ca
 def test_a_broken_suite_is_told_and_leaves_the_others(broken, cause, capsys, monkeypatch, tmp_path):
     (tmp_path / "broken_suite.py").write_text(broken)
     monkeypatch.syspath_prepend(tmp_path)
-    suites = {"memory": SUITES["memory"], "navix": Suite("broken_suite", extra="navix")}
-    for module in (environments, environments.registration):
-        monkeypatch.setattr(module, "SUITES", suites)
+    for other in SUITES.keys() - {"memory"}:
+        monkeypatch.delitem(SUITES, other)
+    monkeypatch.setitem(SUITES, "navix", Suite("broken_suite", extra="navix"))
     told = f"navix cannot be imported: {cause}"
     assert main(["environments", "RepeatFirst"]) == 0
     printed = capsys.readouterr()

@@ -18,9 +18,7 @@ from typing import Any
 
 import numpy as np
 
-
-class EnvironmentProcessError(Exception):
-    """An environment failed in its process, or the process died; the message has its output."""
+from memorax.failures import EnvironmentProcessError
 
 
 class InvalidActionError(ValueError):

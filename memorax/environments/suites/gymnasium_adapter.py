@@ -15,7 +15,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from jaxtyping import PyTree
 
-from memorax.environments.checks import REGISTERING, check_parameters, signature_defaults
+from memorax.catalog.suites import REGISTERING
+from memorax.environments.checks import check_parameters, signature_defaults
 from memorax.environments.environment import Environment
 from memorax.environments.processes.environment import ProcessEnvironment
 from memorax.environments.processes.pool import ProcessTask

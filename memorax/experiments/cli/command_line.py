@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 
+from memorax import __version__
 from memorax.distribution import conflict
 from memorax.validation import unknown_name
 
@@ -20,10 +21,11 @@ commands:
   sweep          search the options that a memory learns best with
   report         turn a comparison or a sweep into a single page
   presets        list complete settings that are known to learn
+  list           list torsos, algorithms, heads, encoders or environments, a line each
   environments   list suites, and the tasks that match a pattern
   doctor         describe this machine and what is installed, for reports of bugs
 
-'memorax COMMAND --help' lists the options of a command."""
+'memorax COMMAND --help' lists the options of a command, 'memorax --version' the version."""
 
 
 COMMANDS = {
@@ -35,6 +37,7 @@ COMMANDS = {
     "sweep": ("study", "run_sweep"),
     "report": ("study", "run_report"),
     "presets": ("presets", "run"),
+    "list": ("listing", "run"),
     "environments": ("environments", "run"),
     "doctor": ("doctor", "run"),
 }
@@ -56,10 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_OVERVIEW)
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"memorax {__version__}")
+        return 0
     name, *rest = arguments
     # Not at the top: they import JAX and more, which the overview does not need.
-    from memorax.experiments.cli.errors import exit_code  # noqa: PLC0415
-    from memorax.experiments.cli.reported_errors import hide_reported_errors  # noqa: PLC0415
+    from memorax.experiments.cli.errors import exit_code
+    from memorax.experiments.cli.reported_errors import hide_reported_errors
 
     hide_reported_errors()
     return exit_code(lambda: _command(name)(rest))
@@ -67,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
-        from memorax.experiments.cli.errors import BadInputError  # noqa: PLC0415
+        from memorax.experiments.cli.errors import BadInputError
 
         raise BadInputError(unknown_name("command", name, COMMANDS))
     module, function = COMMANDS[name]

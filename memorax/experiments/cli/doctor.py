@@ -32,7 +32,7 @@ class Doctor:
 
 def run(arguments: list[str]) -> int:
     """Run ``memorax doctor`` and return its exit code."""
-    from memorax.experiments.cli.parsing import parse  # noqa: PLC0415
+    from memorax.experiments.cli.parsing import parse
 
     parse(Doctor, "memorax doctor", arguments)
     return doctor()
@@ -60,8 +60,8 @@ def as_one_line(error: BaseException) -> str:
 
 def installation() -> Iterator[str]:
     """Describe memorax, Python and the operating system."""
-    from memorax import __version__  # noqa: PLC0415
-    from memorax.distribution import DISTRIBUTION, OTHER, conflict  # noqa: PLC0415
+    from memorax import __version__
+    from memorax.distribution import DISTRIBUTION, OTHER, conflict
 
     yield f"memorax {__version__} in {Path(__file__).parents[2]}"
     for name in (DISTRIBUTION, OTHER):
@@ -86,11 +86,11 @@ def packages() -> Iterator[str]:
 
 def devices() -> Iterator[str]:
     """List processors, memory, and the devices that JAX sees."""
-    from memorax.environments.processes.pool import usable_processors  # noqa: PLC0415
+    from memorax.environments.processes.pool import usable_processors
 
     yield f"{usable_processors()} of {os.cpu_count()} processors are usable"
     yield from _memory()
-    import jax  # noqa: PLC0415
+    import jax
 
     for device in jax.devices():
         limit = (device.memory_stats() or {}).get("bytes_limit")
@@ -123,8 +123,8 @@ def settings() -> Iterator[str]:
 
 def suites() -> Iterator[str]:
     """Import every suite of environments that is installed."""
-    from memorax import environments  # noqa: PLC0415
-    from memorax.distribution import install_command  # noqa: PLC0415
+    from memorax import environments
+    from memorax.distribution import install_command
 
     for name, suite in sorted(environments.SUITES.items()):
         if not suite.installed:
@@ -147,9 +147,9 @@ def suites() -> Iterator[str]:
 
 def cache() -> Iterator[str]:
     """Measure the folder of compiled programs."""
-    import jax  # noqa: PLC0415
+    import jax
 
-    from memorax.cache_folder import user_cache_folder  # noqa: PLC0415
+    from memorax.cache_folder import user_cache_folder
 
     ours, chosen = user_cache_folder(), jax.config.values["jax_compilation_cache_dir"]
     if ours is None and chosen is None:
@@ -162,7 +162,7 @@ def cache() -> Iterator[str]:
 
 def training() -> Iterator[str]:
     """Compile and run some updates of the demo."""
-    from memorax.experiments.run.config import TrainConfig  # noqa: PLC0415
+    from memorax.experiments.run.config import TrainConfig
 
     yield from time_training(TrainConfig())
 
@@ -173,12 +173,12 @@ def time_training(config) -> Iterator[str]:
     Args:
         config: The run's configuration.
     """
-    import jax  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
+    import jax
+    import numpy as np
 
-    from memorax.experiments.run.agents import make_agent  # noqa: PLC0415
-    from memorax.experiments.run.devices import one_device  # noqa: PLC0415
-    from memorax.experiments.run.program import Program  # noqa: PLC0415
+    from memorax.experiments.run.agents import make_agent
+    from memorax.experiments.run.devices import one_device
+    from memorax.experiments.run.program import Program
 
     agent = make_agent(config, config.torso)
     program = Program(one_device(), config, config.torso, agent)
@@ -203,7 +203,7 @@ def time_training(config) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _without_compilation_cache() -> Iterator[None]:
-    import jax  # noqa: PLC0415
+    import jax
 
     enabled = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)

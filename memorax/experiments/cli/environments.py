@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from memorax import environments
-from memorax.distribution import install_command
+from memorax.catalog.memory_tasks import MEMORY_TASKS
+from memorax.catalog.suites import SUITES
 from memorax.experiments.cli.errors import input_checked
+from memorax.experiments.cli.listing import environments as suites
+from memorax.experiments.cli.listing import in_columns
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.run.console import make_console
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,11 @@ def run(arguments: list[str]) -> int:
     """Run ``memorax environments`` and return its exit code."""
     options = parse(Environments, "memorax environments", arguments)
     if options.pattern is None:
-        make_console().print(suites_table())
+        print("\n".join(in_columns(list(suites()))))
         return 0
     with input_checked():
         print("\n".join(matching_names(options.pattern)))
     return 0
-
-
-def suites_table() -> Table:
-    """Show every suite, and how to install it if it is not; nothing is imported for it."""
-    result = Table(box=None, pad_edge=False)
-    for column in ("suite", "installed"):
-        result.add_column(column)
-    for name, suite in sorted(environments.SUITES.items()):
-        remedy = install_command(suite.extra)
-        result.add_row(name, "yes" if suite.installed else f"no: {remedy}")
-    return result
 
 
 def matching_names(pattern: str) -> list[str]:
@@ -85,10 +74,14 @@ def _suites(pattern: str) -> list[str]:
 
 
 def _installed() -> list[str]:
-    return [name for name, suite in sorted(environments.SUITES.items()) if suite.installed]
+    return [name for name, suite in sorted(SUITES.items()) if suite.installed]
 
 
 def _names(suite: str) -> list[str]:
+    if suite == "memory":
+        return sorted(MEMORY_TASKS)
+    from memorax import environments
+
     try:
         # Some packages complain of what they lack, to whoever imports them.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

@@ -7,18 +7,18 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 from rich.console import Console
 
-from memorax.environments import process_failure
-from memorax.environments.processes.pool import EnvironmentProcessError
 from memorax.experiments.files.fields import UnreadableError
 from memorax.experiments.files.lock import FolderInUseError
 from memorax.experiments.files.write_errors import WriteFailedError
-from memorax.experiments.run.checkpoints import CheckpointError
-from memorax.experiments.run.processes import out_of_memory
-from memorax.experiments.run.recorder import DivergedError
-from memorax.experiments.run.training import EnvironmentFailedError, TerminatedError
+from memorax.experiments.run.failures import (
+    CheckpointError,
+    DivergedError,
+    EnvironmentFailedError,
+    TerminatedError,
+)
+from memorax.failures import EnvironmentProcessError
 
 DEBUG = "MEMORAX_DEBUG"
 """The environment variable that shows the trace behind every error of one line."""
@@ -57,14 +57,26 @@ def exit_code(command: Callable[[], int]) -> int:
         return _failed(error, error, 2)
     except FAILURES as error:
         return _failed(error, error, 1)
-    except jax.errors.JaxRuntimeError as error:
-        failure = out_of_memory(error) or process_failure(error)
+    except RuntimeError as error:
+        failure = _failure_of_a_program(error)
         if failure is None:
             raise
         return _failed(error, failure, 1)
     except KeyboardInterrupt:
         print("memorax: stopped at once; the last checkpoint is kept", file=sys.stderr)
         return 130
+
+
+def _failure_of_a_program(error: RuntimeError) -> str | None:
+    """Return why a program of JAX failed, if it is known."""
+    import jax
+
+    from memorax.environments import process_failure
+    from memorax.experiments.run.processes import out_of_memory
+
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return None
+    return out_of_memory(error) or process_failure(error)
 
 
 def _failed(error: BaseException, message: object, code: int) -> int:

@@ -7,16 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from memorax.experiments.cli.compilation_cache import enable_compilation_cache
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.run.checkpoints import Choice
 from memorax.experiments.run.console import make_console
-from memorax.experiments.run.devices import one_device
-from memorax.experiments.run.evaluation import table
-from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.run.program import Program
-from memorax.experiments.run.training import evaluate_model, make_agents, restore
+from memorax.experiments.run.options import Choice
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,19 @@ class Evaluate:
 def run(arguments: list[str]) -> int:
     """Run ``memorax evaluate`` and return its exit code."""
     options = parse(Evaluate, "memorax evaluate", arguments)
-    enable_compilation_cache()
+    from memorax.experiments.run.folder import RunFolder
+
     with input_checked():
         folder = RunFolder.open(options.run)
         config = folder.config()
+    from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+    from memorax.experiments.run.devices import one_device
+    from memorax.experiments.run.evaluation import table
+    from memorax.experiments.run.program import Program
+    from memorax.experiments.run.training import evaluate_model, make_agents, restore
+
+    enable_compilation_cache()
+    with input_checked():
         for name in ("evaluation_episodes", "evaluation_steps"):
             if (value := getattr(options, name)) is not None:
                 config = dataclasses.replace(config, **{name: value})

@@ -8,9 +8,7 @@ import tyro
 
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.run.checkpoints import Choice
-from memorax.experiments.run.export import export
-from memorax.experiments.run.policy import load_step
+from memorax.experiments.run.options import Choice
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,13 @@ class Export:
 def run(arguments: list[str]) -> int:
     """Run ``memorax export`` and return its exit code."""
     options = parse(Export, "memorax export", arguments)
+    from memorax.experiments.run.folder import RunFolder
+
+    with input_checked():
+        RunFolder.open(options.run)
+    from memorax.experiments.run.export import export
+    from memorax.experiments.run.policy import load_step
+
     output = options.output or options.run / f"export-{options.format}"
     with input_checked():
         step = load_step(options.run, options.model, options.seed, options.checkpoint)

@@ -6,32 +6,55 @@ import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from memorax.experiments.cli.errors import BadInputError, input_checked
+from memorax.experiments.cli.help import Option, help_text, options_of
 from memorax.experiments.presets import preset
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import ALGORITHMS
-from memorax.experiments.study.folder import StudyFolder, differences
-from memorax.validation import unknown_name
+from memorax.validation import find_name, unknown_name
+
+ALGORITHM = Option(
+    *("algorithm", "--algorithm", " NAME"),
+    f"{', '.join(ALGORITHMS)}; its options are those of --help-all.",
+    default="ppo",
+)
+"""The option that ``take_algorithm`` takes."""
+PRESET = Option(
+    *("preset", "--preset", " NAME"),
+    "A complete setting that is known to learn, one of those that 'memorax presets' lists: the "
+    "defaults are then those of the preset.",
+)
+"""The option that ``take_preset`` takes."""
 
 
-def parse(kind: Any, program: str, arguments: list[str], default: Any = None) -> Any:
-    """Return the options of a command.
+def parse(
+    kind: Any,
+    program: str,
+    arguments: list[str],
+    default: Any = None,
+    taken: tuple[Option, ...] = (),
+) -> Any:
+    """Return the options of a command, or print its help and exit.
 
     Args:
         kind: The dataclass of its options.
         program: The command, such as ``memorax train``.
         arguments: What follows it.
         default: The defaults of the options, if not those of the dataclass.
+        taken: Options that have been taken from the arguments already.
 
     Raises:
         BadInputError: If an option is unknown or has an invalid value.
+        SystemExit: After ``--help`` or ``--help-all``.
     """
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        print(help_text(program, default or kind, "--help-all" in arguments, taken))
+        raise SystemExit(0)
     call: dict[str, Any] = {"prog": program}
     if default is not None:
         call["default"] = default
@@ -51,7 +74,8 @@ def parse(kind: Any, program: str, arguments: list[str], default: Any = None) ->
             given = f"'{getattr(options, word.name)}' and {unknown[0]!r}"
             raise BadInputError(f"{program} takes one {word.name}, got {given}")
         _check_algorithm_has(unknown[0], options)
-        flags = ["--help", *_flags(default or kind)]
+        known = [*taken, *options_of(default or kind)]
+        flags = ["--help", *(option.flag for option in known if not option.positional)]
         raise BadInputError(unknown_name("option", unknown[0], flags))
     return options
 
@@ -63,9 +87,10 @@ def take_algorithm(arguments: list[str]) -> tuple[str | None, list[str]]:
         BadInputError: If there is no such algorithm.
     """
     algorithm, rest = _take("--algorithm", arguments)
-    if algorithm is not None and algorithm not in ALGORITHMS:
-        raise BadInputError(unknown_name("algorithm", algorithm, ALGORITHMS))
-    return algorithm, rest
+    if algorithm is None:
+        return None, rest
+    with input_checked():
+        return find_name("algorithm", algorithm, ALGORITHMS), rest
 
 
 def take_preset(arguments: list[str]) -> tuple[Preset | None, list[str]]:
@@ -146,37 +171,6 @@ def check_same_algorithm(stored: str, given: str | None, config: Path) -> None:
     """
     if given not in (None, stored):
         raise BadInputError(f"{config} is resumed as it is: algorithm is {stored!r}, got {given!r}")
-
-
-def resume_study(folder: StudyFolder, given: Any) -> Any:
-    """Return the configuration of a study that is resumed.
-
-    Args:
-        folder: Its folder.
-        given: The configuration that the command line asks for.
-
-    Raises:
-        BadInputError: If that is another one.
-    """
-    stored = folder.config()
-    changed = ", ".join(differences(stored, given))
-    if changed:
-        raise BadInputError(
-            f"a {folder.study} resumes with the configuration it has: in "
-            f"{folder.path / 'config.json'} {changed}"
-        )
-    return stored
-
-
-def _flags(options: Any, prefix: str = "--") -> Iterator[str]:
-    """Name the flags of a dataclass, and of those inside it if it is an instance."""
-    for field in itertools.filterfalse(_is_positional, dataclasses.fields(options)):
-        inside = getattr(options, field.name, None)
-        if dataclasses.is_dataclass(inside):
-            # Only a comparison has algorithms side by side.
-            yield from _flags(inside, f"--{field.name}." if field.name in ALGORITHMS else prefix)
-        else:
-            yield f"{prefix}{field.name.replace('_', '-')}"
 
 
 def _is_positional(field: dataclasses.Field) -> bool:

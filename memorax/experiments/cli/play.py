@@ -4,17 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.play.episode import Player
-from memorax.experiments.play.gif import MOST_FRAMES_PER_SECOND, check_output, write_gif
-from memorax.experiments.play.terminal import show
 from memorax.experiments.run.console import make_console
-from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.run.policy import load_step
 from memorax.validation import check_integer, check_positive
 
 
@@ -45,6 +39,17 @@ class Play:
 def run(arguments: list[str]) -> int:
     """Run ``memorax play`` and return its exit code."""
     options = parse(Play, "memorax play", arguments)
+    from memorax.experiments.run.folder import RunFolder
+
+    with input_checked():
+        config = RunFolder.open(options.run).config()
+    import jax
+
+    from memorax.experiments.play.episode import Player
+    from memorax.experiments.play.gif import MOST_FRAMES_PER_SECOND, check_output, write_gif
+    from memorax.experiments.play.terminal import show
+    from memorax.experiments.run.policy import load_step
+
     console = make_console()
     with input_checked():
         check_integer("first_episode", options.first_episode, 0, 2**31 - 1)
@@ -56,7 +61,6 @@ def run(arguments: list[str]) -> int:
         elif not options.terminal:
             raise ValueError("--no-terminal leaves nothing to be seen but by --output")
         step = load_step(options.run, options.model, options.seed)
-        config = RunFolder.open(options.run).config()
         player = Player(step, config.task, draw=options.output is not None)
         played = []
         # Episodes are shown when all have been played.

@@ -4,7 +4,7 @@ import logging
 import sys
 from typing import Any
 
-from memorax.environments.processes.pool import EnvironmentProcessError
+from memorax.failures import EnvironmentProcessError
 
 _unraisable_hook = sys.unraisablehook
 

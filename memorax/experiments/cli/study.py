@@ -8,29 +8,27 @@ from typing import Annotated, Any, Generic
 
 import tyro
 
-from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+from memorax.catalog.environments import check_environment_name
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
 from memorax.experiments.cli.parsing import (
+    ALGORITHM,
+    PRESET,
     check_preset_algorithm,
     check_same_algorithm,
     parse,
-    resume_study,
     take_algorithm_and_preset,
     take_preset,
 )
+from memorax.experiments.files.fields import differences
 from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig
 from memorax.experiments.run.console import make_console, resume_command
-from memorax.experiments.run.devices import Devices
+from memorax.experiments.run.options import Devices
 from memorax.experiments.run.preset import with_preset
-from memorax.experiments.study import comparison, sweep
-from memorax.experiments.study.comparison import ComparisonFolder
 from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.experiments.study.comparison_config import with_preset as compare_with_preset
-from memorax.experiments.study.folder import StudyFolder, differences
-from memorax.experiments.study.sweep import SweepFolder
 from memorax.experiments.study.sweep_config import SweepConfig, check_method_installed
 
 
@@ -39,8 +37,7 @@ class Compare:
     """Train several memories, with several algorithms, on several tasks, and compare them.
 
     All seeds of a model train at once. The table tells interquartile means with 95 % stratified
-    bootstrap intervals. --preset NAME begins with the task, the algorithm and the settings of a
-    preset (memorax presets lists them): the defaults listed here are then those of the preset.
+    bootstrap intervals.
     """
 
     config: Annotated[CompareConfig, tyro.conf.arg(name="")]
@@ -60,9 +57,6 @@ class Sweep(Generic[AlgorithmConfig]):
 
     --search names options of 'memorax train' and what to try: learning-rate=log:1e-4:1e-2
     gae-lambda=0.9,0.95,0.99 features=int:16:64. All other options are the same in every trial.
-    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac. --preset NAME begins
-    with a complete setting that is known to learn (memorax presets lists them): the defaults listed
-    here are then those of the preset.
     """
 
     config: Annotated[SweepConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
@@ -88,14 +82,21 @@ def run_compare(arguments: list[str]) -> int:
     """Run ``memorax compare`` and return its exit code."""
     preset, arguments = take_preset(arguments)
     default = Compare(compare_with_preset(CompareConfig(), preset))
-    options = parse(Compare, "memorax compare", arguments, default)
+    options = parse(Compare, "memorax compare", arguments, default, (PRESET,))
+    with input_checked():
+        if not options.resume:
+            for environment in options.config.environments:
+                check_environment_name(environment.split()[0])
+    from memorax.experiments.study import comparison
+    from memorax.experiments.study.comparison import ComparisonFolder
+
     with input_checked():
         if options.resume:
             folder = _open(ComparisonFolder, options.comparison_folder)
             default = Compare(compare_with_preset(folder.config(), preset))
             given = parse(Compare, "memorax compare", arguments, default).config
             _check_algorithms(given, default.config, preset)
-            config = resume_study(folder, given)
+            config = _resume(folder, given)
         else:
             config = options.config
             _check_algorithms(config, default.config, preset)
@@ -109,7 +110,13 @@ def run_sweep(arguments: list[str]) -> int:
     algorithm, preset, arguments = take_algorithm_and_preset(arguments)
     kind = ALGORITHMS[algorithm or "ppo"]
     default = Sweep(SweepConfig(train=_trial(TrainConfig(algorithm=kind()), preset)))
-    options = parse(Sweep[kind], "memorax sweep", arguments, default)
+    options = parse(Sweep[kind], "memorax sweep", arguments, default, (PRESET, ALGORITHM))
+    with input_checked():
+        if not options.resume:
+            check_environment_name(options.config.train.environment)
+    from memorax.experiments.study import sweep
+    from memorax.experiments.study.sweep import SweepFolder
+
     with input_checked():
         if options.resume:
             folder = _open(SweepFolder, options.sweep_folder)
@@ -120,7 +127,7 @@ def run_sweep(arguments: list[str]) -> int:
             check_same_algorithm(name, algorithm, folder.path / "config.json")
             default = Sweep(dataclasses.replace(stored, train=_trial(stored.train, preset)))
             given = parse(Sweep[ALGORITHMS[name]], "memorax sweep", arguments, default).config
-            config = resume_study(folder, given)
+            config = _resume(folder, given)
         else:
             config = options.config
             sweep.check_trials(config)
@@ -144,13 +151,35 @@ def _check_algorithms(config: CompareConfig, default: CompareConfig, preset: Pre
             raise BadInputError(f"{name} is not among algorithms, and {changed}")
 
 
-def _open(kind: type[StudyFolder], path: Path | None) -> StudyFolder:
+def _open(kind: Any, path: Path | None) -> Any:
     if path is None:
         raise BadInputError(f"--resume needs --{kind.study}-folder, the {kind.study} to resume")
     return kind.open(path)
 
 
-def _run(study: Callable[..., Any], config: Any, devices: Devices, folder: StudyFolder) -> int:
+def _resume(folder: Any, given: Any) -> Any:
+    """Return the configuration of a study that is resumed.
+
+    Args:
+        folder: Its folder.
+        given: The configuration that the command line asks for.
+
+    Raises:
+        BadInputError: If that is another one.
+    """
+    stored = folder.config()
+    changed = ", ".join(differences(stored, given))
+    if changed:
+        raise BadInputError(
+            f"a {folder.study} resumes with the configuration it has: in "
+            f"{folder.path / 'config.json'} {changed}"
+        )
+    return stored
+
+
+def _run(study: Callable[..., Any], config: Any, devices: Devices, folder: Any) -> int:
+    from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+
     enable_compilation_cache()
     console = make_console()
     resume = resume_command(folder.resume, folder.path)
@@ -161,6 +190,10 @@ def _run(study: Callable[..., Any], config: Any, devices: Devices, folder: Study
 def run_report(arguments: list[str]) -> int:
     """Run ``memorax report`` and return its exit code."""
     options = parse(Report, "memorax report", arguments)
+    from memorax.experiments.study import comparison, sweep
+    from memorax.experiments.study.comparison import ComparisonFolder
+    from memorax.experiments.study.sweep import SweepFolder
+
     with input_checked():
         if SweepFolder.is_at(options.folder):
             print(sweep.write_report(SweepFolder.open(options.folder)))

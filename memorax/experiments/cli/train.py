@@ -3,45 +3,34 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic
+from typing import Annotated, Any, Generic
 
-import jax
 import tyro
 from rich.console import Console
 from rich.text import Text
 
-from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+from memorax.catalog.environments import check_environment_name
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
 from memorax.experiments.cli.parsing import (
+    ALGORITHM,
+    PRESET,
     check_same_algorithm,
     parse,
     take_algorithm_and_preset,
 )
+from memorax.experiments.files.fields import differences
 from memorax.experiments.files.write_errors import WriteFailedError
 from memorax.experiments.loggers.registry import check_installed
-from memorax.experiments.presets.encoders import report as report_encoder
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run import training
 from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.run.console import make_console, resume_command
-from memorax.experiments.run.devices import Devices, make_mesh
-from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.run.preset import with_preset
-from memorax.experiments.run.processes import (
-    Processes,
-    connect,
-    create_run_folder,
-    exit_on_failure,
-    lock_run_folder,
-    open_run_folder,
-)
-from memorax.experiments.run.recorder import DivergedError
-from memorax.experiments.run.training import (
+from memorax.experiments.run.failures import (
+    DivergedError,
     EnvironmentFailedError,
     TerminatedError,
-    make_agents,
 )
-from memorax.experiments.study.folder import differences
+from memorax.experiments.run.options import Devices, Processes
+from memorax.experiments.run.preset import with_preset
 
 EXPECTED = DivergedError, EnvironmentFailedError, TerminatedError
 """What all processes of a run raise alike."""
@@ -49,12 +38,7 @@ EXPECTED = DivergedError, EnvironmentFailedError, TerminatedError
 
 @dataclass(frozen=True)
 class Train(Generic[AlgorithmConfig]):
-    """Train a memory network, and its twin without memory, and compare them.
-
-    --algorithm NAME chooses among ppo (the default), dqn, r2d2, pqn and sac; the options of the
-    chosen one are listed here. --preset NAME begins with a complete setting that is known to learn
-    (memorax presets lists them): the defaults listed here are then those of the preset.
-    """
+    """Train a memory network, and its twin without memory, and compare them."""
 
     config: Annotated[TrainConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes]
     run_folder: Path | None = None
@@ -75,14 +59,35 @@ def run(arguments: list[str]) -> int:
     algorithm, preset, arguments = take_algorithm_and_preset(arguments)
     kind = ALGORITHMS[algorithm or "ppo"]
     default = Train(with_preset(TrainConfig(algorithm=kind()), preset))
-    options = parse(Train[kind], "memorax train", arguments, default)
+    options = parse(Train[kind], "memorax train", arguments, default, (PRESET, ALGORITHM))
+    with input_checked():
+        if not options.resume:
+            check_environment_name(options.config.environment)
     if options.resume:
         options = _resume(options, algorithm, preset, arguments)
+    return _train(options)
+
+
+def _train(options: Train[Any]) -> int:
+    import jax
+
+    from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+    from memorax.experiments.presets.encoders import report as report_encoder
+    from memorax.experiments.run import training
+    from memorax.experiments.run.devices import make_mesh
+    from memorax.experiments.run.processes import (
+        connect,
+        create_run_folder,
+        exit_on_failure,
+        lock_run_folder,
+        open_run_folder,
+    )
+
     enable_compilation_cache()
     with input_checked():
         check_installed(options.config.loggers)
         connect(options.processes, options.run_folder)
-        agents = make_agents(options.config)
+        agents = training.make_agents(options.config)
         mesh = make_mesh(options.devices, options.config, agents)
         if options.resume and options.run_folder:
             folder = open_run_folder(options.run_folder, options.config)
@@ -118,6 +123,8 @@ def _resume(
 
     More steps in total do not contradict it.
     """
+    from memorax.experiments.run.folder import RunFolder
+
     if options.run_folder is None:
         raise BadInputError("--resume needs --run-folder, the run to resume")
     with input_checked():
@@ -137,7 +144,7 @@ def _resume(
     )
 
 
-def _extend(folder: RunFolder, config: TrainConfig, console: Console) -> None:
+def _extend(folder: Any, config: TrainConfig, console: Console) -> None:
     """Store the configuration of a run that is extended to more steps."""
     before = folder.config().total_steps
     if config.total_steps == before:

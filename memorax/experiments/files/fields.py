@@ -177,3 +177,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a finite number")
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """Describe each field that differs between two configurations."""
+    for field in dataclasses.fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if dataclasses.is_dataclass(before):
+            yield from differences(before, after, f"{prefix}{field.name}.")
+        elif before != after:
+            yield f"{prefix}{field.name} is {before!r}, got {after!r}"

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from memorax.environments import Box, Discrete, MultiDiscrete, Space
 from memorax.environments.spaces import flatten, structure
+from memorax.experiments.presets.names import VIT_HEADS
 from memorax.networks import CNN, PatchEmbedding, ViT
 
 PATCH_SIZE = 8
 """Height and width of a patch of the ViT, in pixels."""
 VIT_LAYERS = 2
-VIT_HEADS = 4
 VIT_EXPANSION_FACTOR = 4
 
 SMALLEST_PICTURE = 5
@@ -46,9 +46,6 @@ PICTURE_ENCODERS: dict[str, Callable[[int], nn.Module]] = {
     ),
 }
 """What each name of an encoder of pictures builds, given the number of features."""
-
-ENCODERS = ("auto", "mlp", *PICTURE_ENCODERS)
-"""``auto`` chooses by the space; ``mlp`` flattens everything."""
 
 
 class PictureReader(nn.Module):
@@ -133,14 +130,6 @@ class ObservationEncoder(nn.Module):
         """The names of what reads a part of the observation, each once."""
         names = dict.fromkeys(map(_kind, self.readers))
         return tuple(names)
-
-
-def check_encoder_features(encoder: str, features: int) -> None:
-    """Raise ``ValueError`` if an encoder cannot be built of that width."""
-    if encoder == "vit" and features % VIT_HEADS:
-        raise ValueError(
-            f"features must be divisible by {VIT_HEADS} for encoder vit, got {features}"
-        )
 
 
 def make_encoder(encoder: str, space: PyTree, features: int) -> ObservationEncoder:

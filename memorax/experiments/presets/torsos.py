@@ -1,13 +1,14 @@
-"""Torsos by name: what each builds, and how many layers it has by default."""
+"""Torsos by name: what each builds, and how many layers it has by default.
+
+Flax is imported when a torso is built: the command line reads the names before.
+"""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
-
-from memorax.networks import architectures
+from memorax.validation import find_name
 
 STEPS_PER_TRIAL = 128
 """How long RL²'s memory lasts."""
@@ -19,7 +20,8 @@ class Torso:
 
     Attributes:
         build: From ``features``, and from ``num_layers`` and ``memory_horizon`` where the fields
-            below say so, to a sequence model or plain module.
+            below say so, to a sequence model or plain module; or the name of such a function in
+            ``memorax.networks.architectures``.
         num_layers: Layers by default; ``None``: ``build`` has no ``num_layers``.
         has_memory_horizon: Whether ``build`` has a ``memory_horizon``.
         wiring: What a layer consists of, for the docs.
@@ -30,9 +32,11 @@ class Torso:
         features_divisor: What ``features`` must be divisible by, for heads of equal width, which
             RoPE needs to be even.
         least_features: The fewest ``features``, for its norms.
+        kind: How it runs over time, one of ``KINDS``.
+        paper: Where it was published, as shortly as it can be found.
     """
 
-    build: Callable[..., Any]
+    build: Callable[..., Any] | str
     num_layers: int | None = None
     has_memory_horizon: bool = False
     wiring: str = ""
@@ -40,128 +44,219 @@ class Torso:
     across_episodes: bool = False
     features_divisor: int = 1
     least_features: int = 1
+    kind: str = "own"
+    paper: str = ""
 
+
+KINDS = {
+    "recurrent": "one step after another",
+    "diagonal": "parallel over time",
+    "outer product": "matrix state, in chunks",
+    "delta rule": "matrix state, in chunks",
+    "attention": "grows with its context",
+    "mixed": "one step after another",
+    "no memory": "each step by itself",
+    "own": "",
+}
+"""What each kind of torso costs over time."""
 
 RING = ("nu_log", "theta_log", "gamma_log")
 """The parameters of the LRU's states, of which the RTU has the first two."""
 
 
-def _mlp(features: int, num_layers: int) -> nn.Sequential:
+def _mlp(features: int, num_layers: int) -> Any:
+    import flax.linen as nn  # noqa: PLC0415
+
     # A tuple, which can be hashed, of one instance a layer, which Flax would share otherwise.
     layers = [(nn.Dense(features), nn.relu) for _ in range(num_layers)]
     return nn.Sequential(tuple(itertools.chain.from_iterable(layers)))
 
 
 def _rl2_gru(features: int) -> Any:
+    from memorax.networks import architectures  # noqa: PLC0415
+
     return architectures.rl2_gru(features, STEPS_PER_TRIAL)
 
 
 TORSOS: dict[str, Torso] = {
-    "gru": Torso(architectures.gru, 1, True, "GRU"),
-    "lstm": Torso(architectures.lstm, 1, True, "LSTM"),
-    "simple": Torso(architectures.simple, 1, False, "simple recurrent network"),
+    "gru": Torso("gru", 1, True, "GRU", kind="recurrent", paper="arXiv 1406.1078"),
+    "lstm": Torso("lstm", 1, True, "LSTM", kind="recurrent", paper="Hochreiter 1997"),
+    "simple": Torso(
+        "simple", 1, False, "simple recurrent network", kind="recurrent", paper="Elman 1990"
+    ),
     "slstm": Torso(
-        *(architectures.slstm, 1, True, "pre-norm residual sLSTM, then GEGLU"),
+        *("slstm", 1, True, "pre-norm residual sLSTM, then GEGLU"),
         features_divisor=4,
         least_features=8,
+        kind="recurrent",
+        paper="arXiv 2405.04517",
     ),
-    "shm": Torso(architectures.shm, 1, False, "stable Hadamard memory", least_features=2),
-    "rtu": Torso(architectures.rtu, 1, True, "recurrent trace units", RING),
+    "shm": Torso(
+        "shm",
+        1,
+        False,
+        "stable Hadamard memory",
+        least_features=2,
+        kind="recurrent",
+        paper="arXiv 2410.10132",
+    ),
+    "rtu": Torso(
+        "rtu", 1, True, "recurrent trace units", RING, kind="recurrent", paper="arXiv 2409.01449"
+    ),
     "lru": Torso(
-        *(architectures.lru, 2, True, "pre-norm residual LRU, GELU, GLU", RING), least_features=2
+        *("lru", 2, True, "pre-norm residual LRU, GELU, GLU", RING),
+        least_features=2,
+        kind="diagonal",
+        paper="arXiv 2303.06349",
     ),
     "s5": Torso(
-        *(architectures.s5, 2, True, "pre-norm residual S5, GELU, GLU"),
+        *("s5", 2, True, "pre-norm residual S5, GELU, GLU"),
         recurrence_parameters=("Lambda_real", "Lambda_imag", "log_step"),
         least_features=2,
+        kind="diagonal",
+        paper="arXiv 2208.04933",
     ),
     "min_gru": Torso(
-        architectures.min_gru, 2, True, "pre-norm residual convolution, then minGRU and FFN"
+        "min_gru",
+        2,
+        True,
+        "pre-norm residual convolution, then minGRU and FFN",
+        kind="diagonal",
+        paper="arXiv 2410.01201",
     ),
     "mamba2": Torso(
-        *(architectures.mamba2, 1, True, "pre-norm residual Mamba-2"),
+        *("mamba2", 1, True, "pre-norm residual Mamba-2"),
         recurrence_parameters=("A_log", "dt_bias"),
+        kind="outer product",
+        paper="arXiv 2405.21060",
     ),
     "mamba3": Torso(
-        *(architectures.mamba3, 2, True, "pre-norm residual Mamba-3, then SwiGLU"),
+        *("mamba3", 2, True, "pre-norm residual Mamba-3, then SwiGLU"),
         recurrence_parameters=("dt_bias",),
+        kind="outer product",
+        paper="arXiv 2603.15569",
     ),
     "delta_net": Torso(
-        *(architectures.delta_net, 1, False, "pre-norm residual DeltaNet, then SwiGLU"),
+        *("delta_net", 1, False, "pre-norm residual DeltaNet, then SwiGLU"),
         features_divisor=4,
+        kind="delta rule",
+        paper="arXiv 2406.06484",
     ),
     "gated_delta_net": Torso(
-        *(architectures.gated_delta_net, 1, True, "pre-norm residual Gated DeltaNet, then SwiGLU"),
+        *("gated_delta_net", 1, True, "pre-norm residual Gated DeltaNet, then SwiGLU"),
         recurrence_parameters=("A_log", "dt_bias"),
         features_divisor=4,
+        kind="delta rule",
+        paper="arXiv 2412.06464",
     ),
     "kimi_delta_attention": Torso(
-        *(architectures.kimi_delta_attention, 1, True),
+        *("kimi_delta_attention", 1, True),
         "pre-norm residual Kimi Delta Attention, then SwiGLU",
         recurrence_parameters=("A_log", "dt_bias"),
         features_divisor=4,
+        kind="delta rule",
+        paper="arXiv 2510.26692",
     ),
     "gated_linear_attention": Torso(
-        *(architectures.gated_linear_attention, 2, False),
+        *("gated_linear_attention", 2, False),
         "pre-norm residual gated linear attention with convolution, then SwiGLU",
         features_divisor=4,
+        kind="outer product",
+        paper="arXiv 2312.06635",
     ),
     "rwkv7": Torso(
-        *(architectures.rwkv7, 2, False),
+        *("rwkv7", 2, False),
         "pre-norm residual RWKV-7 time mixing, then channel mixing",
         features_divisor=4,
         least_features=8,
+        kind="delta rule",
+        paper="arXiv 2503.14456",
     ),
     "rg_lru": Torso(
-        *(architectures.rg_lru, 2, True, "pre-norm residual RG-LRU with convolution, then GEGLU"),
+        *("rg_lru", 2, True, "pre-norm residual RG-LRU with convolution, then GEGLU"),
         recurrence_parameters=("a_param",),
         features_divisor=4,
+        kind="diagonal",
+        paper="arXiv 2402.19427",
     ),
     "mlstm": Torso(
-        *(architectures.mlstm, 1, True, "pre-norm residual mLSTM"),
+        *("mlstm", 1, True, "pre-norm residual mLSTM"),
         features_divisor=2,
         least_features=4,
+        kind="outer product",
+        paper="arXiv 2405.04517",
     ),
     "ffm": Torso(
-        *(architectures.ffm, 1, True, "fast and forgetful memory", ("a", "b")), least_features=2
+        *("ffm", 1, True, "fast and forgetful memory", ("a", "b")),
+        least_features=2,
+        kind="diagonal",
+        paper="arXiv 2310.04128",
     ),
     "linear_attention": Torso(
-        *(architectures.linear_attention, 2, False),
+        *("linear_attention", 2, False),
         "pre-norm residual convolution, then linear attention, then FFN",
         least_features=2,
+        kind="outer product",
+        paper="arXiv 2006.16236",
     ),
     "attention": Torso(
-        *(architectures.attention, 2, False),
+        *("attention", 2, False),
         "pre-norm residual attention with RoPE, then SwiGLU",
         features_divisor=8,
+        kind="attention",
+        paper="arXiv 2302.13971",
     ),
     "gtrxl": Torso(
-        *(architectures.gtrxl, 2, False),
+        *("gtrxl", 2, False),
         "pre-norm attention with memory, then FFN, with GRU gates",
         features_divisor=4,
+        kind="attention",
+        paper="arXiv 1910.06764",
     ),
     "transformer_xl": Torso(
-        *(architectures.transformer_xl, 2, False),
+        *("transformer_xl", 2, False),
         "post-norm residual attention with memory, then FFN",
         features_divisor=4,
+        kind="attention",
+        paper="arXiv 1901.02860",
     ),
     "gpt2": Torso(
-        *(architectures.gpt2, 2, False, "pre-norm residual attention, then FFN"), features_divisor=4
+        *("gpt2", 2, False, "pre-norm residual attention, then FFN"),
+        features_divisor=4,
+        kind="attention",
+        paper="Radford 2019",
     ),
     "xlstm": Torso(
-        *(architectures.xlstm, 2, True, "mLSTM and sLSTM layers by turns"),
+        *("xlstm", 2, True, "mLSTM and sLSTM layers by turns"),
         features_divisor=4,
         least_features=8,
+        kind="mixed",
+        paper="arXiv 2405.04517",
     ),
     "rl2_gru": Torso(
-        _rl2_gru, wiring="GRU that remembers across the episodes of a trial", across_episodes=True
+        _rl2_gru,
+        wiring="GRU that remembers across the episodes of a trial",
+        across_episodes=True,
+        kind="recurrent",
+        paper="arXiv 1611.02779",
     ),
-    "mlp": Torso(_mlp, 1, False, "Dense and ReLU, no memory"),
+    "mlp": Torso(_mlp, 1, False, "Dense and ReLU, no memory", kind="no memory"),
 }
 """What each name builds, between an encoder over all inputs and a head with a hidden layer."""
 
 RENAMED = {"mamba2_stack": "mamba2", "s5_stack": "s5", "min_gru_stack": "min_gru"}
 """Names of torsos that are now the published layers of another name."""
+
+
+def find_torso(name: str) -> str:
+    """Return the name of a torso, however its case, ``_`` and ``-`` are written.
+
+    Raises:
+        ValueError: If there is none of that name, or it has another one now.
+    """
+    if name in RENAMED:
+        raise ValueError(f"torso {name!r} is now called {RENAMED[name]!r}")
+    return find_name("torso", name, TORSOS)
 
 
 def make_torso(
@@ -182,7 +277,12 @@ def make_torso(
         options["num_layers"] = torso.num_layers if num_layers is None else num_layers
     if torso.has_memory_horizon and memory_horizon is not None:
         options["memory_horizon"] = memory_horizon
-    return torso.build(features, **options)
+    build = torso.build
+    if isinstance(build, str):
+        from memorax.networks import architectures  # noqa: PLC0415
+
+        build = getattr(architectures, build)
+    return build(features, **options)
 
 
 def check_torso_options(
@@ -221,23 +321,24 @@ def check_torso_options(
         )
 
 
-def torsos_help() -> str:
-    """Return one sentence with every name and its layers."""
-    layers: dict[int | None, list[str]] = {}
+def num_layers_help() -> str:
+    """Return one sentence with the layers of every torso."""
+    layers: dict[int, list[str]] = {}
     for name, torso in TORSOS.items():
-        layers.setdefault(torso.num_layers, []).append(name)
-    counted = "; ".join(
-        f"of {number} layer{'s' if number > 1 else ''}: {', '.join(names)}"
-        for number, names in layers.items()
-        if number is not None
-    )
-    return f"The memory; mlp has none. By default {counted}; also {', '.join(layers[None])}."
+        if torso.num_layers is not None:
+            layers.setdefault(torso.num_layers, []).append(name)
+    counted = "; ".join(f"{number} for {', '.join(names)}" for number, names in layers.items())
+    return f"Layers of the torso; None: {counted}."
 
 
 def torsos_table() -> str:
     """Return what each name builds as a table in Markdown, for the docs."""
-    rows = ["| name | layers | a layer | `--memory-horizon` |", "|---|---|---|---|"]
+    rows = [
+        "| name | layers | a layer | kind | cost over time | `--memory-horizon` | paper |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, torso in TORSOS.items():
         horizon = "yes" if torso.has_memory_horizon else ""
-        rows.append(f"| `{name}` | {torso.num_layers or ''} | {torso.wiring} | {horizon} |")
+        cells = (f"`{name}`", torso.num_layers or "", torso.wiring, torso.kind, KINDS[torso.kind])
+        rows.append(f"| {' | '.join(map(str, (*cells, horizon, torso.paper)))} |")
     return "\n".join(rows)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from memorax.experiments.files.checksums import check_sums, write_sums
 from memorax.experiments.files.fields import read_json
+from memorax.experiments.run.failures import CheckpointError
 from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.run.options import Choice
 from memorax.validation import check_between, unknown_name
-
-Choice = Literal["last", "best"]
 
 # Checkpoints that are no longer kept are moved here at once and deleted there, so that a run that
 # is killed meanwhile never leaves half of one.
@@ -32,10 +32,6 @@ OLD_REPLAY = "replay/is_full"
 """What states had while flashbax kept the replay."""
 # What etils' glob, TensorStore and etils' names of cloud storage would not leave as it is.
 UNUSUAL = re.compile(r"[*?\[\]\\:]")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint does not fit, is damaged, or is not there; the message says which and why."""
 
 
 class Checkpoints:

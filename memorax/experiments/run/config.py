@@ -7,20 +7,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
-import jax
 import tyro
 
-from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
-from memorax.environments.checks import REGISTERING
+from memorax.catalog.environments import unnamed_suite
+from memorax.configurations.dqn import DQNConfig, R2D2Config
+from memorax.configurations.ppo import PPOConfig
+from memorax.configurations.pqn import PQNConfig
+from memorax.configurations.sac import SACConfig
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.files.write_errors import OnWriteError
 from memorax.experiments.loggers.registry import check_names
-from memorax.experiments.presets.encoders import ENCODERS, check_encoder_features
-from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
-from memorax.experiments.presets.torsos import RENAMED, TORSOS, check_torso_options, torsos_help
+from memorax.experiments.presets.names import (
+    ENCODERS,
+    POLICY_HEADS,
+    VALUE_HEADS,
+    check_encoder_features,
+)
+from memorax.experiments.presets.torsos import check_torso_options, find_torso, num_layers_help
 from memorax.experiments.run.options import OptionalFlag
-from memorax.validation import LARGEST, check_between, check_integer, check_range, unknown_name
+from memorax.validation import (
+    LARGEST,
+    check_between,
+    check_integer,
+    check_range,
+    find_name,
+    unknown_name,
+)
 
 MOST_STEPS = 2**32 - 1
 # Larger than any machine can hold, so that typing errors are refused.
@@ -32,6 +45,9 @@ MOST_EPISODES = 2**20
 DEMO_ENVIRONMENT = "gymnax::MemoryChain-bsuite"
 DEMO_PARAMETERS = ("memory_length=24",)
 
+
+NAMED = {"policy_head": POLICY_HEADS, "value_head": VALUE_HEADS, "encoder": ENCODERS}
+"""Options that are names, and what they may be."""
 
 ALGORITHMS: dict[str, type] = {
     "ppo": PPOConfig,
@@ -54,7 +70,8 @@ class Subject:
     environment_parameters: tuple[str, ...] | None = None
     """The task's own parameters, as name=value name=value ...; None: memory_length=24 for the
     demo's task, nothing for others."""
-    torso: Annotated[str, tyro.conf.arg(help=torsos_help())] = "gru"
+    torso: str = "gru"
+    """The memory, one of those that 'memorax list torsos' lists; mlp has none."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +87,7 @@ class Settings:
     encoder: str = "auto"
     """What reads the observation: auto chooses by its shape, mlp flattens it; minatar, nature and
     impala (CNNs) and vit read pictures."""
-    num_layers: int | None = None
-    """Layers of the torso; None: one or two, as --torso lists."""
+    num_layers: Annotated[int | None, tyro.conf.arg(help=num_layers_help())] = None
     memory_horizon: float | None = None
     """Steps that the longest memory lasts before any training: sets the first biases of gates, and
     the first decays of most other torsos that have one; None: each torso's own."""
@@ -129,11 +145,10 @@ class Settings:
 
     def __post_init__(self):
         """Check the fields."""
-        for name, choices in (("policy_head", POLICY_HEADS), ("value_head", VALUE_HEADS)):
-            if getattr(self, name) not in (None, *choices):
-                raise ValueError(unknown_name(name, getattr(self, name), choices))
-        if self.encoder not in ENCODERS:
-            raise ValueError(unknown_name("encoder", self.encoder, ENCODERS))
+        for name, choices in NAMED.items():
+            if getattr(self, name) is not None:
+                # The dataclass is frozen, and one name stands for a thing in files and titles.
+                object.__setattr__(self, name, find_name(name, getattr(self, name), choices))
         check_encoder_features(self.encoder, self.features)
         for name, most in {
             "features": MOST_FEATURES,
@@ -185,20 +200,14 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         """Check the fields."""
         super().__post_init__()
         if not all(self.environment.partition("::")):
-            raise ValueError(
-                f"an environment is named 'suite::name', got {self.environment!r}; for one of your "
-                f"own, {REGISTERING}"
-            )
+            raise ValueError(unnamed_suite(self.environment))
         algorithm: Any = self.algorithm
         if algorithm.num_envs * algorithm.num_steps > LARGEST:
             raise ValueError(
                 f"num_envs * num_steps must be {LARGEST} at most, got "
                 f"num_envs={algorithm.num_envs}, num_steps={algorithm.num_steps}"
             )
-        if self.torso in RENAMED:
-            raise ValueError(f"torso {self.torso!r} is now called {RENAMED[self.torso]!r}")
-        if self.torso not in TORSOS:
-            raise ValueError(unknown_name("torso", self.torso, TORSOS))
+        object.__setattr__(self, "torso", find_torso(self.torso))
         check_torso_options(
             *(self.torso, self.features, self.num_layers, self.memory_horizon),
             self.recurrence_learning_rate_scale,
@@ -244,29 +253,6 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         if self.memoryless_twin and self.torso != "mlp":
             return (self.torso, "mlp")
         return (self.torso,)
-
-
-OPTIMIZER_HYPERPARAMETERS = "learning_rate", "max_gradient_norm"
-"""Fields of a run that are leaves of its pytree, beside the algorithm's own hyperparameters: one
-program can take them as arguments."""
-_LEAVES = "algorithm", *OPTIMIZER_HYPERPARAMETERS
-_STATIC = tuple(item.name for item in dataclasses.fields(TrainConfig) if item.name not in _LEAVES)
-
-
-def _flatten_with_keys(config: TrainConfig[Any]) -> tuple[Any, Any]:
-    keyed = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in _LEAVES]
-    return keyed, tuple(getattr(config, name) for name in _STATIC)
-
-
-def _unflatten(static: Any, leaves: Any) -> TrainConfig[Any]:
-    # Past __post_init__, as ``memorax.algorithms.configurations`` does: leaves may be tracers.
-    config = object.__new__(TrainConfig)
-    for name, value in zip([*_LEAVES, *_STATIC], [*leaves, *static], strict=True):
-        object.__setattr__(config, name, value)
-    return config
-
-
-jax.tree_util.register_pytree_with_keys(TrainConfig, _flatten_with_keys, _unflatten)
 
 
 def _parse_value(text: str) -> int | float | bool | str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,30 +16,8 @@ from memorax.environments.processes.environment import ProcessEnvironment
 from memorax.environments.wrappers.base import Wrapper
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import MOST_STEPS, TrainConfig
-from memorax.validation import check_integer, check_positive
-
-
-@dataclass(frozen=True)
-class Devices:
-    """What to train on. A run can be resumed on other devices.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    devices: int | None = None
-    """Devices to spread environments and batches over; None: every visible one, or as many of them
-    as seeds, environments and batches can be shared out to; one alone for environments that run in
-    Python processes."""
-    seed_devices: int = 1
-    """Groups that the devices are divided into, each with a part of the seeds."""
-
-    def __post_init__(self):
-        """Check the fields."""
-        if self.devices is not None:
-            check_positive("devices", self.devices)
-        check_positive("seed_devices", self.seed_devices)
-
+from memorax.experiments.run.options import Devices
+from memorax.validation import check_integer
 
 ONE_DEVICE = Devices(devices=1)
 

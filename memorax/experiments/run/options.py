@@ -1,8 +1,15 @@
-"""Types of options that tyro has no own form for."""
+"""Options that several commands share, and types that tyro has no own form for."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from tyro.constructors import PrimitiveConstructorSpec
+
+from memorax.validation import check_integer, check_positive
+
+Choice = Literal["last", "best"]
+"""Which checkpoint of a run."""
+SLURM = "slurm"
 
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -26,3 +33,64 @@ OptionalFlag = Annotated[
     ),
 ]
 """A flag that may be left open: ``--flag`` is True, ``--flag False`` is False, without it None."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What to train on. A run can be resumed on other devices.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    devices: int | None = None
+    """Devices to spread environments and batches over; None: every visible one, or as many of them
+    as seeds, environments and batches can be shared out to; one alone for environments that run in
+    Python processes."""
+    seed_devices: int = 1
+    """Groups that the devices are divided into, each with a part of the seeds."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        if self.devices is not None:
+            check_positive("devices", self.devices)
+        check_positive("seed_devices", self.seed_devices)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which processes train together; by default this one alone.
+
+    Raises:
+        ValueError: If what is given does not make up a whole.
+    """
+
+    coordinator: str | None = None
+    """HOST:PORT at which process 0 can be reached, for a run of several processes; slurm takes
+    all of this from the variables that srun sets."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+    def __post_init__(self):
+        """Check the fields."""
+        others = {"num_processes": self.num_processes, "process_id": self.process_id}
+        if self.coordinator in (None, SLURM):
+            for name, value in others.items():
+                if value is not None:
+                    raise ValueError(
+                        f"{name} needs a coordinator HOST:PORT, got {name}={value}, "
+                        f"coordinator={self.coordinator}"
+                    )
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"coordinator must be HOST:PORT or slurm, got {self.coordinator!r}")
+        if self.num_processes is None or self.process_id is None:
+            raise ValueError(
+                "coordinator needs num_processes and process_id, got "
+                + ", ".join(f"{name}={value}" for name, value in others.items())
+            )
+        check_positive("num_processes", self.num_processes)
+        check_integer("process_id", self.process_id, 0, self.num_processes - 1)

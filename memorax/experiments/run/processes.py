@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,11 @@ from jax.experimental import multihost_utils
 from memorax.experiments.files.lock import FolderInUseError, lock
 from memorax.experiments.run.config import TrainConfig, to_json
 from memorax.experiments.run.folder import RunFolder
+from memorax.experiments.run.options import SLURM, Processes
 from memorax.experiments.run.supervision import PROCESS_LOST, end_with_supervisor
-from memorax.validation import check_integer, check_positive
 
 HEARTBEAT_SECONDS = 20
 """How long a process may be silent before it counts as dead."""
-SLURM = "slurm"
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Which processes train together; by default this one alone.
-
-    Raises:
-        ValueError: If what is given does not make up a whole.
-    """
-
-    coordinator: str | None = None
-    """HOST:PORT at which process 0 can be reached, for a run of several processes; slurm takes
-    all of this from the variables that srun sets."""
-    num_processes: int | None = None
-    """How many processes train together."""
-    process_id: int | None = None
-    """Which of them this is, from 0."""
-
-    def __post_init__(self):
-        """Check the fields."""
-        others = {"num_processes": self.num_processes, "process_id": self.process_id}
-        if self.coordinator in (None, SLURM):
-            for name, value in others.items():
-                if value is not None:
-                    raise ValueError(
-                        f"{name} needs a coordinator HOST:PORT, got {name}={value}, "
-                        f"coordinator={self.coordinator}"
-                    )
-            return
-        host, _, port = self.coordinator.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError(f"coordinator must be HOST:PORT or slurm, got {self.coordinator!r}")
-        if self.num_processes is None or self.process_id is None:
-            raise ValueError(
-                "coordinator needs num_processes and process_id, got "
-                + ", ".join(f"{name}={value}" for name, value in others.items())
-            )
-        check_positive("num_processes", self.num_processes)
-        check_integer("process_id", self.process_id, 0, self.num_processes - 1)
 
 
 def connect(options: Processes, run_folder: Path | None) -> None:

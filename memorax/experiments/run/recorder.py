@@ -13,12 +13,9 @@ from memorax.experiments.loggers.combined import CombinedLogger
 from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.failures import DivergedError
 from memorax.experiments.run.folder import RunFolder, Stopwatch
 from memorax.experiments.run.schedules import fit_schedules
-
-
-class DivergedError(Exception):
-    """A loss became non-finite; the message names it, the step and the last checkpoint."""
 
 
 class Recorder:

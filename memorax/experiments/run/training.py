@@ -20,37 +20,28 @@ from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
 from memorax.experiments.loggers.logger import Logger, Metrics
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.best_return import read_best_returns
-from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints, Choice
+from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import abstract_state, one_device
 from memorax.experiments.run.evaluation import Evaluation, summarize, table, to_json
+from memorax.experiments.run.failures import (
+    CheckpointError,
+    DivergedError,
+    EnvironmentFailedError,
+    TerminatedError,
+)
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.interrupt import Interrupt
+from memorax.experiments.run.options import Choice
 from memorax.experiments.run.plotting import plot_learning_curve
 from memorax.experiments.run.processes import any_process, wait_for_all
 from memorax.experiments.run.program import Program
-from memorax.experiments.run.recorder import DivergedError, Recorder
+from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.run.schedules import fit_schedules
 
 Record = Callable[[Recorder, range, Metrics, float, Callable[[], PyTree]], bool]
 """What records a chunk of a run: its recorder, the updates' steps, metrics, seconds and a function
 that returns its state. Returns whether the run continues."""
-
-
-class TerminatedError(Exception):
-    """A signal other than Ctrl-C stopped the run; its progress is saved.
-
-    Args:
-        number: The signal.
-    """
-
-    def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-class EnvironmentFailedError(Exception):
-    """An environment failed in its process; the message has its traceback, and what is left."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run import training
 from memorax.experiments.run.devices import Devices, make_mesh
-from memorax.experiments.run.recorder import DivergedError
+from memorax.experiments.run.failures import DivergedError
 from memorax.experiments.run.training import make_agents
 from memorax.experiments.study.comparison_config import (
     CompareConfig,

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memorax.algorithms import DQNConfig, PPOConfig, PQNConfig, R2D2Config, SACConfig
+from memorax.configurations.dqn import DQNConfig, R2D2Config
+from memorax.configurations.ppo import PPOConfig
+from memorax.configurations.pqn import PQNConfig
+from memorax.configurations.sac import SACConfig
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.presets.preset import Preset
+from memorax.experiments.presets.torsos import find_torso
 from memorax.experiments.run.config import (
     ALGORITHMS,
     DEMO_ENVIRONMENT,
@@ -21,7 +25,7 @@ from memorax.experiments.run.config import (
     TrainConfig,
 )
 from memorax.experiments.run.preset import with_preset as run_with_preset
-from memorax.validation import check_range, unknown_name
+from memorax.validation import check_range, find_name
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Subjects:
     environments: tuple[str, ...] = (" ".join((DEMO_ENVIRONMENT, *DEMO_PARAMETERS)),)
     """The tasks, each as suite::name; with parameters, quoted: 'suite::name parameter=value'."""
     torsos: tuple[str, ...] = ("gru", "lru", "mlp")
-    """The memories; the first, with the first algorithm, is the one that others may be better
-    than."""
+    """The memories, of those that 'memorax list torsos' lists; the first, with the first algorithm,
+    is the one that others may be better than."""
     algorithms: tuple[str, ...] = ("ppo",)
     """Among ppo, dqn, r2d2, pqn and sac; each trains every torso on every task."""
     return_ranges: tuple[tuple[float, float], ...] | None = None
@@ -63,6 +67,10 @@ class CompareConfig(Settings, Subjects):
     def __post_init__(self):
         """Check the fields."""
         super().__post_init__()
+        # The dataclass is frozen, and one name stands for a model in files and tables.
+        object.__setattr__(self, "torsos", tuple(map(find_torso, self.torsos)))
+        algorithms = (find_name("algorithm", name, ALGORITHMS) for name in self.algorithms)
+        object.__setattr__(self, "algorithms", tuple(algorithms))
         for name in ("environments", "torsos", "algorithms"):
             # Spaces make no other task.
             values = [" ".join(value.split()) for value in getattr(self, name)]
@@ -71,9 +79,6 @@ class CompareConfig(Settings, Subjects):
             value, times = Counter(values).most_common(1)[0]
             if times > 1:
                 raise ValueError(f"{name} must differ from each other, got {value!r} {times} times")
-        for algorithm in self.algorithms:
-            if algorithm not in ALGORITHMS:
-                raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
         if any(not environment.split() for environment in self.environments):
             raise ValueError("environments must have names, got an empty one")
         if self.return_ranges is not None:

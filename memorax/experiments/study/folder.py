@@ -1,12 +1,12 @@
 """The folder of a study: its configuration, a folder for each of its runs, and its results."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from rich.console import Console
 
+from memorax.experiments.files.fields import differences
 from memorax.experiments.files.folder import Folder
 from memorax.experiments.run.config import TrainConfig, to_json
 from memorax.experiments.run.console import shell_path
@@ -92,13 +92,3 @@ class StudyFolder(Folder):
         console.print(table.rich())
         report = f"memorax report {shell_path(self.path)}"
         console.print(f"results: {self.path}; as one page: {report}", soft_wrap=True)
-
-
-def differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Describe each field that differs between two configurations."""
-    for field in dataclasses.fields(old):
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        if dataclasses.is_dataclass(before):
-            yield from differences(before, after, f"{prefix}{field.name}.")
-        elif before != after:
-            yield f"{prefix}{field.name} is {before!r}, got {after!r}"

@@ -14,6 +14,28 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.schedules import fit_schedules
 from memorax.experiments.study.search_space import value_of
 
+OPTIMIZER_HYPERPARAMETERS = "learning_rate", "max_gradient_norm"
+"""Fields of a run that are leaves of its pytree, beside the algorithm's own hyperparameters: one
+program can take them as arguments."""
+_LEAVES = "algorithm", *OPTIMIZER_HYPERPARAMETERS
+_STATIC = tuple(item.name for item in dataclasses.fields(TrainConfig) if item.name not in _LEAVES)
+
+
+def _flatten_with_keys(config: TrainConfig[Any]) -> tuple[Any, Any]:
+    keyed = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in _LEAVES]
+    return keyed, tuple(getattr(config, name) for name in _STATIC)
+
+
+def _unflatten(static: Any, leaves: Any) -> TrainConfig[Any]:
+    # Past __post_init__, as ``memorax.algorithms.configurations`` does: leaves may be tracers.
+    config = object.__new__(TrainConfig)
+    for name, value in zip([*_LEAVES, *_STATIC], [*leaves, *static], strict=True):
+        object.__setattr__(config, name, value)
+    return config
+
+
+jax.tree_util.register_pytree_with_keys(TrainConfig, _flatten_with_keys, _unflatten)
+
 Numbers = Mapping[str, Float[Array, "..."]]
 """Hyperparameters by flag."""
 

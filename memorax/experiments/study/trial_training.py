@@ -21,10 +21,11 @@ from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import summarize, to_json
+from memorax.experiments.run.failures import DivergedError
 from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.plotting import plot_learning_curve
 from memorax.experiments.run.program import Program, shardings
-from memorax.experiments.run.recorder import DivergedError, Recorder
+from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.run.training import closing_checkpoints, train_chunks
 from memorax.experiments.study.pruning import Reports
 from memorax.experiments.study.traced import agent_with, numbers_of

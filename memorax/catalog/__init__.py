@@ -1,0 +1,1 @@
+"""Suites and tasks by name, without importing JAX or a suite."""

@@ -1,0 +1,39 @@
+"""Encoders and heads by name, and what each is, without importing Flax."""
+
+POLICY_HEADS = {
+    "categorical": "a probability for each discrete action",
+    "gaussian": "a normal distribution, for continuous actions",
+    "squashed_gaussian": "the same, within the actions' bounds",
+}
+"""Heads that act."""
+
+VALUE_HEADS = {
+    "v_network": "ppo: a state's value",
+    "hl_gauss_v_network": "ppo: a distribution over a state's value",
+    "discrete_q_network": "dqn, r2d2, pqn: a value for each action",
+    "dueling_q_network": "dqn, r2d2, pqn: a value and advantages",
+    "c51_q_network": "dqn, r2d2, pqn: a distribution per action",
+    "continuous_q_network": "sac: an action's value",
+    "twin_continuous_q_network": "sac: the lower of two values",
+}
+"""Heads that value."""
+
+ENCODERS = {
+    "auto": "chosen by the observation's shape",
+    "mlp": "flattens everything",
+    "minatar": "a small CNN for small pictures",
+    "nature": "the CNN of DQN for Atari",
+    "impala": "a residual CNN",
+    "vit": "a vision transformer",
+}
+"""What reads the observation."""
+
+VIT_HEADS = 4
+
+
+def check_encoder_features(encoder: str, features: int) -> None:
+    """Raise ``ValueError`` if an encoder cannot be built of that width."""
+    if encoder == "vit" and features % VIT_HEADS:
+        raise ValueError(
+            f"features must be divisible by {VIT_HEADS} for encoder vit, got {features}"
+        )
