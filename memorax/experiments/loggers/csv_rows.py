@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from memorax.experiments.loggers.line_file import LineFile
 from memorax.experiments.loggers.logger import LoggedModel, Metrics, rows
@@ -28,7 +30,12 @@ class CsvLogger:
         if not self._header:
             self._header = columns
             writer.writeheader()
-        writer.writerows(rows(self._logged.model, steps, metrics))
+        for row in rows(self._logged.model, steps, metrics):
+            # As other programs that read tables expect what there is not, such as a return where no
+            # episode ended: an empty cell.
+            writer.writerow(
+                {name: "" if _is_missing(value) else value for name, value in row.items()}
+            )
         self._file.append(text.getvalue())
 
     def flush(self) -> None:
@@ -48,3 +55,8 @@ class CsvLogger:
             for line, row in zip(lines[1:], table, strict=True)
             if row["model"] != self._logged.model or int(row["step"]) <= self._logged.step
         ]
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a cell has no value."""
+    return not isinstance(value, str) and math.isnan(value)

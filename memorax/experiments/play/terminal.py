@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -39,21 +39,37 @@ def show(episodes: list[Episode], model: str, console: Console, frames_per_secon
             time.sleep(1 / frames_per_second)
 
 
-def _views(episodes: list[Episode], model: str, width: int) -> Iterator[Table]:
+def _views(episodes: list[Episode], model: str, width: int) -> Iterator[RenderableType]:
     for episode in episodes:
         shown = activity(episode.memory, MOST_UNITS)
         lines = [line for moment in episode.moments for line in moment.text.splitlines()]
         columns = max(LEAST_TEXT, *map(len, lines))
-        steps = max(LEAST_STEPS, width - columns - 2 * BORDER - 1)
+        beside = columns + LEAST_STEPS + 2 * BORDER + 1 <= width
+        steps = width - BORDER - (columns + BORDER + 1 if beside else 0)
         for index, moment in enumerate(episode.moments):
-            seen = Group(Text(moment.text, no_wrap=True), Text(), Text(step_text(episode, index)))
-            remembered = Group(_strip(shown, index, steps), Text(), Text(shown.caption))
-            view = Table.grid(padding=(0, 1))
-            view.add_row(
-                Panel(seen, title=Text(episode.task), width=columns + BORDER),
-                Panel(remembered, title=Text(f"memory of {model}"), width=steps + BORDER),
+            seen = Panel(
+                _under(episode.task, Text(moment.text), Text(step_text(episode, index))),
+                width=columns + BORDER if beside else None,
             )
-            yield view
+            strip = _strip(shown, index, max(LEAST_STEPS, steps))
+            remembered = Panel(
+                _under(f"memory of {model}", strip, Text(shown.caption)),
+                width=steps + BORDER if beside else None,
+            )
+            if beside:
+                view = Table.grid(padding=(0, 1))
+                view.add_row(seen, remembered)
+                yield view
+            else:
+                yield Group(seen, remembered)
+
+
+def _under(title: str, *parts: Text) -> Group:
+    """Put parts below a title, which is wrapped where it is wider than its panel, never cut."""
+    lines = [Text(title, style="bold")]
+    for part in parts:
+        lines += [Text(), part]
+    return Group(*lines)
 
 
 def step_text(episode: Episode, index: int, separator: str = "\n") -> str:

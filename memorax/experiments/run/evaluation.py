@@ -14,12 +14,12 @@ import scipy.stats
 from jaxtyping import Array, Float, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.environments import release
 from memorax.experiments.loggers.registry import TERMINAL
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.run.processes import any_process
 
 SECONDS_AT_ONCE = 0.5
@@ -250,43 +250,39 @@ def to_json(evaluations: list[Evaluation]) -> str:
     return json.dumps([asdict(evaluation) for evaluation in evaluations], indent=2) + "\n"
 
 
-def table(config: TrainConfig, evaluations: list[Evaluation]) -> Table:
+def table(config: TrainConfig, evaluations: list[Evaluation]) -> FittedTable:
     """Show evaluations side by side."""
     seeds = "seed" if config.num_seeds == 1 else "seeds"
-    result = Table(
-        title=f"{config.task}\n"
-        f"{config.num_seeds} {seeds}, {evaluations[0].num_episodes} fresh episodes each: "
-        "mean return"
-    )
-    for column in (
-        *("torso", "memory", "parameters"),
-        *("most likely", "95 % interval", "each seed", "sampled", "best in\ntraining"),
-    ):
-        result.add_column(column, justify="left" if column in ("torso", "memory") else "right")
-    for evaluation in evaluations:
-        single = math.isnan(evaluation.low)
-        interval = "" if single else f"[{evaluation.low:.3f}, {evaluation.high:.3f}]"
-        result.add_row(
+    rows = [
+        (
             evaluation.model,
             "no" if evaluation.model == "mlp" else "yes",
             f"{evaluation.num_parameters:,}",
             f"{evaluation.mean_return:.3f}",
-            interval,
+            "" if math.isnan(evaluation.low) else f"[{evaluation.low:.3f}, {evaluation.high:.3f}]",
             ", ".join(f"{value:.3f}" for value in evaluation.seed_returns),
             f"{evaluation.sampled.mean_return:.3f}",
             "" if math.isnan(evaluation.best_return) else f"{evaluation.best_return:.3f}",
         )
-    cut_off = [
-        f"{evaluation.model}{actions}: "
-        + cut_off_note(returns.num_ended, returns.num_cut_off, evaluation.max_steps)
         for evaluation in evaluations
-        for actions, returns in (("", evaluation), (", sampled actions", evaluation.sampled))
-        if returns.num_cut_off
     ]
-    if cut_off:
-        result.caption = "\n".join(cut_off)
-        result.caption_justify = "left"
-    return result
+    return FittedTable(
+        (
+            *("torso", "memory", "parameters"),
+            *("most likely", "95 % interval", "each seed", "sampled", "best in training"),
+        ),
+        {"": rows},
+        title=f"{config.task}\n{config.num_seeds} {seeds}, {evaluations[0].num_episodes} fresh "
+        "episodes each: mean return",
+        notes=[
+            f"{evaluation.model}{actions}: "
+            + cut_off_note(returns.num_ended, returns.num_cut_off, evaluation.max_steps)
+            for evaluation in evaluations
+            for actions, returns in (("", evaluation), (", sampled actions", evaluation.sampled))
+            if returns.num_cut_off
+        ],
+        words=2,
+    )
 
 
 def cut_off_note(num_ended: int, num_cut_off: int, max_steps: int) -> str:

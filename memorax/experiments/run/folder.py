@@ -100,7 +100,7 @@ def read_curves(folder: RunFolder) -> dict[str, Curves]:
     with reading(folder.path / "metrics.csv", "returns of a run"):
         for row in read_metrics(folder):
             by_step = returns.setdefault(row["model"], {}).setdefault(int(row["step"]), {})
-            by_step[int(row["seed"])] = float(row["episode_return"])
+            by_step[int(row["seed"])] = float(row["episode_return"] or "nan")
         curves = {}
         for model, by_step in returns.items():
             steps = sorted(by_step)

@@ -1,7 +1,7 @@
 """The results of a comparison."""
 
-import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -230,6 +230,8 @@ def make_table(
         rows: The rows, task by task.
         diverged: Runs that have no result, and why.
     """
+    efficiencies = _efficiencies(config, rows)
+    shown = any(efficiencies)
     header = [
         "model",
         "IQM",
@@ -237,19 +239,19 @@ def make_table(
         f"better than {config.models[0]}",
         "sampled actions",
         "best in training",
-        "sample efficiency",
+        *(["sample efficiency"] if shown else []),
         "parameters",
         "carry bytes",
         "steps/s",
     ]
-    groups = {
-        task: [_formatted(row) for row in same_task]
-        for task, same_task in itertools.groupby(rows, key=lambda row: row.task)
-    }
+    groups: dict[str, list[list[str]]] = {}
+    for row, efficiency in zip(rows, efficiencies, strict=True):
+        cells = _formatted(row, efficiency if shown else None)
+        groups.setdefault(row.task, []).append(cells)
     return StudyTable(header, groups, _notes(config, rows, diverged))
 
 
-def _formatted(row: Row) -> list[str]:
+def _formatted(row: Row, efficiency: str | None) -> list[str]:
     return [
         row.model,
         number_text(row.interquartile_mean, ".3f"),
@@ -257,29 +259,67 @@ def _formatted(row: Row) -> list[str]:
         number_text(row.probability_of_improvement, ".0%"),
         number_text(row.sampled_return, ".3f"),
         number_text(row.best_return, ".3f"),
-        number_text(row.sample_efficiency, ".3f"),
+        *([] if efficiency is None else [efficiency]),
         number_text(row.num_parameters, ","),
         number_text(row.carry_bytes, ","),
         number_text(row.steps_per_second, ",.0f"),
     ]
 
 
+def _efficiencies(config: CompareConfig, rows: Sequence[Row]) -> list[str]:
+    """Return each row's sample efficiency on a scale from 0 to 1, nothing where it has no scale."""
+    reached = {
+        (row.task, row.model): row.interquartile_mean
+        for row in rows
+        if row.interquartile_mean is not None
+    }
+    best = {task: max(reached[key] for key in reached if key[0] == task) for task, _ in reached}
+    texts = []
+    for row in rows:
+        twin = f"{row.model.rpartition(' ')[0]} mlp".strip()
+        if config.return_ranges is None:
+            # It is the scale's own end.
+            low = math.nan if row.model == twin else reached.get((row.task, twin), math.nan)
+            high = best.get(row.task, math.nan)
+        elif row.task == ALL_TASKS:
+            low, high = 0.0, 1.0
+        else:
+            low, high = config.return_ranges[config.environments.index(row.task)]
+        value = math.nan if row.sample_efficiency is None else row.sample_efficiency
+        texts.append(number_text((value - low) / (high - low) if low < high else None, ".3f"))
+    return texts
+
+
+def _steps(config: CompareConfig) -> str:
+    """Return the steps that the runs train, which differ by algorithm in their last update."""
+    steps = sorted({run.config.trained_steps for run in config.runs})
+    return " or ".join(f"{number:,}" for number in steps)
+
+
 def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, str]) -> list[str]:
     sentences = [
         f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
-        f"{config.evaluation_episodes} fresh episodes each, played after {config.total_steps:,} "
-        "steps with the most likely actions. Interval: 95 % stratified bootstrap over seeds.",
+        f"{config.evaluation_episodes} fresh episodes each, played after {_steps(config)} steps "
+        "with the most likely actions. Interval: 95 % stratified bootstrap over seeds.",
         f"Better than {config.models[0]}: the probability that a seed of the model returns more "
         f"than one of {config.models[0]}, ties counting half.",
         "Sampled actions: the IQM on the same episodes with actions drawn as at the end of "
         "training.",
         "Best in training: the greatest mean return of the episodes of an update, of at least "
         f"{EPISODES}, mean over seeds, as POPGym's tables report it (MMER).",
-        "Sample efficiency: mean return over all of training, the area under the learning curve "
-        "as a share of its length.",
         "Parameters and carry bytes are those of all networks, carry bytes of one environment; "
         "steps per second are those of all seeds, without compilation.",
     ]
+    if any(_efficiencies(config, rows)):
+        scale = (
+            "the memoryless mlp after training and 1 for the best model after training."
+            if config.return_ranges is None
+            else "the low end of the task's return range and 1 for the high one."
+        )
+        sentences.append(
+            "Sample efficiency: mean return over all of training, the area under the learning "
+            f"curve, with 0 for {scale}"
+        )
     if len(config.environments) > 1:
         sentences.append(
             "The tasks are not put together, since no return ranges were given."

@@ -90,5 +90,5 @@ class StudyFolder(Folder):
         self.write("table.md", table.markdown())
         self.write("results.json", results)
         console.print(table.rich())
-        report = f"memorax report {shell_path(self.path)}"
-        console.print(f"results: {self.path}; as one page: {report}", soft_wrap=True)
+        console.print(f"results: {self.path}", soft_wrap=True)
+        console.print(f"as one page: memorax report {shell_path(self.path)}", soft_wrap=True)

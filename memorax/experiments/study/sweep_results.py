@@ -142,7 +142,7 @@ def _notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
     train = config.train
     return [
         f"IQM: interquartile mean over {train.num_seeds} seed(s) of the mean return of "
-        f"{train.evaluation_episodes} fresh episodes each, played after {train.total_steps:,} "
+        f"{train.evaluation_episodes} fresh episodes each, played after {train.trained_steps:,} "
         "steps with the most likely actions. Interval: 95 % bootstrap over seeds.",
         "While training: mean return in the last tenth of training that the trial went through.",
         "The best of many trials is partly luck: repeat it with another --seed.",

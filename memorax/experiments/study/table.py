@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from rich.table import Table
-from rich.text import Text
 
+from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.study import page
 from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
 
@@ -30,18 +29,9 @@ class StudyTable:
     groups: Mapping[str, Sequence[Sequence[str]]]
     notes: Sequence[str]
 
-    def rich(self) -> Table:
+    def rich(self) -> FittedTable:
         """Return it for the terminal."""
-        result = Table(caption="\n".join(self.notes), caption_justify="left")
-        for index, column in enumerate(self.header):
-            result.add_column(column, justify="right" if index else "left", overflow="fold")
-        for heading, rows in self.groups.items():
-            if heading:
-                result.add_section()
-                result.add_row(Text(heading, style="bold"))
-            for row in rows:
-                result.add_row(*row)
-        return result
+        return FittedTable(self.header, self.groups, notes=self.notes)
 
     def markdown(self) -> str:
         """Return it as a table for each heading, and its notes as a list."""
