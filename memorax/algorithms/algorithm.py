@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from memorax.algorithms import evaluation
 from memorax.algorithms.acting import apply_step
+from memorax.algorithms.checks import check_key
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, Vectorize, adapt, release
@@ -107,7 +108,12 @@ class Algorithm:
         raise NotImplementedError(f"{type(self).__name__} must implement policy")
 
     def init(self, key: Array) -> PyTree:
-        """Return the state before the first step."""
+        """Return the state before the first step.
+
+        Raises:
+            ValueError: If ``key`` is no key.
+        """
+        check_key(f"{type(self).__name__}.init", key, "key")
         return self._run("_init", key)
 
     def train(self, key: Array, state: Any, num_steps: int) -> tuple[Any, Metrics]:
@@ -124,8 +130,9 @@ class Algorithm:
             did.
 
         Raises:
-            ValueError: If ``num_steps`` is not positive.
+            ValueError: If ``num_steps`` is not positive, or ``key`` is no key.
         """
+        check_key(f"{type(self).__name__}.train", key, "key, state, num_steps")
         check_positive(f"{type(self).__name__}.train: num_steps", num_steps)
         return self._run("_train", key, state, num_updates=-(-num_steps // self.steps_per_update))
 
@@ -154,8 +161,9 @@ class Algorithm:
                 Static.
 
         Raises:
-            ValueError: If ``num_episodes`` or ``max_steps`` is not positive.
+            ValueError: If ``num_episodes`` or ``max_steps`` is not positive, or ``key`` is no key.
         """
+        check_key(f"{type(self).__name__}.evaluate", key, "key, state, num_episodes")
         check_positive(f"{type(self).__name__}.evaluate: num_episodes", num_episodes)
         check_positive(f"{type(self).__name__}.evaluate: max_steps", max_steps)
         return self._run(

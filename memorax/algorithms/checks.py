@@ -25,6 +25,7 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     got = type(heads.policy_head(network.head)).__name__
     space = env.action_space(params)
     check_action_space(field, space)
+    discrete = isinstance(space, Discrete)
 
     def check(key):
         timestep, _ = first_timestep(env, params, key)
@@ -32,12 +33,18 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
         carry = network.initialize_carry(env.num_envs)
         distribution = heads.policy_output(apply_step(network, variables, timestep, carry)[1])
         if not hasattr(distribution, "sample_and_log_prob"):
+            returned = (
+                f"an array of shape {distribution.shape}"
+                if isinstance(distribution, jax.Array)
+                else type(distribution).__name__
+            )
+            policy = f"Categorical(action_dim={space.n})" if discrete else "Gaussian"
             raise ValueError(
-                f"{head} must return a distribution over actions, got {got}, which returns "
-                f"{type(distribution).__name__}"
+                f"{head} must return a distribution over actions, such as {policy}, got {got}, "
+                f"which returns {returned}"
             )
         action = distribution.sample(seed=key)
-        if isinstance(space, Discrete):
+        if discrete:
             _check_discrete(head, got, distribution, action, space)
         else:
             _check_continuous(head, got, action, space)
@@ -182,4 +189,23 @@ def _check_continuous(head, got, action, space):
         raise ValueError(
             f"{head}: actions must have the action space's shape {space.shape}, got "
             f"{action.shape[2:]}; set its action_dim"
+        )
+
+
+def check_key(method: str, key: Any, arguments: str) -> None:
+    """Raise ``ValueError`` if a key is none of ``jax.random``.
+
+    Args:
+        method: The method that takes it, such as ``"PPO.train"``.
+        key: What was given for it.
+        arguments: The arguments of the method in their order, for the message.
+    """
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    # Those of jax.random.PRNGKey are plain arrays.
+    raw = getattr(key, "dtype", None) == jnp.uint32 and getattr(key, "shape", ())[-1:] == (2,)
+    if not (typed or raw):
+        got = repr(key) if isinstance(key, int | float) else type(key).__name__
+        raise ValueError(
+            f"{method}: key must be a key, such as jax.random.key(0), got {got}; the arguments are "
+            f"{arguments}"
         )

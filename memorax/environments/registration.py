@@ -72,6 +72,11 @@ def adapt(env: Any) -> Environment:
     """
     if isinstance(env, Environment):
         return env
+    if isinstance(env, tuple) and env and isinstance(env[0], Environment):
+        raise ValueError(
+            "env must be an environment, got a tuple of one and its parameters: write "
+            "env, env_params = memorax.environments.make(...)"
+        )
     if _is_gymnax(env):
         return _import_suite("gymnax").GymnaxEnvironment(env)
     return _make_own(env, {})[0]

@@ -1,9 +1,11 @@
 """The pipeline of a memory network."""
 
+import re
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.errors import ScopeParamShapeError
 from jaxtyping import Array, Bool, PyTree, Shaped
 
 from memorax.networks.feature_extractor import leading_shape
@@ -79,7 +81,10 @@ class Network(nn.Module):
             The carry for the next chunk and the head's output.
         """
         done = checked_done("Network", done, leading_shape(observation))
-        features = self.feature_extractor(observation, done=done, action=action, reward=reward)
+        try:
+            features = self.feature_extractor(observation, done=done, action=action, reward=reward)
+        except ScopeParamShapeError as error:
+            raise ValueError(_of_other_widths(error, observation)) from error
         carry, features = apply_sequence_model(self.torso, features, done, initial_carry)
         if candidate_action is None and takes(self.head, "candidate_action"):
             candidate_action = action
@@ -100,3 +105,15 @@ class Network(nn.Module):
         if isinstance(input_shape, int):
             input_shape = (input_shape, 1)
         return initialize_carry(self.torso, jax.random.key(0) if key is None else key, input_shape)
+
+
+def _of_other_widths(error: ScopeParamShapeError, observation: PyTree) -> str:
+    """Say which inputs the parameters were made for; Flax's message has the shapes of a kernel."""
+    (path,) = re.findall(r'in "/?([^"]*)"', str(error))
+    got, wanted = re.findall(r"shape \((\d+)", str(error))
+    shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(observation))
+    return (
+        f"Network: {path} reads {got} features, and its parameters were made for {wanted}: "
+        f"observation, action and reward must have the shapes that init was given, got observation "
+        f"of shape {shapes}"
+    )
