@@ -21,6 +21,7 @@ commands:
   sweep          search the options that a memory learns best with
   report         turn a comparison or a sweep into a single page
   presets        list complete settings that are known to learn
+  init           make a folder with a task, a cell and a script of your own
   list           list torsos, algorithms, heads, encoders or environments, a line each
   environments   list suites, and the tasks that match a pattern
   doctor         describe this machine and what is installed, for reports of bugs
@@ -37,6 +38,7 @@ COMMANDS = {
     "sweep": ("study", "run_sweep"),
     "report": ("study", "run_report"),
     "presets": ("presets", "run"),
+    "init": ("init", "run"),
     "list": ("listing", "run"),
     "environments": ("environments", "run"),
     "doctor": ("doctor", "run"),
