@@ -10,7 +10,7 @@ from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
 from memorax.networks import RNN, FeatureExtractor, Network, heads
 
-TASK = "memory::RepeatFirstEasy"
+TASK = "memory::MemoryChain"
 
 
 def network(head):
@@ -27,16 +27,16 @@ def agent(env, env_params, head):
 
 @pytest.fixture
 def ppo(as_a_user):
-    return agent(*environments.make(TASK), heads.Categorical(action_dim=4))
+    return agent(*environments.make(TASK), heads.Categorical(action_dim=2))
 
 
 def test_the_pair_of_make_is_to_be_unpacked(as_a_user):
     with pytest.raises(ValueError, match=r"write env, env_params = memorax.environments.make"):
-        agent(environments.make(TASK), None, heads.Categorical(action_dim=4))
+        agent(environments.make(TASK), None, heads.Categorical(action_dim=2))
 
 
 def test_a_head_that_values_is_none_that_acts(as_a_user):
-    message = r"such as Categorical\(action_dim=4\), got VNetwork, which returns an array of shape"
+    message = r"such as Categorical\(action_dim=2\), got VNetwork, which returns an array of shape"
     with pytest.raises(ValueError, match=message):
         agent(*environments.make(TASK), heads.VNetwork())
 
