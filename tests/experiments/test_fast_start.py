@@ -23,7 +23,17 @@ ANSWERS = {
     "environments memory::*": 0,
     **{
         f"{command} --help": 0
-        for command in ("train", "compare", "sweep", "evaluate", "play", "export", "report", "list")
+        for command in (
+            "train",
+            "compare",
+            "sweep",
+            "evaluate",
+            "play",
+            "export",
+            "report",
+            "list",
+            "presets",
+        )
     },
     "trian": 2,
     "train --num-env 3": 2,
@@ -39,6 +49,8 @@ ANSWERS = {
     "sweep --search gama=0.9,0.99": 2,
     "evaluate nowhere": 2,
     "play nowhere": 2,
+    "presets": 0,
+    "train --preset popgim": 2,
 }
 RUN = f"""
 import contextlib, io, sys
@@ -68,7 +80,7 @@ def test_help_lists_and_mistakes_are_answered_without_jax():
 def test_a_list_has_a_line_for_each_name_that_fits_80_columns(name, capsys):
     assert main(["list", name]) == 0
     title, *lines = capsys.readouterr().out.splitlines()
-    assert len(lines) >= 5
+    assert len(lines) >= 4
     assert all(len(line) <= 80 for line in (title, *lines))
     assert len({line.split()[0] for line in lines}) == len(lines)
 
@@ -99,13 +111,14 @@ def test_no_two_names_of_torsos_differ_in_case_and_dashes_only():
 
 
 COMMON = (
-    *("--environment", "--environment-parameters", "--torso", "--features", "--algorithm"),
+    *("--environment", "--environment-parameters", "--torso", "--features", "--preset"),
+    "--algorithm",
     *("--learning-rate", "--total-steps", "--num-seeds", "--run-folder", "--resume"),
 )
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
-def test_help_shows_the_ten_common_options_in_groups(columns, capsys, monkeypatch):
+def test_help_shows_the_common_options_in_groups(columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])

@@ -16,7 +16,7 @@ from memorax.experiments.play.terminal import show
 from memorax.experiments.run.checkpoints import CheckpointError, Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.console import make_console, resume_command
-from memorax.experiments.run.evaluation import Evaluation, table
+from memorax.experiments.run.evaluation import Evaluation, Returns, table
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.experiments.study.comparison_results import make_table
@@ -122,7 +122,18 @@ def test_the_command_to_resume_by_is_one_that_a_shell_understands(path, word):
 
 def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys):
     config = TrainConfig(environment="memory::[/b]:smile:[bold]", environment_parameters=())
-    evaluation = Evaluation("[/i]", 1, 1, 1, [0.5], 0.5, 0.1, 0.9, 100, 1, 0)
+    reached = Returns([0.5], 0.5, 0.1, 0.9, 1, 0)
+    evaluation = Evaluation(
+        **vars(reached),
+        model="[/i]",
+        num_parameters=1,
+        carry_bytes=1,
+        num_episodes=1,
+        max_steps=100,
+        sampled=reached,
+        best_seed_returns=[0.5],
+        best_return=0.5,
+    )
     make_console().print(table(config, [evaluation]))
     shown = capsys.readouterr().out
     assert "memory::[/b]:smile:[bold]" in shown

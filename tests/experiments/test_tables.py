@@ -12,7 +12,7 @@ from memorax.experiments.loggers.logger import LoggedModel
 from memorax.experiments.play.episode import Episode, Moment
 from memorax.experiments.play.terminal import show
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.evaluation import Evaluation, table
+from memorax.experiments.run.evaluation import Evaluation, Returns, table
 from memorax.experiments.run.folder import RunFolder, read_curves
 from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.experiments.study.comparison_results import ALL_TASKS, Row, make_table
@@ -50,7 +50,18 @@ def test_a_comparison_shows_every_value_whole(width):
 @pytest.mark.parametrize("width", [80, 120])
 def test_an_evaluation_of_many_seeds_shows_every_value_whole(width):
     returns = [-0.1 - seed for seed in range(20)]
-    evaluation = Evaluation("kimi_delta_attention", 9, 9, 256, returns, 0.5, -0.25, 0.75, 99, 1, 0)
+    reached = Returns(returns, 0.5, -0.25, 0.75, 1, 0)
+    evaluation = Evaluation(
+        **vars(reached),
+        model="kimi_delta_attention",
+        num_parameters=9,
+        carry_bytes=9,
+        num_episodes=256,
+        max_steps=99,
+        sampled=reached,
+        best_seed_returns=returns,
+        best_return=0.5,
+    )
     told = shown(table(TrainConfig(num_seeds=20), [evaluation]), width)
     assert all(len(line) <= width for line in told.splitlines())
     assert re.findall(r"-\d+\.100", told) == [f"{value:.3f}" for value in returns]

@@ -22,7 +22,7 @@ commands:
   report         turn a comparison or a sweep into a single page
   presets        list complete settings that are known to learn
   init           make a folder with a task, a cell and a script of your own
-  list           list torsos, algorithms, heads, encoders or environments, a line each
+  list           list torsos, algorithms, heads, encoders, environments or presets
   environments   list suites, and the tasks that match a pattern
   doctor         describe this machine and what is installed, for reports of bugs
 

@@ -11,6 +11,7 @@ from memorax.catalog.suites import SUITES
 from memorax.distribution import install_command
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
+from memorax.experiments.presets import preset
 from memorax.experiments.presets.names import ENCODERS, POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import KINDS, TORSOS
 from memorax.validation import find_name
@@ -20,10 +21,10 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class List:
-    """List what there is by name: torsos, algorithms, heads, encoders or environments."""
+    """List what there is by name, a line each."""
 
     kind: Annotated[str, tyro.conf.Positional]
-    """torsos, algorithms, heads, encoders or environments."""
+    """torsos, algorithms, heads, encoders, environments or presets."""
 
 
 def run(arguments: list[str]) -> int:
@@ -78,11 +79,19 @@ def environments() -> Iterator[Row]:
         yield name, suite.summary, "yes" if suite.installed else install_command(suite.extra)
 
 
+def presets() -> Iterator[Row]:
+    """List every preset with what it is shown on."""
+    yield "preset", "algorithm", "memory", "task"
+    for item in preset.presets():
+        yield item.name, item.algorithm, item.settings["torso"], item.settings["environment"]
+
+
 LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "torsos": torsos,
     "algorithms": algorithms,
     "heads": heads,
     "encoders": encoders,
     "environments": environments,
+    "presets": presets,
 }
 """What makes each list."""
