@@ -113,10 +113,10 @@ def test_a_comparison_takes_task_algorithm_and_settings_and_compares_its_own_tor
 @pytest.mark.parametrize("command", ["train", "sweep", "compare"])
 def test_the_help_lists_what_a_preset_sets(command, maze, capsys):
     with pytest.raises(SystemExit, match="0"):
-        main([command, "--preset", "maze", "--help"])
+        main([command, "--preset", "maze", "--help-all"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "(default: 640000)" in told
-    assert "(default: 0.9)" in told
+    assert "Default: 640000." in told
+    assert "Default: 0.9." in told
 
 
 def test_presets_lists_them_and_shows_what_one_sets_and_reached(maze, capsys):

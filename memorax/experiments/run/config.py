@@ -233,13 +233,6 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         return next(name for name, config in ALGORITHMS.items() if config is kind)
 
     @property
-    def trained_steps(self) -> int:
-        """Environment steps of each seed in a whole run: ``total_steps``, up to whole updates."""
-        algorithm: Any = self.algorithm
-        steps_per_update = algorithm.num_envs * algorithm.num_steps
-        return -(-self.total_steps // steps_per_update) * steps_per_update
-
-    @property
     def parsed_environment_parameters(self) -> dict[str, int | float | bool | str]:
         """The task's parameters by name, numbers as numbers, true and false as what they are."""
         assignments = self.environment_parameters

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from memorax.algorithms import Algorithm
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.environments import release
 from memorax.experiments.loggers.registry import TERMINAL
@@ -222,6 +223,35 @@ def _returns(report: EvaluationReport) -> Returns:
         num_ended=int(completed.sum()),
         num_cut_off=int((~completed).sum()),
     )
+
+
+def check_same_spaces(trained: Algorithm, evaluated: Algorithm) -> None:
+    """Check that an agent can play a task with other parameters than it was trained with.
+
+    Args:
+        trained: With the task that it was trained on.
+        evaluated: With the other one.
+
+    Raises:
+        ValueError: If observations or actions of the two differ in shape or kind.
+    """
+    for what in ("observation", "action"):
+        before, after = (
+            getattr(agent.env, f"{what}_space")(agent.env_params) for agent in (trained, evaluated)
+        )
+        if _outline(before) != _outline(after):
+            raise ValueError(
+                f"environment_parameters must leave the {what} space as it was in training, "
+                f"{before}, got {after}"
+            )
+
+
+def _outline(space: Any) -> Any:
+    """Return what a network depends on: the parts of a space, their kinds, shapes and sizes."""
+    parts, structure = jax.tree.flatten(space)
+    return structure, [
+        (type(part), getattr(part, "shape", ()), getattr(part, "n", None)) for part in parts
+    ]
 
 
 def evaluation_key(seed: Any) -> Array:

@@ -13,6 +13,7 @@ from memorax.experiments.files.fields import reading
 from memorax.experiments.run.best_return import EPISODES, read_best_returns
 from memorax.experiments.run.evaluation import cut_off_note
 from memorax.experiments.run.folder import RunFolder, read_curves, read_timing
+from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.experiments.study.statistics import (
     fill_gaps,
@@ -292,7 +293,7 @@ def _efficiencies(config: CompareConfig, rows: Sequence[Row]) -> list[str]:
 
 def _steps(config: CompareConfig) -> str:
     """Return the steps that the runs train, which differ by algorithm in their last update."""
-    steps = sorted({run.config.trained_steps for run in config.runs})
+    steps = sorted({steps_to_train(run.config) for run in config.runs})
     return " or ".join(f"{number:,}" for number in steps)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import cut_off_note
+from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.sweep_config import SweepConfig
 from memorax.experiments.study.table import (
     StudyTable,
@@ -142,7 +143,7 @@ def _notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
     train = config.train
     return [
         f"IQM: interquartile mean over {train.num_seeds} seed(s) of the mean return of "
-        f"{train.evaluation_episodes} fresh episodes each, played after {train.trained_steps:,} "
+        f"{train.evaluation_episodes} fresh episodes each, played after {steps_to_train(train):,} "
         "steps with the most likely actions. Interval: 95 % bootstrap over seeds.",
         "While training: mean return in the last tenth of training that the trial went through.",
         "The best of many trials is partly luck: repeat it with another --seed.",

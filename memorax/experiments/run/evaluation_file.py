@@ -1,0 +1,83 @@
+"""The results of an evaluation as a file."""
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memorax.algorithms.evaluation import EvaluationReport
+from memorax.experiments.files.write_errors import WriteFailedError
+from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.evaluation import Evaluation, Reports
+
+
+def check_output(path: Path) -> None:
+    """Check where the results are to be written.
+
+    Raises:
+        ValueError: If it is no JSON file, exists, or lies in no folder.
+    """
+    if path.suffix != ".json":
+        raise ValueError(f"output must end in .json, got {path}")
+    if path.exists():
+        raise ValueError(f"{path} exists and is not overwritten: choose another by --output")
+    if not path.parent.is_dir():
+        raise ValueError(f"output must be in a folder that exists, got {path}")
+
+
+def write(
+    path: Path, config: TrainConfig, evaluations: list[Evaluation], reports: list[Reports]
+) -> None:
+    """Write the results of an evaluation as JSON, what is not known as ``null``.
+
+    Args:
+        path: The file.
+        config: The configuration that was evaluated.
+        evaluations: What each model reached.
+        reports: What was seen of each model.
+
+    Raises:
+        WriteFailedError: If it cannot be written.
+    """
+    results = {
+        "environment": config.environment,
+        "environment_parameters": config.parsed_environment_parameters,
+        "models": [
+            _fields(evaluation)
+            | _episodes(seen.most_likely)
+            | {"sampled": _fields(evaluation.sampled) | _episodes(seen.sampled)}
+            for evaluation, seen in zip(evaluations, reports, strict=True)
+        ],
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WriteFailedError(f"{path} could not be written: {error}") from error
+
+
+def _fields(reached: Any) -> dict[str, Any]:
+    return {name: _known(value) for name, value in asdict(reached).items()}
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _episodes(report: EvaluationReport) -> dict[str, Any]:
+    """Return what is known of each episode, a list of lists: (seeds, episodes)."""
+    returns = np.asarray(report.episode_returns, np.float64)
+    return {
+        "standard_deviation": float(returns.std()),
+        "episode_returns": returns.tolist(),
+        "episode_lengths": np.asarray(report.episode_lengths).tolist(),
+        "completed": np.asarray(report.completed).tolist(),
+    }
