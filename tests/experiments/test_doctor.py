@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import memorax
+from memorax import environments
 from memorax.algorithms import PPOConfig
 from memorax.catalog.suites import SUITES, Suite
 from memorax.experiments.cli import doctor
