@@ -14,7 +14,7 @@ from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import ALGORITHMS, TrainConfig
-from memorax.experiments.run.folder import RunFolder, read_curves, read_metrics
+from memorax.experiments.run.folder import RunFolder, number_in, read_curves, read_metrics
 from memorax.experiments.run.training import make_agents, restore
 
 # Small, but with all there is: two seeds, several pieces, episodes that end inside a rollout.
@@ -389,7 +389,7 @@ def test_other_algorithms_train_resume_and_are_evaluated_too(tmp_path, capsys):
     told = " ".join(capsys.readouterr().out.split())
     agent = make_agents(RunFolder(folder).config())["gru"]
     assert f"the replay of 2 seed(s) takes {2 * agent.replay_bytes:,} bytes" in told
-    losses = [float(row["loss"]) for row in read_metrics(RunFolder(folder))]
+    losses = [number_in(row["loss"]) for row in read_metrics(RunFolder(folder))]
     assert np.isnan(losses[:2]).all(), "nothing is learned before the replay has begun to fill"
     assert np.isfinite(losses[-2:]).all()
     evaluated = (folder / "evaluation.json").read_text()

@@ -16,7 +16,7 @@ import pytest
 
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
-from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
 from memorax.experiments.run.processes import exit_on_failure, other_process_error
 from tests.experiments.lives import Lives
 
@@ -37,7 +37,7 @@ def assert_equal_curves(folder, other):
     """Compare every metric of two runs, to 1e-5 of its scale."""
     curves = [
         {
-            name: np.array([float(row[name]) for row in read_metrics(RunFolder(path))])
+            name: np.array([number_in(row[name]) for row in read_metrics(RunFolder(path))])
             for name in read_metrics(RunFolder(path))[0]
             if name != "model"
         }

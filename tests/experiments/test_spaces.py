@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
 from tests.environments.spaced import ACTIONS, OBSERVATIONS
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.extra("gymnasium")]
@@ -63,7 +63,7 @@ def test_spaces_are_trained_on_or_refused_in_one_line(
     assert code == 0, said
     rows = read_metrics(RunFolder(folder))
     assert int(rows[-1]["step"]) == 256
-    losses = [float(row[name]) for row in rows[-4:] for name in row if "loss" in name]
+    losses = [number_in(row[name]) for row in rows[-4:] for name in row if "loss" in name]
     assert losses
     assert np.isfinite(losses).all()
     (evaluation,) = json.loads((folder / "evaluation.json").read_text())

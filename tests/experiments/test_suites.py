@@ -9,7 +9,7 @@ from memorax.catalog.suites import Suite
 from memorax.distribution import install_command
 from memorax.environments import SUITES, names
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
 
 # The cheapest task of each suite; what is given is to end episodes soon.
 TASKS = {
@@ -44,7 +44,7 @@ def test_ppo_trains_ten_thousand_steps_of(suite, tmp_path):
     rows = read_metrics(RunFolder(tmp_path / "run"))
     assert int(rows[-1]["step"]) >= 10_000
     assert sum(int(row["num_episodes"]) for row in rows) > 0
-    losses = [float(row[key]) for row in rows for key in row if "loss" in key]
+    losses = [number_in(row[key]) for row in rows for key in row if "loss" in key]
     assert losses
     assert np.isfinite(losses).all()
     (evaluation,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())

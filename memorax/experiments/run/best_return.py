@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from memorax.experiments.files.fields import reading
-from memorax.experiments.run.folder import RunFolder, read_metrics
+from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
 from memorax.validation import check_integer
 
 EPISODES = 100
@@ -51,7 +51,7 @@ def read_best_returns(folder: RunFolder, model: str, num_seeds: int) -> Float[np
             if row["model"] == model:
                 num_episodes = int(row["num_episodes"])
                 check_integer("num_episodes", num_episodes, 0)
-                seeds[int(row["seed"])].append((float(row["episode_return"]), num_episodes))
+                seeds[int(row["seed"])].append((number_in(row["episode_return"]), num_episodes))
     best = []
     for updates in seeds.values():
         returns, num_episodes = zip(*updates, strict=True) if updates else ((), ())

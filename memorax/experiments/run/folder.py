@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
     return list(csv.DictReader(whole_lines(folder.path / "metrics.csv")))
 
 
+def number_in(cell: str) -> float:
+    """Return the number in a cell of ``metrics.csv``, NaN if it is empty."""
+    return float(cell) if cell else math.nan
+
+
 def read_curves(folder: RunFolder) -> dict[str, Curves]:
     """Return how each model of a run learned.
 
@@ -100,7 +106,7 @@ def read_curves(folder: RunFolder) -> dict[str, Curves]:
     with reading(folder.path / "metrics.csv", "returns of a run"):
         for row in read_metrics(folder):
             by_step = returns.setdefault(row["model"], {}).setdefault(int(row["step"]), {})
-            by_step[int(row["seed"])] = float(row["episode_return"] or "nan")
+            by_step[int(row["seed"])] = number_in(row["episode_return"])
         curves = {}
         for model, by_step in returns.items():
             steps = sorted(by_step)
