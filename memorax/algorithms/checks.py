@@ -25,7 +25,6 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
     got = type(heads.policy_head(network.head)).__name__
     space = env.action_space(params)
     check_action_space(field, space)
-    discrete = isinstance(space, Discrete)
 
     def check(key):
         timestep, _ = first_timestep(env, params, key)
@@ -38,13 +37,15 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
                 if isinstance(distribution, jax.Array)
                 else type(distribution).__name__
             )
-            policy = f"Categorical(action_dim={space.n})" if discrete else "Gaussian"
+            policy = "Gaussian"
+            if isinstance(space, Discrete):
+                policy = f"Categorical(action_dim={space.n})"
             raise ValueError(
                 f"{head} must return a distribution over actions, such as {policy}, got {got}, "
                 f"which returns {returned}"
             )
         action = distribution.sample(seed=key)
-        if discrete:
+        if isinstance(space, Discrete):
             _check_discrete(head, got, distribution, action, space)
         else:
             _check_continuous(head, got, action, space)
@@ -200,7 +201,7 @@ def check_key(method: str, key: Any, arguments: str) -> None:
         key: What was given for it.
         arguments: The arguments of the method in their order, for the message.
     """
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     # Those of jax.random.PRNGKey are plain arrays.
     raw = getattr(key, "dtype", None) == jnp.uint32 and getattr(key, "shape", ())[-1:] == (2,)
     if not (typed or raw):
