@@ -1,4 +1,4 @@
-"""The ``Example`` of every public class runs, and shows what it says."""
+"""The ``Examples`` of every public class runs, and shows what it says."""
 
 import doctest
 import inspect
@@ -26,9 +26,9 @@ CASES = [
 
 
 def example_of(documented: Any) -> str:
-    """Return the lines below ``Example:``, to the end of the docstring."""
-    _, found, example = inspect.getdoc(documented).partition("Example:\n")
-    assert found, f"{documented.__name__} has no Example in its docstring"
+    """Return the lines below ``Examples:``, to the end of the docstring."""
+    _, found, example = inspect.getdoc(documented).partition("Examples:\n")
+    assert found, f"{documented.__name__} has no Examples in its docstring"
     return inspect.cleandoc(example)
 
 
@@ -38,14 +38,14 @@ def run(name: str, example: str, names: dict[str, Any]) -> dict[str, Any]:
     runner = doctest.DocTestRunner()
     report: list[str] = []
     result = runner.run(test, out=report.append, clear_globs=False)
-    assert result.attempted, f"{name} has an Example without code"
+    assert result.attempted, f"{name} has Examples without code"
     assert not result.failed, "".join(report)
     return test.globs
 
 
 @pytest.fixture(scope="module")
 def setups():
-    """The names that the examples of each package start from, by its own Example."""
+    """The names that the examples of each package start from, by its own ``Examples``."""
     setups = {}
     for package in PACKAGES:
         if package is networks.heads:

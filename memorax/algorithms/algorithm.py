@@ -39,7 +39,7 @@ class Algorithm:
             function that makes one, not vectorised.
         env_params: Its parameters.
 
-    Example:
+    Examples:
         >>> config, actor = PPOConfig(num_envs=4, num_steps=8), network(heads.Categorical(2))
         >>> agent = PPO(config, env, env_params, actor, network(heads.VNetwork()), optax.adam(1e-3))
         >>> isinstance(agent, Algorithm), agent.steps_per_update

@@ -74,7 +74,7 @@ class DQN(ReplayAlgorithm):
         and Stone 2015, arXiv 1507.06527 (recurrent); Kapturowski et al. 2019 (R2D2); Bellemare et
         al. 2017, arXiv 1707.06887 (C51).
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
         >>> config = DQNConfig(**sizes, batch_size=2)

@@ -25,7 +25,7 @@ class EvaluationReport:
         completed: False where the limit on steps came before the episode's end; its return and
             length are those up to there.
 
-    Example:
+    Examples:
         >>> returns, lengths = jnp.array([1.0, 0.5]), jnp.array([10, 20])
         >>> report = EvaluationReport(returns, lengths, completed=jnp.array([True, True]))
         >>> float(report.episode_returns.mean())
@@ -48,7 +48,7 @@ class EvaluationState:
         env_state: The environments' state. Those that run in processes are ended by ``release``.
         carry: The policy's.
 
-    Example:
+    Examples:
         >>> config, actor = PPOConfig(num_envs=4, num_steps=8), network(heads.Categorical(2))
         >>> agent = PPO(config, env, env_params, actor, network(heads.VNetwork()), optax.adam(1e-3))
         >>> state = jax.eval_shape(agent.init, key)

@@ -114,7 +114,7 @@ class PPO(RolloutAlgorithm):
     Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
     implementation details of PPO".
 
-    Example:
+    Examples:
         >>> config = PPOConfig(num_envs=2, num_steps=4, num_minibatches=1)
         >>> actor, critic = network(heads.Categorical(2)), network(heads.VNetwork())
         >>> agent = PPO(config, env, env_params, actor, critic, optax.adam(1e-3))

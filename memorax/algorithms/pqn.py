@@ -37,7 +37,7 @@ class PQNState(RolloutState):
     Attributes:
         return_scale: The size of returns so far.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> config = PQNConfig(num_envs=2, num_steps=4, num_minibatches=1)
         >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
@@ -101,7 +101,7 @@ class PQN(RolloutAlgorithm):
 
     Source: Gallici et al. 2024, "Simplifying Deep Temporal Difference Learning", arXiv 2407.04811.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> config = PQNConfig(num_envs=2, num_steps=4, num_minibatches=1)
         >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))

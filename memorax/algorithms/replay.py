@@ -48,7 +48,7 @@ class ReplayState:
         window: The latest steps, the next sequences to be kept.
         replay: The sequences kept.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
         >>> config = DQNConfig(**sizes, batch_size=2)
@@ -85,7 +85,7 @@ class ReplayAlgorithm(Algorithm):
 
     A subclass calls ``_prepare_replay`` once its networks are known to fit.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> sizes = dict(num_envs=2, num_steps=4, sequence_length=4, learning_starts=16)
         >>> config = DQNConfig(**sizes, batch_size=2)

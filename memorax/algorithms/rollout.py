@@ -37,7 +37,7 @@ class RolloutState:
         timestep: The networks' next input.
         carry: The networks' carries before they read it.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> config = PQNConfig(num_envs=4, num_steps=8, num_minibatches=2)
         >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))
@@ -63,7 +63,7 @@ class RolloutAlgorithm(Algorithm):
 
     A subclass calls ``_prepare_rollouts`` once its networks are known to fit.
 
-    Example:
+    Examples:
         >>> q = heads.DiscreteQNetwork(action_dim=2)
         >>> config = PQNConfig(num_envs=4, num_steps=8, num_minibatches=2)
         >>> agent = PQN(config, env, env_params, network(q), optax.radam(1e-3))

@@ -82,7 +82,7 @@ class SAC(ReplayAlgorithm):
 
     Source: Haarnoja et al. 2018, arXiv 1812.05905; recurrent: Ni et al. 2022, arXiv 2110.05038.
 
-    Example:
+    Examples:
         >>> pendulum, params = environments.make("memory::StatelessPendulumEasy")
         >>> actor = network(heads.SquashedGaussian(1, low=-2.0, high=2.0))
         >>> critic = Network(

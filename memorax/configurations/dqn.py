@@ -16,7 +16,7 @@ class DQNConfig(ReplayConfig):
             ``num_steps``, burn-in or ``n_step`` leave nothing to learn from, or the replay is
             smaller than a batch.
 
-    Example:
+    Examples:
         >>> DQNConfig(epsilon_end=1.5)
         Traceback (most recent call last):
         ValueError: DQNConfig.epsilon_end must be a number from 0 to 1, got 1.5
@@ -71,7 +71,7 @@ class R2D2Config(DQNConfig):
     Source: Kapturowski et al. 2019, "Recurrent Experience Replay in Distributed Reinforcement
         Learning", sections 2.3 and 3, and table 2.
 
-    Example:
+    Examples:
         >>> config = R2D2Config(sequence_length=80, burn_in_length=40)
         >>> isinstance(config, DQNConfig), config.priority_exponent
         (True, 0.9)

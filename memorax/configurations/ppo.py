@@ -15,7 +15,7 @@ class PPOConfig(RolloutConfig):
             ``num_minibatches``, ``burn_in_length`` leaves nothing to learn from, or advantages are
             normalised over a single step.
 
-    Example:
+    Examples:
         >>> PPOConfig(num_envs=2, num_steps=4, clip_coefficient=-0.1)
         Traceback (most recent call last):
         ValueError: PPOConfig.clip_coefficient must be a number of at least 0, got -0.1

@@ -14,7 +14,7 @@ class PQNConfig(RolloutConfig):
     Raises:
         ValueError: As ``RolloutConfig``, or if a value of its own is out of its range.
 
-    Example:
+    Examples:
         >>> PQNConfig(q_lambda=2.0)
         Traceback (most recent call last):
         ValueError: PQNConfig.q_lambda must be a number from 0 to 1, got 2.0

@@ -16,7 +16,7 @@ class SACConfig(ReplayConfig):
     Raises:
         ValueError: As ``ReplayConfig``, or if a value of its own is out of its range.
 
-    Example:
+    Examples:
         >>> SACConfig(target_update_rate=2.0)
         Traceback (most recent call last):
         ValueError: SACConfig.target_update_rate must be a number from 0 to 1, got 2.0

@@ -29,7 +29,7 @@ class SquashedNormal(Distribution):
 
     Source: Haarnoja et al. 2018, arXiv 1801.01290, appendix C.
 
-    Example:
+    Examples:
         >>> low, high = jnp.full(3, -2.0), jnp.full(3, 2.0)
         >>> policy = heads.SquashedNormal(jnp.zeros(3), jnp.ones(3), low, high)
         >>> action, log_prob = policy.sample_and_log_prob(seed=key)

@@ -2,7 +2,7 @@
 
 The examples of the classes start from these lines.
 
-Example:
+Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import numpy as np

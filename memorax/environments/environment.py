@@ -28,7 +28,7 @@ class Environment:
     that ended, which is what a value after a time limit has to be computed from. In every other
     step the two are the same.
 
-    Example:
+    Examples:
         >>> class Guess(Environment):
         ...     def reset(self, key, params):
         ...         return jnp.zeros(1), jax.random.bernoulli(key)

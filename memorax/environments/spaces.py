@@ -18,7 +18,7 @@ class Discrete:
     Attributes:
         n: Number of integers.
 
-    Example:
+    Examples:
         >>> space = Discrete(4)
         >>> bool(space.contains(3)), bool(space.contains(4))
         (True, False)
@@ -42,7 +42,7 @@ class Box:
         shape: The shape of an element.
         dtype: The dtype of an element.
 
-    Example:
+    Examples:
         >>> space = Box(low=-1.0, high=1.0, shape=(2,))
         >>> inside, outside = jnp.array([0.5, -0.5]), jnp.array([0.5, 2.0])
         >>> bool(space.contains(inside)), bool(space.contains(outside))
@@ -66,7 +66,7 @@ class MultiDiscrete(Box):
 
     A ``Box`` of integers holds quantities. Here 3 is not more than 2, only another category.
 
-    Example:
+    Examples:
         >>> space = MultiDiscrete(low=0, high=np.array([1, 4]), shape=(2,))
         >>> space.sizes.tolist()
         [2, 5]

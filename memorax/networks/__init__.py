@@ -2,7 +2,7 @@
 
 The examples of the classes start from these lines.
 
-Example:
+Examples:
     >>> import flax.linen as nn
     >>> import jax
     >>> import jax.numpy as jnp

@@ -45,7 +45,7 @@ class FeatureExtractor(nn.Module):
 
     Source: the inputs of RL², Duan et al. 2016, arXiv 1611.02779, section 2.2.
 
-    Example:
+    Examples:
         >>> extractor = FeatureExtractor(
         ...     observation_extractor=nn.Dense(16), action_extractor=nn.Dense(8), action_dim=4
         ... )

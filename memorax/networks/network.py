@@ -33,7 +33,7 @@ class Network(nn.Module):
             cell; at the call, if a shape, dtype or the carry does not fit, or the head does not
             take what is given to it.
 
-    Example:
+    Examples:
         >>> network = Network(
         ...     feature_extractor=FeatureExtractor(observation_extractor=nn.Dense(16)),
         ...     torso=RNN(nn.GRUCell(16)),

@@ -19,7 +19,7 @@ from memorax.validation import check_between, check_integer, check_positive
 class PositionalEmbedding(nn.Module):
     """The base class of positional embeddings; a subclass implements ``__call__``.
 
-    Example:
+    Examples:
         >>> class Nearer(PositionalEmbedding):
         ...     def __call__(self, num_heads, head_dim, window):
         ...         return ops.Positions(bias=jnp.zeros((num_heads, window)) - jnp.arange(window))
@@ -64,7 +64,7 @@ class RoPE(PositionalEmbedding):
     Source: Su et al. 2021, "RoFormer", arXiv 2104.09864, section 3.2; in part: Black et al. 2022,
         "GPT-NeoX-20B", arXiv 2204.06745, section 2.1.
 
-    Example:
+    Examples:
         >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=RoPE())
         >>> torso = SelfAttention(config)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
@@ -122,7 +122,7 @@ class ALiBi(PositionalEmbedding):
     Source: Press et al. 2022, "Train Short, Test Long", arXiv 2108.12409, section 3; the slopes of
         other numbers of heads are those of the authors' code.
 
-    Example:
+    Examples:
         >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=ALiBi(2))
         >>> torso = SelfAttention(config)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
@@ -175,7 +175,7 @@ class LearnablePositionalEmbedding(PositionalEmbedding):
     Source: Shaw et al. 2018, "Self-Attention with Relative Position Representations",
         arXiv 1803.02155, equation 4, without its limit on distances, which the window is.
 
-    Example:
+    Examples:
         >>> embedding = LearnablePositionalEmbedding()
         >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=embedding)
         >>> params = jax.eval_shape(SelfAttention(config).init, key, inputs)
@@ -209,7 +209,7 @@ class RelativePositionalEmbedding(PositionalEmbedding):
 
     Source: Dai et al. 2019, "Transformer-XL", arXiv 1901.02860, section 3.3.
 
-    Example:
+    Examples:
         >>> embedding = RelativePositionalEmbedding(features=16)
         >>> config = SelfAttentionConfig(16, 2, context_length=4, positional_embedding=embedding)
         >>> params = jax.eval_shape(SelfAttention(config).init, key, inputs)

@@ -54,7 +54,7 @@ class CNN(nn.Module):
     Espeholt et al. 2018, IMPALA, arXiv 1802.01561, figure 3 (the deep network); Young and Tian
     2019, MinAtar, arXiv 1903.03176, section 3.
 
-    Example:
+    Examples:
         >>> images = jnp.zeros((2, 5, 10, 10, 4))
         >>> cnn = CNN(features=16, variant="minatar")
         >>> jax.eval_shape(cnn.init_with_output, key, images)[0].shape
@@ -154,7 +154,7 @@ class PatchEmbedding(nn.Module):
 
     Source: Dosovitskiy et al. 2020, arXiv 2010.11929, section 3.1.
 
-    Example:
+    Examples:
         >>> images = jnp.zeros((2, 5, 16, 16, 3), jnp.uint8)
         >>> embedding = PatchEmbedding(patch_size=8, features=16)
         >>> jax.eval_shape(embedding.init_with_output, key, images)[0].shape  # 4 patches
@@ -247,7 +247,7 @@ class ViT(nn.Module):
 
     Source: Dosovitskiy et al. 2020, arXiv 2010.11929, equations 1 to 4.
 
-    Example:
+    Examples:
         >>> images = jnp.zeros((2, 5, 16, 16, 3), jnp.uint8)
         >>> embedding = PatchEmbedding(patch_size=8, features=16)
         >>> vit = ViT(16, num_layers=2, num_heads=2, expansion_factor=4, patch_embedding=embedding)

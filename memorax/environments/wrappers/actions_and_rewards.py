@@ -45,7 +45,7 @@ class StickyAction(Wrapper):
 
     Source: Machado et al. 2018, arXiv 1709.06009, section 5 (with probability 0.25).
 
-    Example:
+    Examples:
         >>> wrapped = StickyAction(env, probability=0.25)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)
@@ -96,7 +96,7 @@ class ScaleReward(Wrapper):
     Raises:
         ValueError: If the factor is out of its range.
 
-    Example:
+    Examples:
         >>> wrapped = ScaleReward(env, factor=0.5)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)
@@ -133,7 +133,7 @@ class ClipReward(Wrapper):
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (from -1 to 1).
 
-    Example:
+    Examples:
         >>> wrapped = ClipReward(env, low=0.0, high=0.5)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation, state, reward, *_ = wrapped.step(key, state, action, params)

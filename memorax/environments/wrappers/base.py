@@ -40,7 +40,7 @@ class Wrapper(Environment):
     Raises:
         ValueError: If there is no environment to wrap.
 
-    Example:
+    Examples:
         >>> class Half(Wrapper):
         ...     def step(self, key, state, action, params):
         ...         step = self.env.step(key, state, action, params)
@@ -132,7 +132,7 @@ class ClipAction(Wrapper):
     A normal policy exceeds any bounds. The agent still learns from the action that it drew; only
     the environment's input is clipped.
 
-    Example:
+    Examples:
         >>> pendulum, _ = make("memory::StatelessPendulumEasy")
         >>> wrapped = ClipAction(pendulum)
         >>> observation, state = wrapped.reset(key, None)
@@ -172,7 +172,7 @@ class RecordEpisodeStatistics(Wrapper):
     The return is that of the task's own rewards. Where a wrapper changes them, such as
     ``ClipReward``, ``episode_changed_return`` is that of the rewards that an agent learns from.
 
-    Example:
+    Examples:
         >>> wrapped = RecordEpisodeStatistics(env)
         >>> observation, state = wrapped.reset(key, params)
         >>> *_, info = wrapped.step(key, state, action, params)
@@ -241,7 +241,7 @@ class ShowFinalObservation(Wrapper):
     Wrap ``RecordEpisodeStatistics`` in it, not the other way round: the step added is not the
     task's. ``info["episode_ended"]`` is true where the task's own episode ended.
 
-    Example:
+    Examples:
         >>> wrapped = ShowFinalObservation(RecordEpisodeStatistics(env))
         >>> observation, state = wrapped.reset(key, params)
         >>> *_, info = wrapped.step(key, state, action, params)
@@ -304,7 +304,7 @@ class Vectorize(Wrapper):
         env: The environment to copy.
         num_envs: Number of copies.
 
-    Example:
+    Examples:
         >>> wrapped = Vectorize(env, num_envs=3)
         >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
         >>> observation.shape  # of one environment: (2,)

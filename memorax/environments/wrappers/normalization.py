@@ -51,7 +51,7 @@ class NormalizeObservation(Wrapper):
     Raises:
         ValueError: If ``clip`` is negative; later, if an observation is a choice.
 
-    Example:
+    Examples:
         >>> wrapped = Vectorize(NormalizeObservation(env), num_envs=3)
         >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
         >>> observation.shape
@@ -153,7 +153,7 @@ class NormalizeReward(Wrapper):
 
     Source: Engstrom et al. 2020, arXiv 2005.12729, section 3.
 
-    Example:
+    Examples:
         >>> wrapped = Vectorize(NormalizeReward(env, gamma=0.99), num_envs=3)
         >>> observation, state = jax.eval_shape(wrapped.reset, key, params)
         >>> observation.shape

@@ -49,7 +49,7 @@ class ObservationWrapper(Wrapper):
 class FlattenObservation(ObservationWrapper):
     """Show every observation as a vector: arrays flattened, a category one-hot, parts joined.
 
-    Example:
+    Examples:
         >>> wrapped = FlattenObservation(env)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape
@@ -76,7 +76,7 @@ class MaskObservation(ObservationWrapper):
         ValueError: If an index is negative or none is left out; later, if an observation is no
             vector, or has no element of an index or no other.
 
-    Example:
+    Examples:
         >>> wrapped = MaskObservation(env, hidden=(0,))
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape
@@ -131,7 +131,7 @@ class FlickerObservation(ObservationWrapper):
 
     Source: Hausknecht and Stone 2015, arXiv 1507.06527, section 5 (with probability 0.5).
 
-    Example:
+    Examples:
         >>> wrapped = FlickerObservation(env, probability=1.0)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.tolist()
@@ -172,7 +172,7 @@ class NoisyObservation(ObservationWrapper):
     Raises:
         ValueError: If the scale is out of its range; later, if an observation is a choice.
 
-    Example:
+    Examples:
         >>> wrapped = NoisyObservation(env, scale=0.1)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape
@@ -210,7 +210,7 @@ class ShowPreviousInputs(Wrapper):
     Raises:
         ValueError: Later, if an observation is no vector.
 
-    Example:
+    Examples:
         >>> wrapped = ShowPreviousInputs(env)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape

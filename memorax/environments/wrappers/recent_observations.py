@@ -76,7 +76,7 @@ class DelayObservation(_RecentObservationsWrapper):
     Raises:
         ValueError: If the number is out of its range.
 
-    Example:
+    Examples:
         >>> wrapped = DelayObservation(env, num_steps=2)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape
@@ -104,7 +104,7 @@ class StackObservations(_RecentObservationsWrapper):
 
     Source: Mnih et al. 2015, doi 10.1038/nature14236 (4 of them).
 
-    Example:
+    Examples:
         >>> wrapped = StackObservations(env, num_observations=4)
         >>> observation, state = wrapped.reset(key, params)
         >>> observation.shape

@@ -23,7 +23,7 @@ class Projection(nn.Module):
     Raises:
         ValueError: If ``features`` is not positive.
 
-    Example:
+    Examples:
         >>> module = Projection(features=16)
         >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
         >>> outputs.shape
@@ -65,7 +65,7 @@ class FFN(nn.Module):
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.3.
 
-    Example:
+    Examples:
         >>> module = FFN(features=16, expansion_factor=2)
         >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
         >>> outputs.shape
@@ -112,7 +112,7 @@ class GLU(nn.Module):
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer", arXiv 2002.05202.
 
-    Example:
+    Examples:
         >>> module = GLU(features=16, activation=nn.gelu)
         >>> outputs, params = jax.eval_shape(module.init_with_output, key, inputs)
         >>> outputs.shape

@@ -61,7 +61,7 @@ class TopKRouter(nn.Module):
     2101.03961, section 2.2; z-loss of Zoph et al. 2022, "ST-MoE", arXiv 2202.08906, equation 5;
     gates of Jiang et al. 2024, "Mixtral of Experts", arXiv 2401.04088.
 
-    Example:
+    Examples:
         >>> router = TopKRouter(num_experts=4, k=2)
         >>> (gates, experts), variables = router.init_with_output(key, inputs)
         >>> gates.shape, experts.shape
@@ -140,7 +140,7 @@ class MoE(Block):
     Source: as ``TopKRouter``; blocks of steps with one expert each as in Gale et al. 2023,
     "MegaBlocks", arXiv 2211.15841.
 
-    Example:
+    Examples:
         >>> moe = MoE(experts=(FFN(16),) * 4, router=TopKRouter(num_experts=4, k=2))
         >>> (carry, outputs), params = jax.eval_shape(moe.init_with_output, key, inputs)
         >>> outputs.shape

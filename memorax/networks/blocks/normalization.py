@@ -72,7 +72,7 @@ class PreNorm(_Normalized):
     Source: Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", arXiv
     2002.04745.
 
-    Example:
+    Examples:
         >>> torso = PreNorm(RNN(nn.GRUCell(16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
@@ -109,7 +109,7 @@ class PostNorm(_Normalized):
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.1.
 
-    Example:
+    Examples:
         >>> torso = PostNorm(RNN(nn.GRUCell(16)), normalization=nn.RMSNorm)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -25,7 +25,7 @@ class Residual(Block):
 
     Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
 
-    Example:
+    Examples:
         >>> torso = Residual(PreNorm(RNN(nn.GRUCell(8))))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
@@ -79,7 +79,7 @@ class GatedResidual(Block):
     Source: Parisotto et al. 2020, "Stabilizing Transformers for Reinforcement Learning", arXiv
     1910.06764, section 3.2; linear maps without biases, as there.
 
-    Example:
+    Examples:
         >>> torso = GatedResidual(PreNorm(RNN(nn.GRUCell(8))), gate="highway")
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -36,7 +36,7 @@ class RWKV7Layers(SequenceModel):
 
     Source: Peng et al. 2025, arXiv 2503.14456, figure 1 and section 4.
 
-    Example:
+    Examples:
         >>> torso = RWKV7Layers(RWKV7Config(features=8, num_heads=2), num_layers=2)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

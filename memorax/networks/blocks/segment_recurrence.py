@@ -48,7 +48,7 @@ class SegmentRecurrence(SequenceModel):
 
     Source: Dai et al. 2019, "Transformer-XL", arXiv 1901.02860, section 3.2.
 
-    Example:
+    Examples:
         >>> attention = SelfAttention(SelfAttentionConfig(16, num_heads=2, context_length=4))
         >>> torso = SegmentRecurrence(attention, memory_length=8, features=8)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)

@@ -42,7 +42,7 @@ class Stack(Block):
     Source: for the shared parameters Dehghani et al. 2019, arXiv 1807.03819, and Lan et al. 2020,
     arXiv 1909.11942.
 
-    Example:
+    Examples:
         >>> attention = SelfAttention(SelfAttentionConfig(8, num_heads=2, context_length=4))
         >>> layer = (Residual(PreNorm(attention)), Residual(PreNorm(FFN(8))))
         >>> torso = Stack(blocks=layer * 3)  # three layers, each with its own parameters

@@ -27,7 +27,7 @@ class ChronoGRUCell(nn.GRUCell):
     Raises:
         ValueError: If ``memory_horizon`` is below 2.
 
-    Example:
+    Examples:
         >>> torso = RNN(ChronoGRUCell(features=16, memory_horizon=200))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]
@@ -75,7 +75,7 @@ class ChronoLSTMCell(nn.LSTMCell):
     Raises:
         ValueError: If ``memory_horizon`` is below 2.
 
-    Example:
+    Examples:
         >>> torso = RNN(ChronoLSTMCell(features=16, memory_horizon=200))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

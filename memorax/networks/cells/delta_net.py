@@ -23,7 +23,7 @@ class DeltaNetConfig(DeltaRuleConfig):
     Raises:
         ValueError: As ``DeltaRuleConfig``.
 
-    Example:
+    Examples:
         >>> config = DeltaNetConfig(features=16, max_beta=2.0)
         >>> DeltaNetConfig(features=16, max_beta=3.0)
         Traceback (most recent call last):
@@ -36,7 +36,7 @@ class DeltaNetConfig(DeltaRuleConfig):
 class DeltaNetCell(DeltaRuleCell):
     """The DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(DeltaNetCell(DeltaNetConfig(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

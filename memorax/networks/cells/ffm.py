@@ -51,7 +51,7 @@ class FFMConfig:
     Raises:
         ValueError: If a field is out of its range.
 
-    Example:
+    Examples:
         >>> config = FFMConfig(features=16, max_period=100.0)
         >>> FFMConfig(features=16, period_spacing="log")
         Traceback (most recent call last):
@@ -91,7 +91,7 @@ class FFMCell(MemoroidCell):
             ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(FFMCell(FFMConfig(features=16, max_period=100.0)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -42,7 +42,7 @@ class GatedDeltaNetConfig(DeltaRuleConfig):
         ValueError: As ``DeltaRuleConfig``, and if ``num_heads`` does not divide
             ``num_value_heads``.
 
-    Example:
+    Examples:
         >>> config = GatedDeltaNetConfig(features=16, num_value_heads=8)
         >>> GatedDeltaNetConfig(features=0, num_value_heads=8)
         Traceback (most recent call last):
@@ -72,7 +72,7 @@ class GatedDeltaNetConfig(DeltaRuleConfig):
 class GatedDeltaNetCell(DeltaRuleCell):
     """The Gated DeltaNet mixer, to be run by ``Memoroid``; see ``DeltaRuleCell``.
 
-    Example:
+    Examples:
         >>> config = GatedDeltaNetConfig(features=16, num_value_heads=8)
         >>> torso = Memoroid(GatedDeltaNetCell(config))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)

@@ -46,7 +46,7 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
     Raises:
         ValueError: As ``MatrixMemoryConfig``, and if another field is out of its range.
 
-    Example:
+    Examples:
         >>> config = GatedLinearAttentionConfig(features=16, gate_rank=8)
         >>> GatedLinearAttentionConfig(features=0, gate_rank=8)
         Traceback (most recent call last):
@@ -96,7 +96,7 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
 class GatedLinearAttentionCell(MatrixMemoryCell):
     """The mixer of gated linear attention, to be run by ``Memoroid``; see ``MatrixMemoryCell``.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(GatedLinearAttentionCell(GatedLinearAttentionConfig(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

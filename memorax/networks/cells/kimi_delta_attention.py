@@ -43,7 +43,7 @@ class KimiDeltaAttentionConfig(DeltaRuleConfig):
     Raises:
         ValueError: As ``DeltaRuleConfig``, and if ``min_log_decay`` is not below 0.
 
-    Example:
+    Examples:
         >>> config = KimiDeltaAttentionConfig(features=16, min_log_decay=-5.0)
         >>> KimiDeltaAttentionConfig(features=0, min_log_decay=-5.0)
         Traceback (most recent call last):
@@ -71,7 +71,7 @@ class KimiDeltaAttentionConfig(DeltaRuleConfig):
 class KimiDeltaAttentionCell(DeltaRuleCell):
     """The mixer of Kimi Linear, to be run by ``Memoroid``; see ``DeltaRuleCell``.
 
-    Example:
+    Examples:
         >>> config = KimiDeltaAttentionConfig(features=16, min_log_decay=-5.0)
         >>> torso = Memoroid(KimiDeltaAttentionCell(config))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)

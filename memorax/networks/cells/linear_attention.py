@@ -40,7 +40,7 @@ class LinearAttentionConfig:
     Raises:
         ValueError: If a size is not positive.
 
-    Example:
+    Examples:
         >>> config = LinearAttentionConfig(features=16, num_heads=2, head_dim=8)
         >>> LinearAttentionConfig(features=16, num_heads=0, head_dim=8)
         Traceback (most recent call last):
@@ -71,7 +71,7 @@ class LinearAttentionCell(MemoroidCell):
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> config = LinearAttentionConfig(features=16, num_heads=2, head_dim=8)
         >>> torso = Memoroid(LinearAttentionCell(config))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)

@@ -42,7 +42,7 @@ class LRUConfig:
     Raises:
         ValueError: If a field is out of its range.
 
-    Example:
+    Examples:
         >>> config = LRUConfig(features=16, hidden_dim=32, r_min=0.9, r_max=0.999)
         >>> LRUConfig(features=16, hidden_dim=0)
         Traceback (most recent call last):
@@ -75,7 +75,7 @@ class LRUCell(MemoroidCell):
             ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(LRUCell(LRUConfig(features=16, hidden_dim=32)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

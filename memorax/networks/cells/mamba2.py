@@ -53,7 +53,7 @@ class Mamba2Config:
     Raises:
         ValueError: If a field is out of its range, or ``num_groups`` does not divide the heads.
 
-    Example:
+    Examples:
         >>> config = Mamba2Config(features=16, state_dim=32)
         >>> Mamba2Config(features=0, state_dim=32)
         Traceback (most recent call last):
@@ -97,7 +97,7 @@ class Mamba2Cell(MemoroidCell):
             recurrence is computed in ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(Mamba2Cell(Mamba2Config(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -67,7 +67,7 @@ class Mamba3Config:
     Raises:
         ValueError: If a field is out of its range, or ``num_groups`` does not divide the heads.
 
-    Example:
+    Examples:
         >>> config = Mamba3Config(features=16, use_norm=True)
         >>> Mamba3Config(features=16, rotated_fraction=0.3)
         Traceback (most recent call last):
@@ -130,7 +130,7 @@ class Mamba3Cell(MemoroidCell):
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(Mamba3Cell(Mamba3Config(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -45,7 +45,7 @@ class MinGRUConfig:
         ValueError: If ``features`` is not positive, or ``memory_horizon`` is below 2 or given
             without biases.
 
-    Example:
+    Examples:
         >>> config = MinGRUConfig(features=16, memory_horizon=100)
         >>> MinGRUConfig(features=0, memory_horizon=100)
         Traceback (most recent call last):
@@ -76,7 +76,7 @@ class MinGRUCell(MemoroidCell):
             ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(MinGRUCell(MinGRUConfig(features=16, memory_horizon=100)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -57,7 +57,7 @@ class mLSTMConfig:
     Raises:
         ValueError: If a size is not positive, does not divide or leaves a head a single channel.
 
-    Example:
+    Examples:
         >>> config = mLSTMConfig(features=16, hidden_dim=32, num_heads=4)
         >>> mLSTMConfig(features=0, hidden_dim=32, num_heads=4)
         Traceback (most recent call last):
@@ -102,7 +102,7 @@ class mLSTMCell(MemoroidCell):
             recurrence is computed in ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(mLSTMCell(mLSTMConfig(features=16, hidden_dim=32, num_heads=4)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

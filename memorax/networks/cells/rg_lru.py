@@ -49,7 +49,7 @@ class RGLRUConfig:
     Raises:
         ValueError: If a field is out of its range, or ``num_heads`` does not divide ``hidden_dim``.
 
-    Example:
+    Examples:
         >>> config = RGLRUConfig(features=16, hidden_dim=24)
         >>> RGLRUConfig(features=0, hidden_dim=24)
         Traceback (most recent call last):
@@ -91,7 +91,7 @@ class RGLRUCell(MemoroidCell):
             ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(RGLRUCell(RGLRUConfig(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -41,7 +41,7 @@ class RTUConfig:
     Raises:
         ValueError: If a field is out of its range.
 
-    Example:
+    Examples:
         >>> config = RTUConfig(features=16, hidden_dim=32, activation=jax.nn.relu)
         >>> RTUConfig(features=16, hidden_dim=0)
         Traceback (most recent call last):
@@ -77,7 +77,7 @@ class RTUCell(nn.RNNCellBase):
         dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
 
-    Example:
+    Examples:
         >>> torso = RNN(RTUCell(RTUConfig(features=16, hidden_dim=32)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

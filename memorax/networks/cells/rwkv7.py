@@ -63,7 +63,7 @@ class RWKV7Config:
         ValueError: If a field is out of its range, a head has a single channel, or ``num_heads``
             does not divide ``features`` where ``head_dim`` is ``None``.
 
-    Example:
+    Examples:
         >>> config = RWKV7Config(features=16, head_dim=8)
         >>> RWKV7Config(features=0, head_dim=8)
         Traceback (most recent call last):
@@ -113,7 +113,7 @@ class RWKV7Cell(MemoroidCell):
             in ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(RWKV7Cell(RWKV7Config(features=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

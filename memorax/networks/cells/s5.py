@@ -53,7 +53,7 @@ class S5Config:
     Raises:
         ValueError: If a field is out of its range.
 
-    Example:
+    Examples:
         >>> config = S5Config(features=16, hidden_dim=32, conjugate_symmetry=False)
         >>> S5Config(features=16, hidden_dim=31)
         Traceback (most recent call last):
@@ -97,7 +97,7 @@ class S5Cell(MemoroidCell):
             ``param_dtype``.
         param_dtype: Of parameters and carry.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(S5Cell(S5Config(features=16, hidden_dim=32)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -46,7 +46,7 @@ class SHMConfig:
     Raises:
         ValueError: If a field is out of its range.
 
-    Example:
+    Examples:
         >>> config = SHMConfig(features=16, hidden_dim=8, num_calibrations=32)
         >>> SHMConfig(features=16, hidden_dim=8, max_memory=0)
         Traceback (most recent call last):
@@ -86,7 +86,7 @@ class SHMCell(nn.RNNCellBase):
         dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
 
-    Example:
+    Examples:
         >>> torso = RNN(SHMCell(SHMConfig(features=16, hidden_dim=8)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

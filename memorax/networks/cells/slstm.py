@@ -52,7 +52,7 @@ class sLSTMConfig:
     Raises:
         ValueError: If a field is out of its range, or ``num_heads`` does not divide ``hidden_dim``.
 
-    Example:
+    Examples:
         >>> config = sLSTMConfig(features=16, hidden_dim=32, kernel_size=4)
         >>> sLSTMConfig(features=0, hidden_dim=32, kernel_size=4)
         Traceback (most recent call last):
@@ -100,7 +100,7 @@ class sLSTMCell(nn.RNNCellBase):
         dtype: Dtype of the computation; ``None``: that of inputs and parameters.
         param_dtype: The parameters' dtype, and, if that is not below float32, the carry's.
 
-    Example:
+    Examples:
         >>> torso = RNN(sLSTMCell(sLSTMConfig(features=16, hidden_dim=32)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -46,7 +46,7 @@ class DiscreteQNetwork(nn.Module):
     Raises:
         ValueError: At construction, if a size is not positive.
 
-    Example:
+    Examples:
         >>> head = heads.DiscreteQNetwork(action_dim=4, dueling=True)
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.shape
@@ -129,7 +129,7 @@ class C51QNetwork(nn.Module):
 
     Source: Bellemare et al. 2017, arXiv 1707.06887, section 4.
 
-    Example:
+    Examples:
         >>> head = heads.C51QNetwork(action_dim=4, num_atoms=51, v_min=-1.0, v_max=1.0)
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.logits.shape
@@ -219,7 +219,7 @@ class ContinuousQNetwork(nn.Module):
         ValueError: At construction, if a size is not positive; at the call, if the action is
             missing or does not fit.
 
-    Example:
+    Examples:
         >>> head = heads.ContinuousQNetwork(hidden_dims=(16,))
         >>> action = jnp.zeros((2, 5, 3))
         >>> values, params = jax.eval_shape(head.init_with_output, key, inputs, action)
@@ -279,7 +279,7 @@ class TwinContinuousQNetwork(nn.Module):
     Source: Fujimoto et al. 2018, arXiv 1802.09477, section 4.2; more than two: Chen et al. 2021,
     REDQ, arXiv 2101.05982.
 
-    Example:
+    Examples:
         >>> head = heads.TwinContinuousQNetwork(hidden_dims=(16,))
         >>> action = jnp.zeros((2, 5, 3))
         >>> values, params = jax.eval_shape(head.init_with_output, key, inputs, action)

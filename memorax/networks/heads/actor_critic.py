@@ -19,7 +19,7 @@ class ActorCriticOutput:
         policy: The actor's output, a distribution over actions.
         value: The critic's output, ``(batch, time)``, or a distribution over values.
 
-    Example:
+    Examples:
         >>> head = heads.ActorCritic(actor=heads.Categorical(action_dim=4), critic=heads.VNetwork())
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> isinstance(output, heads.ActorCriticOutput)
@@ -46,7 +46,7 @@ class ActorCritic(nn.Module):
 
     Source: the network with shared parameters of Mnih et al. 2016, arXiv 1602.01783, section 4.
 
-    Example:
+    Examples:
         >>> head = heads.ActorCritic(actor=heads.Categorical(action_dim=4), critic=heads.VNetwork())
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.policy.logits.shape, output.value.shape

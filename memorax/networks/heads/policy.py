@@ -33,7 +33,7 @@ class Categorical(nn.Module):
         ValueError: At construction, if ``action_dim`` is not positive; at the call, if the mask
             does not fit.
 
-    Example:
+    Examples:
         >>> head = heads.Categorical(action_dim=4)
         >>> policy, params = head.init_with_output(key, inputs)
         >>> policy.sample(seed=key).shape
@@ -104,7 +104,7 @@ class Gaussian(nn.Module):
     Raises:
         ValueError: At construction, if ``action_dim`` is not positive or the bounds are none.
 
-    Example:
+    Examples:
         >>> head = heads.Gaussian(action_dim=3)
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.batch_shape, output.event_shape
@@ -166,7 +166,7 @@ class SquashedGaussian(nn.Module):
     Raises:
         ValueError: At construction, if ``action_dim`` is not positive or bounds are none.
 
-    Example:
+    Examples:
         >>> head = heads.SquashedGaussian(action_dim=3, low=-2.0, high=2.0)
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.batch_shape, output.event_shape
@@ -241,7 +241,7 @@ class Temperature(nn.Module):
 
     Source: Haarnoja et al. 2018, arXiv 1812.05905, section 5, equation 18.
 
-    Example:
+    Examples:
         >>> temperature = heads.Temperature(target_entropy=-3.0, initial_temperature=0.5)
         >>> value, params = temperature.init_with_output(key)
         >>> round(float(value), 3)

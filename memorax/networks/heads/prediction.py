@@ -29,7 +29,7 @@ class Transition:
             observation and not the first of the next episode.
         terminated: bool; true where the episode terminated. At a time limit it is false.
 
-    Example:
+    Examples:
         >>> action, reward = jnp.zeros((2, 5), int), jnp.ones((2, 5))
         >>> transition = heads.Transition(inputs, action, reward, inputs, reward == 0)
         >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
@@ -63,7 +63,7 @@ class GVF(nn.Module):
 
     Source: Sutton et al. 2011, "Horde", AAMAS, section 4.
 
-    Example:
+    Examples:
         >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
         >>> prediction, params = demon.init_with_output(key, inputs)
         >>> prediction.shape
@@ -143,7 +143,7 @@ class HordeOutput:
         head: The main head's output.
         demons: The demons' outputs by name.
 
-    Example:
+    Examples:
         >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
         >>> head = heads.Horde(heads.Categorical(action_dim=4), demons={"reward": demon})
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
@@ -174,7 +174,7 @@ class Horde(nn.Module):
     Source: Sutton et al. 2011, "Horde", AAMAS; as auxiliary tasks: Jaderberg et al. 2016, arXiv
     1611.05397.
 
-    Example:
+    Examples:
         >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
         >>> head = heads.Horde(heads.Categorical(action_dim=4), demons={"reward": demon})
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)

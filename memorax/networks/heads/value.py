@@ -39,7 +39,7 @@ class VNetwork(nn.Module):
     Raises:
         ValueError: At construction, if a size is not positive.
 
-    Example:
+    Examples:
         >>> head = heads.VNetwork(hidden_dims=(16,))
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.shape
@@ -110,7 +110,7 @@ class HLGaussVNetwork(nn.Module):
     Source: Farebrother et al. 2024, "Stop Regressing", arXiv 2403.03950, section 3 and appendix A;
     two-hot from Schrittwieser et al. 2020, arXiv 1911.08265, appendix F.
 
-    Example:
+    Examples:
         >>> head = heads.HLGaussVNetwork(num_bins=51, v_min=-1.0, v_max=1.0)
         >>> output, params = jax.eval_shape(head.init_with_output, key, inputs)
         >>> output.logits.shape

@@ -24,7 +24,7 @@ class ValueDistribution:
         first_atom: The least value of the support.
         last_atom: The largest.
 
-    Example:
+    Examples:
         >>> value = heads.ValueDistribution(jnp.zeros(3), first_atom=-1.0, last_atom=1.0)
         >>> value.atoms.tolist()
         [-1.0, 0.0, 1.0]

@@ -14,7 +14,7 @@ class ValueScale(NamedTuple):
         apply: From values to the scale that they are learned on.
         apply_inv: The inverse of ``apply``.
 
-    Example:
+    Examples:
         >>> double = heads.ValueScale(apply=lambda x: 2 * x, apply_inv=lambda x: x / 2)
         >>> double.apply_inv(double.apply(3.0))
         3.0

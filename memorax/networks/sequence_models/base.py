@@ -17,7 +17,7 @@ class SequenceModel(nn.Module):
     not depend on how a sequence is cut, it forgets exactly where ``done`` is true, it never looks
     ahead and never mixes rows. One call serves acting (time 1) and training (any other time).
 
-    Example:
+    Examples:
         >>> class Counter(SequenceModel):
         ...     def __call__(self, inputs, done=None, initial_carry=None):
         ...         count = jnp.zeros(2, int) if initial_carry is None else initial_carry

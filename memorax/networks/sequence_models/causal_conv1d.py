@@ -36,7 +36,7 @@ class CausalConv1d(SequenceModel):
     Source: Gu and Dao 2023, arXiv 2312.00752, section 3.4 (in front of a memory); Chu et al. 2021,
         arXiv 2102.10882 (in a residual, for positions).
 
-    Example:
+    Examples:
         >>> torso = CausalConv1d(features=8, kernel_size=4)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

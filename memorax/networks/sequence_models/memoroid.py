@@ -22,7 +22,7 @@ class MemoroidCell(nn.Module):
     A subclass implements ``__call__`` and ``initialize_carry``. The easiest way to
     write one is a ``MonoidCell``.
 
-    Example:
+    Examples:
         >>> class Sum(MemoroidCell):
         ...     def __call__(self, inputs, done, carry, implementation, chunk_size):
         ...         decay = jnp.ones(inputs.shape[-1])
@@ -58,7 +58,7 @@ class MonoidCell(MemoroidCell):
     A subclass implements the three methods below and ``initialize_carry``, which returns the
     operator's identity: the state that a new episode starts from.
 
-    Example:
+    Examples:
         >>> class Maximum(MonoidCell):
         ...     elements = lambda self, inputs: inputs
         ...     binary_operator = lambda self, earlier, later: jnp.maximum(earlier, later)
@@ -115,7 +115,7 @@ class Memoroid(SequenceModel):
 
     Source: Morad et al. 2024, "Recurrent Reinforcement Learning with Memoroids", arXiv 2402.09900.
 
-    Example:
+    Examples:
         >>> torso = Memoroid(LRUCell(LRUConfig(features=16, hidden_dim=16)))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in carry], outputs.shape

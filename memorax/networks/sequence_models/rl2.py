@@ -50,7 +50,7 @@ class RL2Wrapper(SequenceModel):
     Source: Duan et al. 2016, RL², arXiv 1611.02779, section 2.2; Wang et al. 2016, arXiv
     1611.05763.
 
-    Example:
+    Examples:
         >>> torso = RL2Wrapper(RNN(nn.GRUCell(16)), steps_per_trial=100)
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

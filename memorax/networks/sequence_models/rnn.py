@@ -39,7 +39,7 @@ class RNN(SequenceModel):
         ValueError: At construction, if ``cell`` is not a cell over feature vectors or ``unroll``
             is not positive; at the call, as ``SequenceModel``.
 
-    Example:
+    Examples:
         >>> torso = RNN(nn.GRUCell(features=16))
         >>> params = torso.init(key, inputs)
         >>> done = jnp.zeros((2, 5), bool).at[0, 3].set(True)  # a new episode in the first row

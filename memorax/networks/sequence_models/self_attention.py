@@ -51,7 +51,7 @@ class SelfAttentionConfig:
         ValueError: If a size is not positive, one does not divide another that it has to, or the
             positional embedding does not fit the heads.
 
-    Example:
+    Examples:
         >>> config = SelfAttentionConfig(features=16, num_heads=2, context_length=4)
         >>> SelfAttentionConfig(features=0, num_heads=2, context_length=4)
         Traceback (most recent call last):
@@ -125,7 +125,7 @@ class SelfAttention(SequenceModel):
         ValueError: At construction, if a field is out of its range; at the call, as
             ``SequenceModel``.
 
-    Example:
+    Examples:
         >>> torso = SelfAttention(SelfAttentionConfig(16, num_heads=2, context_length=4))
         >>> (carry, outputs), params = jax.eval_shape(torso.init_with_output, key, inputs)
         >>> [leaf.shape for leaf in jax.tree.leaves(carry)]

@@ -24,7 +24,7 @@ class SequenceModelWrapper(SequenceModel):
     Raises:
         ValueError: At construction, if ``module`` is not callable or is a recurrent cell.
 
-    Example:
+    Examples:
         >>> torso = SequenceModelWrapper(nn.Sequential((nn.Dense(16), nn.relu)))
         >>> carry, outputs = torso.apply(torso.init(key, inputs), inputs)
         >>> carry
