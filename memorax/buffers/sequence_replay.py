@@ -58,7 +58,7 @@ class ReplaySample:
 
     Attributes:
         sequences: What was added, leading with the batch.
-        indices: Where they stand, for ``update_priorities``; ``None`` if they are drawn uniformly.
+        indices: Their positions, for ``update_priorities``; ``None`` if they are drawn uniformly.
         probabilities: How likely each was to be drawn, ``(batch,)``; ``None`` if uniformly.
     """
 
@@ -75,7 +75,7 @@ class SequenceReplay:
     it is donated, adding writes in place, in a time that does not grow with the capacity.
 
     Drawing by priority is stratified: each sequence of a batch comes from its own equal part of the
-    total priority. What was never written, and what has priority 0, is never drawn.
+    total priority. Sequences never written or of priority 0 are never drawn.
 
     Args:
         num_envs: Sequences added at a time.
@@ -130,7 +130,7 @@ class SequenceReplay:
         return self.priority_exponent is not None
 
     def num_bytes(self, sequence: PyTree) -> int:
-        """Return how many bytes a replay of sequences like this one takes, allocating nothing.
+        """Return the bytes that a replay of such sequences takes, without allocating it.
 
         Args:
             sequence: One sequence, concrete or abstract, without a batch.
@@ -278,14 +278,14 @@ class SequenceReplay:
 def importance_weights(
     probabilities: Float[Array, "batch"], exponent: float | Float[Array, ""]
 ) -> Float[Array, "batch"]:
-    """Return the weights that make up for drawing by priority, at most 1 and finite.
+    """Return importance weights that correct for drawing by priority, at most 1 and finite.
 
     With P the probabilities and N sequences, ``(N P)^-exponent`` divided by the largest of the
     batch, which is ``(min P / P)^exponent``.
 
     Args:
         probabilities: The sample's ``probabilities``.
-        exponent: How far to make up for it, from 0 to 1.
+        exponent: Strength of the correction, from 0 to 1.
 
     Source: Schaul et al. 2016, arXiv 1511.05952, section 3.4.
     """

@@ -57,7 +57,7 @@ class Categorical(Distribution):
         return ()
 
     def log_prob(self, value: Real[Array, "*axes"]) -> Float[Array, "..."]:
-        """Return the log-probability of categories, minus infinity for what is none of them."""
+        """Return the log-probability of categories, minus infinity for invalid ones."""
         chosen = value[..., None] == jnp.arange(self.num_categories)
         # Not a product, for 0 times a logit of minus infinity is NaN.
         log_prob = jnp.where(chosen, self.logits, 0).sum(axis=-1)
@@ -93,7 +93,7 @@ class Categorical(Distribution):
 
 
 class EpsilonGreedy(Categorical):
-    """The most preferred category, or with probability ``epsilon`` any, all alike.
+    """The most preferred category, or with probability ``epsilon`` a uniformly random one.
 
     Equally preferred ones share the probability.
 

@@ -25,7 +25,7 @@ class Environment:
 
     ``step`` starts a new episode when one ends. The observation it returns is then the
     new episode's first, and ``info["final_observation"]`` is the true last one of the episode
-    that ended, which is what a value after a time limit has to be computed from. In every other
+    that ended, which values after a time limit are computed from. In every other
     step the two are the same.
 
     Examples:
@@ -59,7 +59,7 @@ class Environment:
     def for_evaluation(self, state: PyTree) -> "Environment":
         """Return the environment to evaluate on, given the state of copies trained on.
 
-        A wrapper that changes with what it sees stays there as training left it.
+        A wrapper with running statistics uses those of training.
 
         Args:
             state: The state of vectorised copies of this environment.

@@ -24,9 +24,9 @@ def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
         **params: The environment's own parameters, such as ``memory_length=20``.
 
     Raises:
-        ValueError: If there is no such suite, environment or parameter, the closest are named; if
+        ValueError: If the suite, environment or a parameter is unknown, naming the closest; if
             the suite fails to make or to run it with these parameters; if an environment cannot be
-            sent to a process of its own.
+            sent to a process.
         ModuleNotFoundError: If the suite is not installed; the extra to install is named.
     """
     if not isinstance(name, str):
@@ -58,7 +58,7 @@ def names(suite: str) -> list[str]:
     """Return the names of a suite's environments, without the suite's own.
 
     Raises:
-        ValueError: If there is no such suite; the closest are named.
+        ValueError: If the suite is unknown; the message names the closest.
         ModuleNotFoundError: If the suite is not installed; the extra to install is named.
     """
     return _import_suite(suite).names()
@@ -111,7 +111,7 @@ def _is_gymnax(env: Any) -> bool:
 
 
 def _try_out(env: Environment, env_params: Any) -> None:
-    """Trace an episode's beginning and a step; nothing is computed."""
+    """Trace a reset and a step without computing them."""
 
     def begin_and_step(key):
         _, state = env.reset(key, env_params)

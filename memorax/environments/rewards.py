@@ -1,4 +1,4 @@
-"""Validation of rewards, and the task's own beside one that a wrapper has changed."""
+"""Validation of rewards, and the task's own reward where a wrapper changes it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def as_reward(task: str, reward: Any) -> Float[Array, ""]:
         reward: The reward of a single copy.
 
     Raises:
-        ValueError: If it is no single number.
+        ValueError: If it is not a single number.
     """
     array = reward if hasattr(reward, "dtype") else np.asarray(reward)
     number = array.dtype != object and any(

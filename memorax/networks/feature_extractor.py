@@ -1,4 +1,4 @@
-"""From what an environment shows to a feature vector."""
+"""From observations and other inputs to a feature vector."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ class FeatureExtractor(nn.Module):
         joint_extractor: Maps the concatenation, ``(batch, time, features)``, to
             ``(batch, time, features_out)``, such as a Dense and a ReLU; ``None``: the concatenation
             is returned as it is. Only a nonlinearity over all parts can represent "this card, at
-            an episode's start": without one, what the parts say is only added up, and a linear
+            an episode's start": without one, the parts are only added up, and a linear
             recurrence cannot single out the first step.
         action_dim: Number of discrete actions.
         across_episodes: Whether the action and reward before an episode's first observation are

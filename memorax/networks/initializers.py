@@ -76,7 +76,7 @@ def inverse_softplus_of_log_uniform(low: float, high: float) -> Initializer:
 
 
 def check_steps_and_decays(config: Any) -> None:
-    """Raise ``ValueError`` if a configuration's first step sizes or decays make no sense."""
+    """Raise ``ValueError`` if a configuration's initial step sizes or decays are invalid."""
     name = type(config).__name__
     check_between(f"{name}.min_step", config.min_step, 1e-4)
     check_between(f"{name}.max_step", config.max_step, config.min_step)

@@ -100,7 +100,7 @@ def memory_horizon(
     action: Shaped[Array, "batch time ..."] | None = None,
     reward: Shaped[Array, "batch time"] | None = None,
 ) -> Float[Array, " time"]:
-    """Measure how much a memory's last output depends on what it read k steps before.
+    """Measure how much a memory's last output depends on its input k steps before.
 
     With x the inputs and y the outputs::
 
@@ -162,10 +162,10 @@ def plot_memory_horizon(
 
     Args:
         horizons: The result of ``memory_horizon`` for each name.
-        path: The picture's file; its ending says of what format.
+        path: The file of the plot; its suffix selects the format.
 
     Raises:
-        ValueError: If there is no horizon.
+        ValueError: If ``horizons`` is empty.
     """
     # Not at the top: networks are imported without it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415

@@ -99,7 +99,7 @@ class Network(nn.Module):
         Args:
             input_shape: The batch size, or ``(batch, features)``. Only the batch matters to the
                 memories of this package.
-            key: For torsos whose fresh carry is drawn; the default is what the network itself
+            key: For torsos whose initial carry is random; the default is what the network itself
                 starts from when it is called with no carry.
         """
         if isinstance(input_shape, int):

@@ -25,7 +25,7 @@ EXACT_GELU = functools.partial(nn.gelu, approximate=False)
 class CNN(nn.Module):
     """Convolutions over each image, then a dense layer over all their outputs.
 
-    Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+    uint8 images are scaled to [0, 1]; floating-point images are read unchanged.
 
     ``"nature"``: three convolutions without padding, with 32, 64 and 64 channels, each followed by
     relu. Pixels beyond the last full stride are left out, as in every such convolution.
@@ -139,7 +139,7 @@ class PatchEmbedding(nn.Module):
     Inputs with five axes are images, whose patches become tokens row by row; inputs with four axes
     are sequences of tokens, each mapped to ``features``.
 
-    Images of dtype uint8 are scaled to [0, 1], those of floating point are read as they are.
+    uint8 images are scaled to [0, 1]; floating-point images are read unchanged.
     Tokens are of floating point: bytes with four axes are images whose channels are missing.
 
     Attributes:
@@ -343,7 +343,7 @@ class ViT(nn.Module):
 
 
 def _scaled(module, pixels):
-    """Return floating-point numbers: uint8 scaled to [0, 1], others as they are."""
+    """Return floating-point numbers: uint8 scaled to [0, 1], others unchanged."""
     name = type(module).__name__
     if 0 in pixels.shape:
         raise ValueError(f"{name} needs at least one of everything, got {pixels.shape}")

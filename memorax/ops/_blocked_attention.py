@@ -234,7 +234,7 @@ def attend_fused(
     spans: tuple[Span, ...],
     block_size: int,
 ) -> Any:
-    """Attend to all blocks at once, as rows of a larger batch."""
+    """Attend from all blocks in parallel, as rows of a larger batch."""
     cut_all = jax.vmap(
         lambda index: cut((query, keys, values, age), index, block_size, spans), out_axes=1
     )

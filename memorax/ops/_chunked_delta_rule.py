@@ -151,7 +151,7 @@ def _heads_first(values):
 
 
 def _finite(values, axes):
-    """Return values with 0 for what is not finite, and where along the other axes there was any.
+    """Return values with 0 where not finite, and where along the other axes any was not.
 
     In a product of matrices a NaN times a weight of zero is NaN: it would leave its episode.
     """

@@ -1,4 +1,4 @@
-"""Gated recurrences with a backward pass of their own.
+"""Gated recurrences with hand-written backward passes.
 
 Reverse-mode differentiation of a scan forms every weight gradient as one small product per step.
 Here the reverse scan only carries the state's gradient; each weight gradient is one large product

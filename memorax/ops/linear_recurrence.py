@@ -213,7 +213,7 @@ def _chunked(decay, inputs, done, state, _, chunk_size):
     per_step = _is_per_step(decay, state)
 
     def in_chunks(values, filler):
-        """Fill the last chunk up with steps that leave the state as it is."""
+        """Pad the last chunk with steps that keep the state."""
         pad = jnp.full((padding, *values.shape[1:]), filler, values.dtype)
         return jnp.concatenate([values, pad]).reshape(-1, chunk_size, *values.shape[1:])
 

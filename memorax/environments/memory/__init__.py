@@ -64,14 +64,14 @@ def names() -> list[str]:
 
 
 def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
-    """Return a task of our own, and its parameters, which are none: its fields say it all.
+    """Return a task of our own and ``None``: its parameters are fields.
 
     Args:
         name: The task's name, such as ``"RepeatFirstEasy"``.
         **params: Fields of the task in place of the level's own.
 
     Raises:
-        ValueError: If there is no such task, it has no such field, or a value is of another
+        ValueError: If the task or a field is unknown, or a value is of another
             kind or out of range.
     """
     task = find_memory_task(name)

@@ -52,7 +52,7 @@ class Autoencode(Task):
             steps.
 
     Raises:
-        ValueError: If there are no decks or too many.
+        ValueError: If ``num_decks`` is out of its range.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

@@ -63,11 +63,11 @@ class StatelessCartPole(Task):
     too. The episode terminates beyond 2.4 units or 12 degrees, and a time limit ends it.
 
     Attributes:
-        max_episode_length: Steps that the time limit leaves.
-        noise_sigma: Standard deviation of the noise on what is seen, which stays within its space.
+        max_episode_length: Time limit in steps.
+        noise_sigma: Standard deviation of the noise of observations, which stay in their space.
 
     Raises:
-        ValueError: If there is no step, or the noise is negative.
+        ValueError: If the episode length is not positive, or the noise is negative.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; its package, version 1.0.7, has it as
     ``PositionOnlyCartPole``.
@@ -105,7 +105,7 @@ class StatelessCartPole(Task):
         return observation, CartPoleState(body, time), reward, fallen, limit
 
     def observation_space(self, params: Any) -> Space:
-        """Return the space of observations: up to twice what the pole may reach."""
+        """Return the space of observations: up to twice the limits of an episode."""
         bounds = jnp.array(BOUNDS)
         return Box(-bounds, bounds, (2,))
 

@@ -49,7 +49,7 @@ class Concentration(Task):
         kinds: What makes a pair: ``"colors"`` or ``"ranks"``.
 
     Raises:
-        ValueError: If there are no decks or too many, or cards of that kind make no pairs.
+        ValueError: If ``num_decks`` is out of its range, or cards of that kind make no pairs.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

@@ -1,4 +1,4 @@
-"""Count cards and tell how many there were of one kind."""
+"""Count cards and answer how many of one kind were shown."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class CountRecall(Task):
         kinds: What is counted: ``"colors"``, ``"suits"`` or ``"ranks"``.
 
     Raises:
-        ValueError: If there are no decks or too many, or there is no such kind.
+        ValueError: If ``num_decks`` is out of its range, or there is no such kind.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

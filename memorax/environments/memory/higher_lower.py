@@ -44,7 +44,7 @@ class HigherLower(Task):
         num_decks: Decks of 52 cards, up to 1,260; an episode has a step less than there are cards.
 
     Raises:
-        ValueError: If there are no decks or too many.
+        ValueError: If ``num_decks`` is out of its range.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

@@ -28,7 +28,7 @@ class MemoryChainState:
 
 @dataclass(frozen=True)
 class MemoryChain(Task):
-    """A bit is shown first; the last action is to tell it, any other does nothing.
+    """A bit is shown first; the last action must equal it. Other actions have no effect.
 
     Observations are (the share of time that is left, the bit at the first step and 0 at all others,
     whether the next action counts). The right last action earns 1, the wrong one loses 1.
@@ -37,7 +37,7 @@ class MemoryChain(Task):
         memory_length: Steps between the bit and the action that counts.
 
     Raises:
-        ValueError: If there is no step between them.
+        ValueError: If ``memory_length`` is not positive.
 
     Source: Osband et al. 2020, "Behaviour Suite for Reinforcement Learning", arXiv 1908.03568; the
     bit is shown for one step alone.

@@ -30,7 +30,7 @@ class MultiarmedBanditState:
 class MultiarmedBandit(Task):
     """Each action pulls an arm, which pays or not; each episode's arms are new.
 
-    Observations tell whether the last pull paid. One that pays earns 1 / steps of an episode, one
+    Observations show whether the last pull paid. One that pays earns 1 / steps of an episode, one
     that does not loses as much. What paid can only be known with the previous action
     (``memorax train --previous-inputs``).
 
@@ -39,7 +39,7 @@ class MultiarmedBandit(Task):
         episode_length: Steps of an episode, which a time limit ends.
 
     Raises:
-        ValueError: If there is no arm or no step, or too many.
+        ValueError: If a number is out of its range.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

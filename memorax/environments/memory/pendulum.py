@@ -38,18 +38,18 @@ class PendulumState:
 
 @dataclass(frozen=True)
 class StatelessPendulum(Task):
-    """Turn a pendulum so that it stands upright; its velocity is hidden.
+    """Swing a pendulum upright; its velocity is hidden.
 
     Observations are (cosine, sine) of the angle, actions the torque. A step earns 1 / steps of an
     episode for standing upright and still, and loses as much at the worst. A time limit ends the
     episode.
 
     Attributes:
-        max_episode_length: Steps that the time limit leaves.
-        noise_sigma: Standard deviation of the noise on what is seen, which stays within its space.
+        max_episode_length: Time limit in steps.
+        noise_sigma: Standard deviation of the noise of observations, which stay in their space.
 
     Raises:
-        ValueError: If there is no step, or the noise is negative.
+        ValueError: If the episode length is not positive, or the noise is negative.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; its package, version 1.0.7, has it as
     ``PositionOnlyPendulum``, on Gymnasium's Pendulum.

@@ -45,7 +45,7 @@ class RepeatPrevious(Task):
         k: Number of cards back, counting the visible one.
 
     Raises:
-        ValueError: If there are no decks or too many, or not a card more than k.
+        ValueError: If ``num_decks`` is out of its range, or not a card more than k.
 
     Source: Morad et al. 2023, "POPGym", arXiv 2303.01859; sizes as in its package, version 1.0.7.
     """

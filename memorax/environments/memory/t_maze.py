@@ -34,7 +34,7 @@ class TMazeState:
 class TMaze(Task):
     """Walk along a corridor and turn up or down at its end, as the oracle at its beginning showed.
 
-    Observations are (what the oracle tells: 1 up, -1 down, 0 elsewhere; whether at the oracle; in
+    Observations are (the oracle's direction: 1 up, -1 down, 0 elsewhere; whether at the oracle; in
     the corridor; at the junction), actions right, up, left and down. The right turn earns 1; either
     turn terminates the episode, and so does the time that the shortest way takes.
 

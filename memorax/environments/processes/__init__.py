@@ -1,1 +1,1 @@
-"""Gymnasium environments in processes of their own."""
+"""Gymnasium environments in separate processes."""

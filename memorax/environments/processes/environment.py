@@ -149,11 +149,11 @@ class ProcessEnvironment(Environment):
         return ProcessEnvironment(task, self._observation_space, self._action_space)
 
     def render_frame(self, state: PyTree, params: Any) -> Frame | None:
-        """Return what the process draws, if it draws; the state is its latest.
+        """Return the process's frame of its latest state, if it renders.
 
         Raises:
             EnvironmentProcessError: If it fails to.
-            ValueError: If what it draws is no picture.
+            ValueError: If the frame is not an image.
         """
         if self._task.params.get("render_mode") != "rgb_array":
             return None
@@ -199,10 +199,10 @@ def in_processes(state: PyTree) -> bool:
 
 
 def process_failure(error: BaseException) -> str | None:
-    """Return what an environment's process said if that is what stopped a program, else None.
+    """Return the message of the environment's process that stopped a program, or ``None``.
 
     Args:
-        error: What was raised; JAX keeps nothing but the words of what a callback raises.
+        error: The error; JAX keeps only the message of an error in a callback.
     """
     _, found, message = str(error).partition(f"{EnvironmentProcessError.__name__}: ")
     return message.strip() if found else None
@@ -227,7 +227,7 @@ def invalid_action(error: BaseException) -> str | None:
     """Return the message about an invalid action if that stopped a program, else None.
 
     Args:
-        error: What was raised; JAX keeps nothing but the words of what a callback raises.
+        error: The error; JAX keeps only the message of an error in a callback.
     """
     _, found, message = str(error).partition(f"{InvalidActionError.__name__}: ")
     return message.strip().splitlines()[0] if found else None

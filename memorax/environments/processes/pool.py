@@ -40,7 +40,7 @@ class ProcessTask:
         decode: From an action, an array, to Gymnasium's; raises if it is out of range.
         shape: The shape of an encoded observation.
         dtype: Its dtype.
-        draws: Whether it says of itself that it can draw.
+        draws: Whether it renders.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ProcessTask:
     draws: bool = False
 
     def read(self, observation: Any) -> np.ndarray:
-        """Return the array of what an environment shows.
+        """Return an observation as an array.
 
         Raises:
             EnvironmentProcessError: If it is not in the observation space, where it would be
@@ -141,14 +141,14 @@ class Process:
         return self._process.pid
 
     def send(self, message: tuple) -> None:
-        """Tell it to do something; if it is dead, ``receive`` says so."""
+        """Send a command; if the process is dead, ``receive`` raises."""
         try:
             self._connection.send(message)
         except OSError:
             return
 
     def receive(self) -> list:
-        """Wait until it is done and return what came out.
+        """Wait for the command and return its result.
 
         Raises:
             EnvironmentProcessError: If an environment fails or the process is dead.
@@ -231,13 +231,13 @@ def step(
         task: The task.
         numbers: The environments'.
         times: Steps that each had taken when its state was returned.
-        held: Where nothing is to be done; what is returned there means nothing.
+        held: Environments to skip; their outputs are undefined.
         actions: An action for each.
         seeds: Seeds of new environments.
 
     Returns:
         Numbers, times, observations, last observations of the episodes, rewards, terminated,
-        truncated, and where an environment is new, whose last observation means nothing.
+        truncated, and where an environment is new, whose last observation is undefined.
     """
     batch = np.shape(numbers)
     numbers, times, held, seeds = numbers.flatten(), times.ravel(), held.ravel(), seeds.ravel()
@@ -269,7 +269,7 @@ def step(
 
 
 def render(number: int) -> Any:
-    """Return what an environment draws.
+    """Return an environment's frame.
 
     Raises:
         EnvironmentProcessError: If it fails to, or is not in this program.
@@ -346,7 +346,7 @@ def _read_step(task: ProcessTask, step: tuple) -> tuple:
 
 
 def _exchange(method: str, arguments: dict[int, Any], read: Callable[[Any], Any]) -> dict[int, Any]:
-    """Have environments do something, all processes at once; return what is read, by number."""
+    """Run a command in all processes in parallel; return the results by environment number."""
     shares: dict[Process, list[int]] = defaultdict(list)
     for number in arguments:
         shares[_places[number].process].append(number)

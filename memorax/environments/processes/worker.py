@@ -1,6 +1,6 @@
 """The program of a process that runs Gymnasium environments for another process.
 
-It is run as a file and imports nothing of memorax, so that it starts at once. It receives pickled
+It is run as a file and imports nothing of memorax, so that it starts quickly. It receives pickled
 messages on a pipe and exits when the pipe is closed.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 class Worker:
     """Some environments of one task.
 
-    What they return is copied at once: many fill one array again and again, or share it with others
+    Their results are copied immediately: many environments reuse one array, or share it with others
     of their class.
 
     Args:

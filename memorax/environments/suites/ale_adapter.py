@@ -27,6 +27,6 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
         **params: As for ``gymnasium.make``, such as ``obs_type="ram"`` or ``frameskip=1``.
 
     Raises:
-        ValueError: If there is no such game or parameter.
+        ValueError: If the game or a parameter is unknown.
     """
     return gymnasium_adapter.make_registered("ale", name, f"{_PREFIX}{name}", params, names())

@@ -46,7 +46,7 @@ class BraxEnvironment(EpisodicEnvironment):
         return state.obs, (state, jnp.int32(0))
 
     def advance(self, key: Array, state: PyTree, action: Array, params: Any) -> Advance:
-        """Act once within an episode; Brax's dynamics draw nothing."""
+        """Act once within an episode; Brax's dynamics are deterministic."""
         state, time = state
         state, time = self._env.step(state, action), time + 1
         truncated = time >= self._episode_length
@@ -77,7 +77,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             constructor, such as ``backend="spring"``.
 
     Raises:
-        ValueError: If there is no such environment, parameter or backend.
+        ValueError: If the environment, a parameter or the backend is unknown.
     """
     if name in _LEFT_OUT:
         raise ValueError(f"brax::{name} is left out: {_LEFT_OUT[name]}")

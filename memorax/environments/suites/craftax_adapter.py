@@ -87,7 +87,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
         **params: Fields of the environment's parameters, such as ``max_timesteps=1000``.
 
     Raises:
-        ValueError: If there is no such environment or parameter.
+        ValueError: If the environment or a parameter is unknown.
     """
     if name not in _PACKAGES:
         raise ValueError(unknown_name("craftax environment", name, names()))

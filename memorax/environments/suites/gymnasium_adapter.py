@@ -49,8 +49,8 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             dictionary to show alone; and arguments of the environment's constructor.
 
     Raises:
-        ValueError: If there is no such environment, parameter or key, or a space is not one that
-            a network reads.
+        ValueError: If the environment, a parameter or the key is unknown, or a network cannot read
+            a space.
         ModuleNotFoundError: If the environment needs a package that is not installed.
     """
     return make_registered("gymnasium", name, name, params, names())

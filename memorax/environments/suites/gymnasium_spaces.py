@@ -81,7 +81,7 @@ def _parts(task: str, space: Any) -> tuple[PyTree, Callable[[Any], tuple]]:
 def check_observation(
     what: str, space: Any, key: str | None, observation: Any, exact: bool
 ) -> None:
-    """Check what is read of an observation: its shapes, dtypes and choices, but no bounds.
+    """Check the shapes, dtypes and categories of an observation, not its bounds.
 
     Args:
         what: What it is called.

@@ -53,7 +53,7 @@ class GymnaxEnvironment(Environment):
         reward. Continuous actions out of range are left to Gymnax: most tasks clip.
 
         Raises:
-            ValueError: If the action is no choice that there is, where its value is known.
+            ValueError: If the action is invalid, where its value is known.
         """
         space = self.action_space(params)
         allowed = True
@@ -125,14 +125,14 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
 
 
 def _checked(name: str, params: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Check parameters; Gymnax takes lengths, sizes and speeds of 0 and less, which make no sense.
+    """Check parameters; Gymnax accepts lengths, sizes and speeds of 0 and less, which are invalid.
 
     Returns:
         The parameters, an integer for one that is not always whole as a float: Gymnax computes
         in the dtype that it is given.
 
     Raises:
-        ValueError: As ``make`` says.
+        ValueError: As ``make``.
     """
     check_parameters(f"gymnax::{name}", params, defaults)
     for key, value in params.items():

@@ -87,7 +87,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             ``generator``.
 
     Raises:
-        ValueError: If there is no such environment or parameter, or the environment would load
+        ValueError: If the environment or a parameter is unknown, or the environment would load
             something from the network.
     """
     if name not in names():

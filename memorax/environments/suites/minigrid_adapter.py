@@ -44,7 +44,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             time limit, and ``see_through_walls`` can be set where a task does not say it itself.
 
     Raises:
-        ValueError: If there is no such environment or parameter, or a value is out of range.
+        ValueError: If the environment or a parameter is unknown, or a value is out of range.
     """
     if "max_steps" in params:
         check_positive(f"minigrid::{name}: max_steps", params["max_steps"])

@@ -95,7 +95,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             observation functions, such as ``"symbolic_first_person"``, which sees only a part.
 
     Raises:
-        ValueError: If there is no such environment, parameter or observation.
+        ValueError: If the environment, a parameter or the observation is unknown.
     """
     if name not in registry():
         raise ValueError(unknown_name("navix environment", name, names()))

@@ -24,7 +24,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
         **params: As for ``gymnasium.make``.
 
     Raises:
-        ValueError: If there is no such environment or parameter.
+        ValueError: If the environment or a parameter is unknown.
     """
     return gymnasium_adapter.make_registered(
         "popgym", name, f"{_PREFIX}{name}{_SUFFIX}", params, names()

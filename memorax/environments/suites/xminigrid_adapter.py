@@ -44,7 +44,7 @@ class XMiniGridEnvironment(EpisodicEnvironment):
         return timestep.observation, timestep, timestep.reward, terminated, timestep.last()
 
     def render_frame(self, state: PyTree, params: Any) -> Frame | None:
-        """Return the whole grid, what is in view highlighted."""
+        """Return the whole grid with the agent's view highlighted."""
         grid = np.asarray(state.state.grid)
         return rgb_render.render(grid, state.state.agent, int(params.view_size))
 
@@ -77,7 +77,7 @@ def make(name: str, /, **params: Any) -> tuple[Environment, Any]:
             ``width`` are at least those that the name stands for.
 
     Raises:
-        ValueError: If there is no such environment or parameter, or a size is out of range.
+        ValueError: If the environment or a parameter is unknown, or a size is out of range.
     """
     if name not in names():
         raise ValueError(unknown_name("xminigrid environment", name, names()))

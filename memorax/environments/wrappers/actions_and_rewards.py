@@ -1,4 +1,4 @@
-"""Wrappers that change what an action does or what it earns."""
+"""Wrappers that change actions or rewards."""
 
 import math
 from typing import Any

@@ -38,7 +38,7 @@ class Wrapper(Environment):
         keeps_observations: Whether observations are those of the wrapped environment, unchanged.
 
     Raises:
-        ValueError: If there is no environment to wrap.
+        ValueError: If ``env`` is not an environment.
 
     Examples:
         >>> class Half(Wrapper):
@@ -78,7 +78,7 @@ class Wrapper(Environment):
         return state.env_state if self.keeps_state else state
 
     def for_evaluation(self, state: PyTree) -> Environment:
-        """Return the same around what the wrapped environment is evaluated as."""
+        """Return the wrapper around the wrapped environment's form for evaluation."""
         return self._around(self.env.for_evaluation(self.inner_state(state)))
 
     def without_normalization(self) -> tuple[Environment, Normalize]:
@@ -101,7 +101,7 @@ class Wrapper(Environment):
         )
 
     def for_drawing(self) -> Environment:
-        """Return the same around what the wrapped environment draws as."""
+        """Return the wrapper around the wrapped environment's form for rendering."""
         return self._around(self.env.for_drawing())
 
     def _around(self, env):
@@ -217,8 +217,7 @@ class FinalObservation:
 
     Attributes:
         env_state: The wrapped environment's state.
-        cut_off: bool; true where the observation shown last is the one that a time limit came
-            after.
+        cut_off: bool; true where the latest observation is the last one of a truncated episode.
         observation: The wrapped environment's latest observation, the next episode's first if
             ``cut_off``.
         final_observation: The observation shown last.
@@ -231,12 +230,13 @@ class FinalObservation:
 
 
 class ShowFinalObservation(Wrapper):
-    """Show the true last observation of an episode that a time limit cuts off as a step of its own.
+    """Show the last observation of a truncated episode as an additional step.
 
-    The episode then ends one step later: ``truncated`` is true for a step of no reward, whatever
-    its action, in which the wrapped environment stands still. So a sequence holds all that a value
-    after a time limit is computed from, and a memory reads it in its place. The next observation
-    is the new episode's first, as ever. Episodes that terminate are as they were.
+    The episode then ends one step later: ``truncated`` is true for an additional step without
+    reward, in which the wrapped environment does not move, whatever the action. So a sequence
+    contains the observation that the value after a time limit is computed from, at the position
+    where a memory reads it. The next observation is the new episode's first. Episodes that
+    terminate are unchanged.
 
     Wrap ``RecordEpisodeStatistics`` in it, not the other way round: the step added is not the
     task's. ``info["episode_ended"]`` is true where the task's own episode ended.

@@ -1,4 +1,4 @@
-"""Wrappers that bring observations and rewards to one scale, by statistics that are state.
+"""Wrappers that normalise observations and rewards by running statistics in their state.
 
 Statistics are updated at every step and are part of the environment's state, so that they are kept
 and resumed with it. All copies under ``Vectorize`` have the same, of what all of them have seen;
@@ -110,7 +110,7 @@ class NormalizeObservation(Wrapper):
 
 
 class _ObservationAsItIs(NormalizeObservation):
-    """Keeps the statistics of observations, and shows them as they are."""
+    """Keeps the statistics of observations without normalising them."""
 
     def _show(self, statistics: RunningStatistics, observation: Array) -> Array:
         return observation
@@ -121,7 +121,7 @@ class _ObservationAsItIs(NormalizeObservation):
 
 
 class _ObservationNormalizedBy(ObservationWrapper):
-    """Shifts and scales by statistics that stay as they are."""
+    """Shifts and scales by fixed statistics."""
 
     def __init__(self, env: Environment, statistics: RunningStatistics, clip: float):
         super().__init__(env)
@@ -195,7 +195,7 @@ class NormalizeReward(Wrapper):
 
 
 class _RewardNormalizedBy(Wrapper):
-    """Divides rewards by a deviation that stays as it is."""
+    """Divides rewards by a fixed deviation."""
 
     def __init__(self, env: Environment, statistics: RunningStatistics, clip: float):
         super().__init__(env)

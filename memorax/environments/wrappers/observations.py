@@ -1,4 +1,4 @@
-"""Wrappers that change what is observed: they make a task partially observed, or more so."""
+"""Wrappers that change observations, most of which make a task partially observed."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ class ObservationWrapper(Wrapper):
     """Change each observation independently, including an episode's last, as subclasses define."""
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
-        """Return what is shown in place of an observation."""
+        """Return the changed observation."""
         raise NotImplementedError(f"{type(self).__name__} must implement observe")
 
     def reset(self, key: Array, params: Any) -> tuple[PyTree, PyTree]:
@@ -208,7 +208,7 @@ class ShowPreviousInputs(Wrapper):
         env: The environment to wrap; its observations are vectors.
 
     Raises:
-        ValueError: Later, if an observation is no vector.
+        ValueError: At the first use, if observations are not vectors.
 
     Examples:
         >>> wrapped = ShowPreviousInputs(env)
@@ -257,7 +257,7 @@ class ShowPreviousInputs(Wrapper):
         return observation, state, reward, terminated, truncated, info
 
     def observation_space(self, params: Any) -> Box:
-        """Return the space of longer vectors; nothing bounds a reward."""
+        """Return the space of the longer vectors; rewards are unbounded."""
         space = self._vector(params)
         actions = self.env.action_space(params)
         size = self._size(params)

@@ -29,7 +29,7 @@ class RecentObservations:
 
 
 class _RecentObservationsWrapper(Wrapper):
-    """Keeps the latest observations of an episode; subclasses say what of them is shown."""
+    """Keeps the latest observations of an episode; subclasses define which are shown."""
 
     keeps_state = True
     keeps_observations = True

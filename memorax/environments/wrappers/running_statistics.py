@@ -34,7 +34,7 @@ class RunningStatistics:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> "RunningStatistics":
-        """Return those of nothing."""
+        """Return empty statistics."""
         zeros = jnp.zeros(shape, jnp.float32)
         return cls(zeros, zeros, jnp.int32(0))
 
@@ -71,7 +71,7 @@ class RunningStatistics:
 
 
 def of_all_copies(tree: PyTree) -> PyTree:
-    """Return what all copies, the leading axis, have alike, such as their statistics."""
+    """Return what all copies along the leading axis share, such as their statistics."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 

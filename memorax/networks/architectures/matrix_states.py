@@ -238,7 +238,7 @@ def xlstm(
     dtype: Any = None,
     param_dtype: Any = jnp.float32,
 ) -> Stack:
-    """Return an xLSTM: mLSTM layers and sLSTM layers by turns, an mLSTM first.
+    """Return an xLSTM: mLSTM and sLSTM layers alternate, an mLSTM first.
 
     Source: Beck et al. 2024, arXiv 2405.04517, figures 9 and 10; hidden layers twice the features
     for an mLSTM, 4/3 of them behind an sLSTM.

@@ -27,7 +27,7 @@ class Block(SequenceModel):
     """The field with the wrapped model, or the tuple of wrapped models."""
 
     def __post_init__(self):
-        """Check what is wrapped."""
+        """Check the wrapped model."""
         wrapped = getattr(self, self.wrapped)
         if isinstance(wrapped, tuple):
             for place, model in enumerate(wrapped):
@@ -68,9 +68,9 @@ class Block(SequenceModel):
 
 
 def unshared(modules: Any) -> Any:
-    """Return copies of modules that share parameters with nothing else, all the way down.
+    """Return deep copies of modules that share no parameters.
 
-    Flax gives a module instance that stands in two places one set of parameters, and ``clone``
+    Flax gives a module instance that appears twice one set of parameters, and ``clone``
     copies the outermost module alone. Instances that occur twice within ``modules`` stay one.
     """
     copies = {}

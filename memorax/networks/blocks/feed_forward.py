@@ -61,7 +61,7 @@ class FFN(nn.Module):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If ``features`` is not positive or nothing is left of the hidden layer.
+        ValueError: If ``features`` or the width of the hidden layer is not positive.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, section 3.3.
 
@@ -108,7 +108,7 @@ class GLU(nn.Module):
         param_dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If ``features`` is not positive or nothing is left of the hidden layer.
+        ValueError: If ``features`` or the width of the hidden layer is not positive.
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer", arXiv 2002.05202.
 

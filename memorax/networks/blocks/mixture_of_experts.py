@@ -117,7 +117,7 @@ class MoE(Block):
     """Mix the outputs of the experts that a router chooses for each step.
 
     ``MoE(experts=(FFN(features=64),) * 8, router=TopKRouter(num_experts=8, k=2))``: an instance
-    that stands in several places is another expert in each. No expert has a capacity, and no step
+    that appears several times is another expert each time. No expert has a capacity, and no step
     is dropped.
 
     Experts may be sequence models: each reads every step, so that its memory does not depend on
@@ -128,8 +128,8 @@ class MoE(Block):
         router: A ``TopKRouter``, or a module that returns gates and experts as it does.
         implementation: ``"dense"`` computes every expert for every step; ``"dispatch"`` sorts the
             steps by expert and computes the chosen ones alone, for experts that are all alike,
-            hold no carry, and do nothing but map. Both compute the same. ``"auto"`` dispatches
-            where it can, when it computes less and blocks are large enough.
+            hold no carry, and only map inputs to outputs. Results are the same. ``"auto"``
+            dispatches where it can, when it computes less and blocks are large enough.
 
     Raises:
         ValueError: At construction, if an expert or the router is neither a module nor callable,

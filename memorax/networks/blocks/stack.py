@@ -133,7 +133,7 @@ class Stack(Block):
 
     @nn.nowrap
     def _blocks_of_layer(self):
-        """Return how many blocks make up the layer that ``blocks`` repeats."""
+        """Return the number of blocks in the layer that ``blocks`` repeats."""
         total = len(self.blocks)
         divisors = (length for length in range(1, total + 1) if total % length == 0)
         return next(

@@ -1,4 +1,4 @@
-"""Cells: what a memory computes at each step, one file a cell."""
+"""Cells: the recurrences of memories, one file a cell."""
 
 from memorax.networks.cells.chrono import ChronoGRUCell, ChronoLSTMCell
 from memorax.networks.cells.delta_net import DeltaNetCell, DeltaNetConfig

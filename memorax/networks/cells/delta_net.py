@@ -15,7 +15,7 @@ from memorax.networks.cells.delta_rule import DeltaRuleCell, DeltaRuleConfig
 
 @dataclass(frozen=True)
 class DeltaNetConfig(DeltaRuleConfig):
-    """Sizes of a ``DeltaNetCell``, beside those of ``DeltaRuleConfig``.
+    """Sizes of a ``DeltaNetCell``, in addition to those of ``DeltaRuleConfig``.
 
     Attributes:
         use_gate: Whether the outputs are multiplied with silu(W_gate x); the paper's are not.
@@ -48,4 +48,4 @@ class DeltaNetCell(DeltaRuleCell):
     config: DeltaNetConfig
 
     def log_decay(self, inputs: Float[Array, "batch time features"]) -> None:
-        """Let nothing decay."""
+        """Return ``None``: no decay."""

@@ -22,7 +22,7 @@ from memorax.validation import check_between
 
 @dataclass(frozen=True)
 class DeltaRuleConfig(MatrixMemoryConfig):
-    """Sizes of a layer with the delta rule, beside those of ``MatrixMemoryConfig``.
+    """Sizes of a layer with the delta rule, in addition to those of ``MatrixMemoryConfig``.
 
     Attributes:
         max_beta: Largest beta, above 0 and at most 2. With 1 a write replaces at most what the key

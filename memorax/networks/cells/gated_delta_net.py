@@ -1,4 +1,4 @@
-"""Gated DeltaNet: the delta rule with a decay of its own for each head.
+"""Gated DeltaNet: the delta rule with a decay for each head.
 
 See ``delta_rule.py`` for the equations, with::
 
@@ -27,7 +27,7 @@ from memorax.validation import check_positive
 
 @dataclass(frozen=True)
 class GatedDeltaNetConfig(DeltaRuleConfig):
-    """Sizes and initialisation of a ``GatedDeltaNetCell``, beside those of ``DeltaRuleConfig``.
+    """Sizes and initialisation of a ``GatedDeltaNetCell``; see also ``DeltaRuleConfig``.
 
     Attributes:
         num_value_heads: Number of heads of values, a multiple of ``num_heads``: each key head

@@ -31,7 +31,7 @@ from memorax.validation import check_between, check_positive
 
 @dataclass(frozen=True)
 class GatedLinearAttentionConfig(MatrixMemoryConfig):
-    """Sizes of a ``GatedLinearAttentionCell``, beside those of ``MatrixMemoryConfig``.
+    """Sizes of a ``GatedLinearAttentionCell``, in addition to those of ``MatrixMemoryConfig``.
 
     Attributes:
         kernel_size: Steps that a convolution over queries, keys and values sees, followed by SiLU;

@@ -1,4 +1,4 @@
-"""Kimi Delta Attention: the delta rule with a decay of its own for each key channel.
+"""Kimi Delta Attention: the delta rule with a decay for each key channel.
 
 See ``delta_rule.py`` for the equations, with projections of low rank and ::
 
@@ -30,7 +30,7 @@ from memorax.validation import check_between, check_positive
 
 @dataclass(frozen=True)
 class KimiDeltaAttentionConfig(DeltaRuleConfig):
-    """Sizes of a ``KimiDeltaAttentionCell``, beside those of ``DeltaRuleConfig``, and first decays.
+    """Sizes and initialisation of a ``KimiDeltaAttentionCell``; see also ``DeltaRuleConfig``.
 
     Attributes:
         rank: Of the projections of decay and gate; ``None``: ``value_dim``, as the authors have it.

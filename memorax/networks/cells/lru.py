@@ -66,7 +66,7 @@ class LRUCell(MemoroidCell):
     """A linear recurrent unit, to be run by ``Memoroid``.
 
     The layer of the paper around it (norm, GELU, GLU, residual) is left to blocks. An input
-    projection without bias brings any input to ``features``. The carry is the pair (real,
+    projection without bias maps any input to ``features``. The carry is the pair (real,
     imaginary) of the states.
 
     Attributes:

@@ -39,7 +39,7 @@ class Mamba2Config:
 
     Attributes:
         features: Width of the outputs.
-        num_heads: Number of heads, each with a decay of its own.
+        num_heads: Number of heads, each with its own decay.
         head_dim: Width of a head; with ``num_heads`` of 8 twice 64 features, the paper's ratio.
         state_dim: N, the width of B and C.
         num_groups: Number of groups of heads that share B and C; divides ``num_heads``.

@@ -53,7 +53,7 @@ class Mamba3Config:
 
     Attributes:
         features: Width of the outputs.
-        num_heads: Number of heads, each with a decay of its own.
+        num_heads: Number of heads, each with its own decay.
         head_dim: Width of a head; with ``num_heads`` of 8 twice 64 features, the paper's ratio.
         state_dim: Width of B and C.
         num_groups: Number of groups of heads that share B and C; divides ``num_heads``.

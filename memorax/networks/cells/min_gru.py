@@ -6,7 +6,7 @@
     h~ = g(W_h x + b_h)         g(c) = c + 0.5 where c >= 0, else sigmoid(c)
     h' = (1 - z) h + z h~
 
-The recurrence is run as it stands and not in the space of logarithms: a mean of h and h~ can
+The recurrence is not run in the space of logarithms: a mean of h and h~ can
 neither overflow nor cancel, needs no logarithms, and lets a carry be of either sign.
 
 Source: Feng et al. 2024, "Were RNNs All We Needed?", arXiv 2410.01201, section 3.1; g from

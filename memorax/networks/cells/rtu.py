@@ -137,7 +137,7 @@ class RTUCell(nn.RNNCellBase):
     def initialize_carry(
         self, rng: Array, input_shape: tuple[int, ...]
     ) -> tuple[Float[Array, "*batch hidden_dim"], Float[Array, "*batch hidden_dim"]]:
-        """Return the state that has read nothing: zeros, whatever the key."""
+        """Return the initial state, zeros."""
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         zeros = jnp.zeros((*input_shape[:-1], self.config.hidden_dim), dtype)
         return zeros, zeros

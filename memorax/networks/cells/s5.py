@@ -88,7 +88,7 @@ class S5Cell(MemoroidCell):
     """A simplified structured state space, to be run by ``Memoroid``.
 
     The layer of the paper around it (norm, GELU, GLU, residual) is left to blocks. An input
-    projection without bias brings any input to ``features``. The carry is the pair (real,
+    projection without bias maps any input to ``features``. The carry is the pair (real,
     imaginary) of the states.
 
     Attributes:

@@ -173,7 +173,7 @@ class SHMCell(nn.RNNCellBase):
     def initialize_carry(
         self, rng: Array, input_shape: tuple[int, ...]
     ) -> Float[Array, "*batch H H"]:
-        """Return the empty memory: zeros, whatever the key."""
+        """Return the initial memory, zeros."""
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         return jnp.zeros((*input_shape[:-1], self.config.hidden_dim, self.config.hidden_dim), dtype)
 
@@ -209,7 +209,7 @@ def _outer(rows, columns):
 
 @jax.custom_vjp
 def _bound_gradient(memory):
-    """Return the memory as it is; its gradient is clipped.
+    """Return the memory unchanged and clip its gradient.
 
     An entry that stays at zero, as where its key is, never meets its bound, but its gradient is
     multiplied by every calibration all the same.

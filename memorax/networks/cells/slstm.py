@@ -204,7 +204,7 @@ class sLSTMCell(nn.RNNCellBase):
     def initialize_carry(
         self, rng: Array, input_shape: tuple[int, ...]
     ) -> tuple[Float[Array, "..."], ...]:
-        """Return the state that has read nothing: zeros, whatever the key."""
+        """Return the initial state, zeros."""
         dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         batch, hidden_dim = input_shape[:-1], self.config.hidden_dim
         carry = (jnp.zeros((*batch, hidden_dim), dtype),) * 4

@@ -87,7 +87,7 @@ class DiscreteQNetwork(nn.Module):
 
         Args:
             reward: The reward of the action, or the n-step return.
-            discount: Of what comes after these; 0 where the episode terminated.
+            discount: Discount of the next values; 0 where the episode terminated.
             next_output: The values of the actions selected thereafter.
             transform: The scale h that values are learned on, such as
                 ``heads.SIGNED_HYPERBOLIC`` (Kapturowski et al. 2019, R2D2, section 2.3).
@@ -179,7 +179,7 @@ class C51QNetwork(nn.Module):
 
         Args:
             reward: The reward of the action, or the n-step return.
-            discount: Of what comes after these; 0 where the episode terminated.
+            discount: Discount of the next values; 0 where the episode terminated.
             next_output: The distributions Z of the actions selected thereafter.
             transform: The scale h that returns are learned on, as in ``DiscreteQNetwork``.
 

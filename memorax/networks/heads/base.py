@@ -30,7 +30,7 @@ def linear_output(
     name: str,
     kernel_init: Initializer | None = None,
 ) -> Float[Array, "batch time features_out"]:
-    """Map linearly to what the head says, at least as exact as its parameters.
+    """Map linearly to the head's outputs, at least in the precision of its parameters.
 
     The product is computed in ``head.dtype``; log-probabilities and losses that follow would lose
     too much in half precision.

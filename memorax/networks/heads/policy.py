@@ -66,7 +66,7 @@ class Categorical(nn.Module):
             features: The torso's outputs.
             action_mask: True where an action is allowed; ``None``: all are. The others have
                 probability zero and a finite log-probability. Where none is allowed, the
-                distribution is uniform over all actions, as there is nothing to choose by.
+                distribution is uniform over all actions.
         """
         features = hidden_layers(self, features, "policy")
         logits = linear_output(self, features, self.action_dim, "logits")
@@ -223,7 +223,7 @@ class SquashedGaussian(nn.Module):
 class Temperature(nn.Module):
     """The weight of the entropy in SAC, learned so that the policy keeps a given entropy.
 
-    It is a network of its own, called without inputs, and minimises::
+    It is a separate network, called without inputs, and minimises::
 
         loss = - temperature (log p(a) + target_entropy)
 

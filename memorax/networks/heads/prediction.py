@@ -156,7 +156,7 @@ class HordeOutput:
 
 
 class Horde(nn.Module):
-    """A main head, and demons that predict from the same features beside it.
+    """A main head and demons that predict from the same features.
 
     Each demon has parameters of its own, even if one module instance is the head of several. The
     main head's output is what it would be alone; the demons shape the features by what they
@@ -168,8 +168,8 @@ class Horde(nn.Module):
         demons: General value functions by name.
 
     Raises:
-        ValueError: At construction, if ``head`` is no head or itself a horde, or ``demons`` are not
-            a mapping from names to ``GVF``, or none.
+        ValueError: At construction, if ``head`` is not a head or is a horde, or ``demons`` are not
+            a mapping from names to ``GVF``, or empty.
 
     Source: Sutton et al. 2011, "Horde", AAMAS; as auxiliary tasks: Jaderberg et al. 2016, arXiv
     1611.05397.
@@ -253,7 +253,7 @@ class Horde(nn.Module):
 
 
 def main_head(head: Any) -> Any:
-    """Return the head that a horde's demons are beside, or any other head itself."""
+    """Return the main head of a horde, or any other head itself."""
     return head.head if isinstance(head, Horde) else head
 
 

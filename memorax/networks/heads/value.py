@@ -151,7 +151,7 @@ class HLGaussVNetwork(nn.Module):
 
     @nn.nowrap
     def histogram(self, target: Float[Array, "*axes"]) -> Float[Array, "*axes atoms"]:
-        """Return the probabilities of the atoms that stand for target values."""
+        """Return the probabilities of the atoms that represent target values."""
         target = target.astype(jnp.promote_types(target.dtype, self.param_dtype))
         target = jnp.clip(target, self.v_min, self.v_max)[..., None]
         if self.smoothing is None:

@@ -56,7 +56,7 @@ Output = Float[Array, "..."] | ValueDistribution
 
 
 def expected_value(output: Output) -> Float[Array, "..."]:
-    """Return the values that a head's output stands for: itself, or a distribution's mean.
+    """Return the values of a head's output: itself, or a distribution's mean.
 
     Args:
         output: The output of a head of values, of any shape.

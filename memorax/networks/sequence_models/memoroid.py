@@ -110,7 +110,7 @@ class Memoroid(SequenceModel):
             of steps may be read, whatever it is.
 
     Raises:
-        ValueError: At construction, if ``cell`` is no memoroid cell or has no such implementation;
+        ValueError: At construction, if ``cell`` is not a memoroid cell or lacks the implementation;
             at the call, as ``SequenceModel``.
 
     Source: Morad et al. 2024, "Recurrent Reinforcement Learning with Memoroids", arXiv 2402.09900.

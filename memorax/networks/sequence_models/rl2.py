@@ -74,7 +74,7 @@ class RL2Wrapper(SequenceModel):
         done: Bool[Array, "batch time"] | None = None,
         initial_carry: Carry | None = None,
     ) -> tuple[Carry, Float[Array, "batch time features_out"]]:
-        """Read a chunk of a sequence; see ``SequenceModel``, but ``done`` resets nothing."""
+        """Read a chunk of a sequence as a ``SequenceModel``, but ignore ``done``."""
         inputs, _ = checked_inputs(self, inputs, done)
         carry, steps_read = checked_carry(self, initial_carry, inputs)
         time = inputs.shape[1]
