@@ -48,6 +48,12 @@ def test_no_file_or_folder_is_named_like_a_package_that_it_imports():
         assert not own & set(imported_packages(path)), path
 
 
+def test_no_file_is_longer_than_400_lines():
+    (package,) = memorax.__path__
+    lines = {path: path.read_text().count("\n") for path in Path(package).rglob("*.py")}
+    assert {path: number for path, number in lines.items() if number > 400} == {}
+
+
 SETTINGS = """
 import logging, signal, sys, warnings
 {before}
