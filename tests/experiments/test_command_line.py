@@ -289,7 +289,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "train --algorithm dqn --shared-memory",
             "shared_memory is an option of ppo, whose actor and critic can share a memory; dqn",
         ),
-        ("train --shared-memory maybe", "--shared-memory: must be True or False, got 'maybe'"),
+        ("train --shared-memory maybe", "--shared-memory must be True or False, got 'maybe'"),
         ("train --recurrence-learning-rate-scale -1", "recurrence_learning_rate_scale must be a"),
         (
             "train --recurrence-learning-rate-scale 0.1",
@@ -327,7 +327,14 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "value_range must go from low to high, both finite, got 3.0",
         ),
         ("train --value-range 0 inf", "value_range must go from low to high, both finite"),
-        ("train --learning-rate fast", "fast"),
+        ("train --learning-rate fast", "error: --learning-rate takes a number, got 'fast'"),
+        ("train --num-seeds 1.5", "error: --num-seeds takes an integer, got '1.5'"),
+        ("train --num-layers two", "error: --num-layers takes an integer, got 'two'"),
+        ("train --value-range 1", "error: --value-range takes LOW HIGH, got fewer values"),
+        ("train --devices 0", "error: devices must be an integer of at least 1, got 0"),
+        ("sweep --method x", "error: --method takes one of random, grid, optuna, got 'x'"),
+        ("compare --return-ranges 1", "error: --return-ranges takes LOW HIGH ..., got '1'"),
+        ("list", "error: KIND is missing: torsos, algorithms, heads"),
         ("train --algorithm dqm", "unknown algorithm 'dqm'; the closest are: dqn"),
         ("train --algorithm", "unknown algorithm ''; choose from: dqn, ppo, pqn, r2d2, sac"),
         (
@@ -358,7 +365,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     assert words.lower() in output.err.lower()
     assert output.err.count("\n") == 1
     assert "---" not in output.err
-    assert "Error parsing config" not in output.err
+    assert "Error parsing" not in output.err
     assert output.out == ""
     assert not list(tmp_path.iterdir()), "nothing may be written for bad input"
 

@@ -64,7 +64,8 @@ def parse(
             options, unknown = tyro.cli(kind, args=arguments, return_unknown_args=True, **call)
     except SystemExit as stop:
         if stop.code == 2:
-            raise BadInputError(_first_paragraph(printed.getvalue())) from stop
+            options = tuple(options_of(default or kind))
+            raise BadInputError(_in_words(_first_paragraph(printed.getvalue()), options)) from stop
         raise
     except ValueError as error:
         raise BadInputError(error) from error
@@ -183,5 +184,31 @@ def _first_paragraph(box: str) -> str:
     # The title is in the upper edge, or above a line where the terminal has no such characters.
     edge = next(index for index, line in enumerate(lines) if line.startswith(("╭", "---")))
     paragraph = itertools.takewhile(lambda line: line.strip("─-"), lines[edge + 1 :])
-    # Configurations name the field that is wrong, tyro only the dataclass.
-    return re.sub(r"^Error parsing config[\w.]*: ", "", " ".join(paragraph))
+    return " ".join(paragraph)
+
+
+KINDS = {"N": "an integer", "X": "a number", "NAME": "a name", "PATH": "a path"}
+"""What the words of ``Option.values`` stand for."""
+
+
+def _in_words(message: str, options: tuple[Option, ...]) -> str:
+    """Return an error of tyro's in the words of the help: what was given, and what is wanted."""
+    if message.startswith("Missing from"):
+        needed = next(option for option in options if option.positional)
+        return f"{needed.flag} is missing: {needed.help}"
+    flag = re.search(r"--[\w.-]+", message)
+    written = {option.flag: option.values.strip() for option in options}
+    if not flag or flag[0] not in written:
+        # Configurations name the field that is wrong, tyro only the dataclass.
+        return re.sub(r"^Error parsing [\w.]+: ", "", message)
+    reason = message.partition(": ")[2]
+    if reason.startswith("must be"):
+        return f"{flag[0]} {reason}"
+    wanted = written[flag[0]]
+    if "|" in wanted:
+        wanted = f"one of {', '.join(wanted.split('|'))}"
+    given = re.findall(r"'([^']*)'", message.replace(f"'{flag[0]}'", ""))
+    if message.startswith("invalid choice"):
+        given = given[:1]
+    got = " ".join(given) if given else "fewer values"
+    return f"{flag[0]} takes {KINDS.get(wanted, wanted)}, got {got if not given else repr(got)}"
