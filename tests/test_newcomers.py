@@ -101,7 +101,7 @@ ADDITIONS = {
         3,
         ("environments/suites/recall_suite.py", written_in_contributing("Recall") + SUITE),
         {
-            "environments/registration.py": (
+            "catalog/suites.py": (
                 "\nSUITES['recall'] = Suite('memorax.environments.suites.recall_suite')\n"
             )
         },

@@ -121,7 +121,9 @@ def test_a_distribution_over_values_keeps_the_range_in_the_unit_of_rewards():
 
 def test_large_returns_do_not_outweigh_the_policy():
     agent = make_agent(gru_torso())
-    loss = agent._value_loss
+
+    def loss(value, learned):
+        return agent._value_loss(value, learned, jnp.mean)
 
     class Learned:
         value = jnp.array([[100.0, -250.0, 30.0]])
