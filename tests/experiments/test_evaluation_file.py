@@ -8,10 +8,11 @@ import pytest
 from memorax.experiments.cli.command_line import main
 
 OPTIONS = (
-    *("--environment", "memory::TMazePassive", "--features", "4", "--num-envs", "4"),
-    *("--num-steps", "8", "--num-minibatches", "1", "--update-epochs", "1", "--num-seeds", "2"),
-    *("--total-steps", "64", "--evaluation-episodes", "8", "--no-memoryless-twin"),
-    *("--loggers", "csv", "--environment-parameters", "corridor_length=3"),
+    *("--environment", "memory::TMazePassive", "--torso", "mlp", "--features", "4"),
+    *("--num-envs", "4", "--num-steps", "8", "--num-minibatches", "1", "--update-epochs", "1"),
+    *("--num-seeds", "2", "--total-steps", "64", "--evaluation-episodes", "8"),
+    *("--no-memoryless-twin", "--loggers", "csv"),
+    *("--environment-parameters", "corridor_length=3"),
 )
 
 
