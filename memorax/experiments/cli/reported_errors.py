@@ -1,5 +1,6 @@
 """What other libraries log of errors that the command line reports itself."""
 
+import importlib
 import logging
 import sys
 from typing import Any
@@ -15,6 +16,8 @@ def hide_reported_errors() -> None:
     This changes the logging and ``sys.unraisablehook`` of the whole process, so only the command
     line calls it; calling it again changes nothing.
     """
+    # Absl's logger knows which library logged only if absl itself has made it.
+    importlib.import_module("absl.logging")
     # Orbax logs every failure. The further ones of a save come when nobody waits for them any more:
     # asyncio logs them, or TensorStore tells of them to an event loop that is closed by then.
     logging.getLogger("absl").addFilter(_is_not_orbax)
