@@ -209,7 +209,7 @@ def _written(hint: Any, field: str, prefix: str) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return a default as it is written; what is ``None`` is told by the help itself."""
+    """Return a default as a person writes it; the help text explains ``None``."""
     if value is None or value is dataclasses.MISSING or value == ():
         return ""
     if isinstance(value, bool):
