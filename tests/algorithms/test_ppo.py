@@ -554,6 +554,7 @@ def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
     terminated, cut_off = np.asarray(transitions.terminated), np.asarray(transitions.cut_off)
     assert cut_off[:, :-1].any()
     assert terminated.any()
+    assert not (terminated | cut_off)[:, -1].all()
     observation = np.concatenate(
         [timestep.observation, np.asarray(next_state.timestep.observation)[:, None]], axis=1
     )

@@ -55,9 +55,7 @@ def test_every_preset_is_a_configuration_that_learned(name):
     assert all(len(model.seed_returns) == config.num_seeds for model in item.measured.reached)
     if len(config.models) == 2:
         memory, twin = (model.seed_returns for model in item.measured.reached)
-        # A seed that failed is listed as well.
-        learned = [seed_return > max(twin) for seed_return in memory]
-        assert sum(learned) >= 0.8 * len(learned), "what the preset shows is what memory is worth"
+        assert min(memory) > max(twin), "what the preset shows is what memory is worth"
 
 
 def test_a_preset_sets_what_it_says_and_an_option_beside_it_overrides_it(maze):
