@@ -196,11 +196,14 @@ def _in_words(message: str, options: tuple[Option, ...]) -> str:
     if message.startswith("Missing from"):
         needed = next(option for option in options if option.positional)
         return f"{needed.flag} is missing: {needed.help}"
+    from_configuration = re.match(r"Error parsing [\w.]+: (.*)", message)
+    if from_configuration:
+        # Configurations name the field that is wrong, tyro only the dataclass.
+        return from_configuration[1]
     flag = re.search(r"--[\w.-]+", message)
     written = {option.flag: option.values.strip() for option in options}
     if not flag or flag[0] not in written:
-        # Configurations name the field that is wrong, tyro only the dataclass.
-        return re.sub(r"^Error parsing [\w.]+: ", "", message)
+        return message
     reason = message.partition(": ")[2]
     if reason.startswith("must be"):
         return f"{flag[0]} {reason}"
