@@ -29,15 +29,17 @@ def run_in_chunks(chunks, state):
         chunks: ``delta_rule.Inputs``, each ``(chunks, chunk, batch, ...)``.
         state: ``(batch, heads, key_dim, value_dim)``.
     """
-    last, outputs = jax.lax.scan(jax.checkpoint(_chunk), state, chunks)
+    sums = None if chunks.log_decay is None else _sums(chunks.log_decay, chunks.done)
+    last, outputs = jax.lax.scan(jax.checkpoint(_chunk), state, (chunks, sums))
     return last, outputs.reshape(-1, *outputs.shape[2:])
 
 
-def _chunk(state, inputs):
+def _chunk(state, inputs_and_sums):
+    inputs, sums = inputs_and_sums
     done = jnp.moveaxis(inputs.done, 0, -1)[:, None]
     inputs, poison = _finite_inputs(inputs)
     inputs = jax.tree.map(_heads_first, inputs)
-    query, writes, erase_key, log_decay, _ = inputs
+    query, writes, erase_key, _, _ = inputs
     state, state_poison = _finite(state, axes=(-2, -1))
 
     size = done.shape[-1]
@@ -48,7 +50,7 @@ def _chunk(state, inputs):
         jnp.ones((size, size), bool)
     )
     earlier = same_episode & ~jnp.eye(size, dtype=bool)
-    weights = _Weights(log_decay, done, same_episode, before)
+    weights = _Weights(jax.tree.map(_heads_first, sums), same_episode, before)
 
     from_state = jnp.einsum("bhtk,bhkv->bhtv", weights.from_state(query), state)
     outputs, entered = from_state, []
@@ -93,17 +95,14 @@ def _erased(weights, writes, erase_key, earlier, state):
 class _Weights:
     """Decays between the steps of a chunk, by heads or by key channels."""
 
-    def __init__(self, log_decay, done, same_episode, before):
-        self._same_episode = same_episode
+    def __init__(self, sums, same_episode, before):
         at_end = same_episode[..., -1, :, None]
         before = before[..., None]
-        self._by_channel = log_decay is not None and log_decay.ndim == 4
-        if log_decay is None:
+        self._by_channel = sums is not None and sums[0].ndim == 4
+        if sums is None:
             self._between, self._of_state, self._to_end = 1.0, before, at_end
         else:
-            if not self._by_channel:
-                log_decay = log_decay[..., None]
-            total, error = _sums(log_decay, done)
+            total, error = sums if self._by_channel else (part[..., None] for part in sums)
             logs = (total[..., :, None, :] - total[..., None, :, :]) + (
                 error[..., :, None, :] - error[..., None, :, :]
             )
@@ -132,17 +131,23 @@ class _Weights:
 
 
 def _sums(log_decay, done):
-    """Add up log decays over the chunk from the episode's first step on, as number and error."""
+    """Add up log decays from the episode's or the chunk's first step on, as number and error.
+
+    In all chunks at once: inside the scan over chunks there would be a sequential step for each
+    step of time.
+    """
 
     def step(carry, at_time):
         decay, done = at_time
-        carry = _compensated_sum.add(*carry, decay, done[..., None])
+        carry = _compensated_sum.add(*carry, decay, done)
         return carry, carry
 
-    nothing = jnp.zeros_like(log_decay[:, :, 0])
-    over = jnp.moveaxis(log_decay, 2, 0), jnp.moveaxis(done, 2, 0)
+    finite = jnp.where(jnp.isfinite(log_decay), log_decay, 0)
+    done = done.reshape(done.shape + (1,) * (log_decay.ndim - done.ndim))
+    over = jnp.moveaxis(finite, 1, 0), jnp.moveaxis(done, 1, 0)
+    nothing = jnp.zeros_like(over[0][0])
     _, sums = jax.lax.scan(step, (nothing, nothing), over)
-    return tuple(jnp.moveaxis(part, 0, 2) for part in sums)
+    return tuple(jnp.moveaxis(part, 0, 1) for part in sums)
 
 
 def _heads_first(values):
