@@ -30,6 +30,14 @@ def _levels(name: str, kind: str, **sizes: tuple[Any, Any, Any]) -> dict[str, Me
 
 
 MEMORY_TASKS: dict[str, MemoryTask] = {
+    **_levels(
+        "AssociativeRecall",
+        "AssociativeRecall",
+        num_keys=(4, 8, 16),
+        num_values=(4, 8, 8),
+        num_writes=(4, 4, 8),
+        num_queries=(4, 4, 4),
+    ),
     **_levels("Autoencode", "Autoencode", num_decks=(1, 2, 3)),
     **_levels("Battleship", "Battleship", board_size=(8, 10, 12)),
     **_levels(
@@ -52,9 +60,17 @@ MEMORY_TASKS: dict[str, MemoryTask] = {
     **_levels("NoisyStatelessPendulum", "StatelessPendulum", noise_sigma=(0.1, 0.2, 0.3)),
     **_levels("RepeatFirst", "RepeatFirst", num_decks=(1, 8, 16)),
     **_levels("RepeatPrevious", "RepeatPrevious", num_decks=(1, 2, 3), k=(4, 32, 64)),
+    **_levels(
+        "SelectiveCopying",
+        "SelectiveCopying",
+        num_symbols=(4, 8, 8),
+        num_marked=(4, 8, 16),
+        num_noise=(12, 56, 240),
+    ),
     **_levels("StatelessCartPole", "StatelessCartPole", max_episode_length=(200, 400, 600)),
     **_levels("StatelessPendulum", "StatelessPendulum", max_episode_length=(200, 150, 100)),
     **_levels("VelocityOnlyCartPole", "VelocityOnlyCartPole", max_episode_length=(200, 400, 600)),
+    **_levels("WordProblem", "WordProblem", group=("Z2", "S3", "A5"), episode_length=(32, 32, 64)),
     "KeyToDoor": MemoryTask("KeyToDoor"),
     "MemoryChain": MemoryTask("MemoryChain"),
     "TMazePassive": MemoryTask("TMaze"),

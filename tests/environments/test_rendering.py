@@ -5,12 +5,15 @@ import pytest
 
 from memorax import environments
 from memorax.environments import Box, Discrete, FlattenObservation, RecordEpisodeStatistics
+from memorax.environments.memory.associative_recall import AssociativeRecallState
 from memorax.environments.memory.battleship import BattleshipState
 from memorax.environments.memory.concentration import ConcentrationState
 from memorax.environments.memory.key_to_door import KeyToDoorState
 from memorax.environments.memory.labyrinth import LabyrinthState
 from memorax.environments.memory.mine_sweeper import MineSweeperState
+from memorax.environments.memory.selective_copying import SelectiveCopyingState
 from memorax.environments.memory.t_maze import TMazeState
+from memorax.environments.memory.word_problem import WordProblemState
 from memorax.experiments.play.text import observation_text
 
 HERE = jnp.array([1, 0])
@@ -25,12 +28,41 @@ def squares(size, *places):
     return flags(size**2, *(row * size + column for row, column in places)).reshape(size, size)
 
 
+def associative_recall(is_query):
+    left = jnp.ones(4, jnp.int32)
+    return AssociativeRecallState(jnp.int32(2), is_query, jnp.array([3, 4, 1, 0]), left, left)
+
+
+def selective_copying(symbol, mode, marked, recalled):
+    return SelectiveCopyingState(symbol, mode, jnp.array(marked), jnp.zeros(2), recalled)
+
+
 def key_to_door(time, held=0):
     apples = squares(3, (0, 1), (2, 2))
     return KeyToDoorState(HERE, NOWHERE, jnp.int32(1), jnp.int32(held), apples, jnp.int32(time))
 
 
 STATES = {
+    "write": (
+        *("AssociativeRecallEasy", {}, associative_recall(False)),
+        "key   0 1 2 3\nvalue 3 · 1 0\nwrites 1 to key 2",
+    ),
+    "query": (
+        *("AssociativeRecallEasy", {}, associative_recall(True)),
+        "key   0 1 2 3\nvalue 3 · 1 0\nasks for key 2",
+    ),
+    "noise": (
+        *("SelectiveCopyingEasy", {}, selective_copying(3, 0, [2, 0, -1, -1], 0)),
+        "2 0 · ·\nnoise: 3",
+    ),
+    "recall": (
+        *("SelectiveCopyingEasy", {}, selective_copying(0, 2, [2, 0, 1, 1], 1)),
+        "2 (0) 1 1\nrecalls",
+    ),
+    "word": (
+        *("WordProblemMedium", {}, WordProblemState(jnp.int32(1), jnp.int32(4), jnp.int32(2))),
+        "element 1: 0 2 1\nproduct 4: 2 0 1",
+    ),
     "t_maze": (
         *("TMazePassive", {"corridor_length": 3}),
         TMazeState(jnp.int32(-1), jnp.int32(2), jnp.int32(0)),

@@ -6,6 +6,7 @@ from typing import Any
 from memorax.catalog.memory_tasks import MEMORY_TASKS, find_memory_task
 from memorax.environments.checks import check_parameters
 from memorax.environments.environment import Environment
+from memorax.environments.memory.associative_recall import AssociativeRecall
 from memorax.environments.memory.autoencode import Autoencode
 from memorax.environments.memory.battleship import Battleship
 from memorax.environments.memory.cart_pole import StatelessCartPole, VelocityOnlyCartPole
@@ -20,10 +21,13 @@ from memorax.environments.memory.multiarmed_bandit import MultiarmedBandit
 from memorax.environments.memory.pendulum import StatelessPendulum
 from memorax.environments.memory.repeat_first import RepeatFirst
 from memorax.environments.memory.repeat_previous import RepeatPrevious
+from memorax.environments.memory.selective_copying import SelectiveCopying
 from memorax.environments.memory.t_maze import TMaze
 from memorax.environments.memory.task import Task
+from memorax.environments.memory.word_problem import WordProblem
 
 __all__ = [
+    "AssociativeRecall",
     "Autoencode",
     "Battleship",
     "Concentration",
@@ -37,11 +41,13 @@ __all__ = [
     "MultiarmedBandit",
     "RepeatFirst",
     "RepeatPrevious",
+    "SelectiveCopying",
     "StatelessCartPole",
     "StatelessPendulum",
     "TMaze",
     "Task",
     "VelocityOnlyCartPole",
+    "WordProblem",
     "make",
     "names",
 ]
@@ -50,10 +56,10 @@ __all__ = [
 _KINDS: dict[str, type[Task]] = {
     kind.__name__: kind
     for kind in (
-        *(Autoencode, Battleship, Concentration, CountRecall, HigherLower, KeyToDoor),
-        *(LabyrinthEscape, LabyrinthExplore, MemoryChain, MineSweeper, MultiarmedBandit),
-        *(RepeatFirst, RepeatPrevious, StatelessCartPole, StatelessPendulum, TMaze),
-        VelocityOnlyCartPole,
+        *(AssociativeRecall, Autoencode, Battleship, Concentration, CountRecall, HigherLower),
+        *(KeyToDoor, LabyrinthEscape, LabyrinthExplore, MemoryChain, MineSweeper),
+        *(MultiarmedBandit, RepeatFirst, RepeatPrevious, SelectiveCopying, StatelessCartPole),
+        *(StatelessPendulum, TMaze, VelocityOnlyCartPole, WordProblem),
     )
 }
 

@@ -52,7 +52,7 @@ def pick_card(number: UInt32[Array, ""], remaining: PyTree) -> tuple[Array, Arra
     return card, remaining - (jnp.arange(remaining.size) == card)
 
 
-def whole_below(bound: Int[Array, ""], number: UInt32[Array, ""]) -> Int[Array, ""]:
+def whole_below(bound: Int[Array, ""] | int, number: UInt32[Array, ""]) -> Int[Array, ""]:
     """Return an integer below a bound, or 0 where that is 0, by a random one of 32 bits.
 
     ``jax.random.randint`` calls the generator three times, and one call costs as much as the rest

@@ -202,6 +202,7 @@ def test_sizes_that_cannot_be_counted_are_refused(name, params, words):
             },
         ),
         ("LabyrinthEscapeEasy", {"episode_length": 2**31 - 1}),
+        ("AssociativeRecallEasy", {"num_keys": 65_536, "num_writes": 1, "num_queries": 1}),
         ("MemoryChain", {"memory_length": 2**31 - 1}),
         ("MineSweeperEasy", {"size": 256, "num_mines": 256**2 - 3}),
         ("MultiarmedBanditEasy", {"num_bandits": 65_536, "episode_length": 2**31 - 1}),
@@ -209,7 +210,9 @@ def test_sizes_that_cannot_be_counted_are_refused(name, params, words):
         ("RepeatPreviousEasy", {"num_decks": 1_260, "k": 1_260 * 52 - 1}),
         ("StatelessCartPoleEasy", {"max_episode_length": 2**31 - 1}),
         ("StatelessPendulumEasy", {"max_episode_length": 2**31 - 1}),
+        ("SelectiveCopyingEasy", {"num_marked": 65_536, "num_noise": 65_536}),
         ("TMazeActive", {"corridor_length": 2**31 - 3}),
+        ("WordProblemHard", {"episode_length": 2**31 - 1}),
     ],
 )
 def test_the_largest_sizes_are_played(name, params):
