@@ -17,8 +17,9 @@ import jax
 import numpy as np
 import tyro
 
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.run.agents import make_agent
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 
 PARTS = 20
 TASKS = {"sac": "gymnax::Pendulum-v1"}
@@ -32,7 +33,7 @@ def soak(algorithm: str, torso: str, total_steps: int) -> dict:
     config = TrainConfig(
         environment=environment,
         torso=torso,
-        algorithm=ALGORITHMS[algorithm](),
+        algorithm=ALGORITHMS[algorithm].config(),
         total_steps=total_steps,
     )
     agent = make_agent(config, torso)

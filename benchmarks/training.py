@@ -25,10 +25,11 @@ from timing import medians
 
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.environments import RecordEpisodeStatistics, Vectorize
 from memorax.experiments.presets.torsos import TORSOS, make_torso
 from memorax.experiments.run.agents import make_agent as make_configured_agent
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 from memorax.networks import (
     RNN,
     DeltaNetCell,
@@ -134,7 +135,7 @@ def make_acting(agent: PPO, num_updates: int):
 def measure_algorithm(name: str) -> str:
     """Return the row of an algorithm, once it has begun to learn."""
     environment = "gymnax::Pendulum-v1" if name == "sac" else "gymnax::CartPole-v1"
-    algorithm = ALGORITHMS[name]()
+    algorithm = ALGORITHMS[name].config()
     if hasattr(algorithm, "learning_starts"):
         algorithm = replace(algorithm, learning_starts=1)
     agent = make_configured_agent(TrainConfig(environment, algorithm=algorithm), "gru")

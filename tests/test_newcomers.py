@@ -37,25 +37,44 @@ class CostNetwork(nn.Module):
     def loss(self, output, target):
         return (output - target) ** 2
 '''
-ALGORITHM = '''
-"""Q-learning from whole returns."""
+CONFIGURATION = '''
+"""Configuration of Q-learning from whole returns."""
 from dataclasses import dataclass
 
-from memorax.algorithms.configurations import hyperparameters
-from memorax.algorithms.pqn import PQN, PQNConfig
+from memorax.configurations.pqn import PQNConfig
 
 
-@hyperparameters
 @dataclass(frozen=True)
 class MonteCarloConfig(PQNConfig):
     """PQN without bootstrapping inside a rollout."""
 
     q_lambda: float = 1.0
+    """Share of the whole return in a target."""
+'''
+ALGORITHM = '''
+"""Q-learning from whole returns."""
+from memorax.algorithms.configurations import hyperparameters
+from memorax.algorithms.pqn import PQN
+from memorax.configurations.monte_carlo import MonteCarloConfig
+
+hyperparameters(MonteCarloConfig)
 
 
 class MonteCarlo(PQN):
     """See ``MonteCarloConfig``."""
 '''
+ENTRY = """
+from memorax.configurations.monte_carlo import MonteCarloConfig
+
+ALGORITHMS["monte_carlo"] = AlgorithmEntry(
+    config=MonteCarloConfig,
+    implementation="memorax.algorithms.monte_carlo:MonteCarlo",
+    kind="fresh rollouts",
+    actions=("discrete",),
+    paper="Watkins 1989",
+    value_heads=Q_NETWORKS,
+)
+"""
 SUITE = """
 
 def names():
@@ -66,11 +85,11 @@ def make(name, /):
     return Recall(), None
 """
 
-# Of each kind: the most files it may take, its own file, and the lines it adds to others.
+# Of each kind: the most files it may take, its own files, and the lines it adds to others.
 ADDITIONS = {
     "cell": (
         2,
-        ("networks/cells/leaky.py", written_in_contributing("LeakyCell")),
+        {"networks/cells/leaky.py": written_in_contributing("LeakyCell")},
         {
             "networks/cells/__init__.py": (
                 "\nfrom memorax.networks.cells.leaky import LeakyCell\n__all__ += ['LeakyCell']\n"
@@ -79,7 +98,7 @@ ADDITIONS = {
     ),
     "head": (
         2,
-        ("networks/heads/cost.py", HEAD),
+        {"networks/heads/cost.py": HEAD},
         {
             "networks/heads/__init__.py": (
                 "\nfrom memorax.networks.heads.cost import CostNetwork\n"
@@ -89,17 +108,15 @@ ADDITIONS = {
     ),
     "algorithm": (
         3,
-        ("algorithms/monte_carlo.py", ALGORITHM),
         {
-            "algorithms/__init__.py": (
-                "\nfrom memorax.algorithms.monte_carlo import MonteCarlo, MonteCarloConfig\n"
-                "__all__ += ['MonteCarlo', 'MonteCarloConfig']\n"
-            )
+            "configurations/monte_carlo.py": CONFIGURATION,
+            "algorithms/monte_carlo.py": ALGORITHM,
         },
+        {"catalog/algorithms.py": ENTRY},
     ),
     "suite": (
         3,
-        ("environments/suites/recall_suite.py", written_in_contributing("Recall") + SUITE),
+        {"environments/suites/recall_suite.py": written_in_contributing("Recall") + SUITE},
         {
             "catalog/suites.py": (
                 "\nSUITES['recall'] = Suite('memorax.environments.suites.recall_suite')\n"
@@ -113,7 +130,7 @@ import flax.linen as nn
 import jax
 import optax
 from memorax import environments
-from memorax.algorithms import MonteCarlo, MonteCarloConfig
+from memorax.algorithms.monte_carlo import MonteCarlo, MonteCarloConfig
 from memorax.networks import RNN, FeatureExtractor, LeakyCell, Network, heads
 
 env, params = environments.make("recall::Recall")
@@ -136,20 +153,49 @@ def extended(tmp_path_factory):
     """A copy of the package with all four added."""
     copy = tmp_path_factory.mktemp("newcomer") / "memorax"
     shutil.copytree(ROOT / "memorax", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for _, (path, code), lines in ADDITIONS.values():
-        (copy / path).write_text(code)
+    for _, files, lines in ADDITIONS.values():
+        for path, code in files.items():
+            (copy / path).write_text(code)
         for edited, added in lines.items():
             with open(copy / edited, "a") as file:
                 file.write(added)
     return copy
 
 
-def test_all_four_work_together(extended):
-    command = [sys.executable, "-c", USE]
-    ran = subprocess.run(
-        command, cwd=extended.parent, capture_output=True, text=True, timeout=300, check=False
+def run(extended, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=extended.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+
+
+def test_all_four_work_together(extended):
+    ran = run(extended, "-c", USE)
     assert ran.returncode == 0, ran.stderr
+
+
+TINY = (
+    *("--environment", "recall::Recall", "--torso", "mlp", "--total-steps", "16"),
+    *("--num-envs", "2", "--num-steps", "4", "--num-minibatches", "1", "--features", "4"),
+    *("--num-seeds", "1", "--evaluation-episodes", "2", "--evaluation-steps", "8"),
+)
+
+
+def test_the_algorithm_and_the_suite_are_trained_by_name(extended):
+    listed = run(extended, "-m", "memorax", "list", "algorithms")
+    assert "monte_carlo  fresh rollouts" in listed.stdout
+    helped = run(extended, "-m", "memorax", "compare", "--help-all")
+    assert "--monte-carlo.q-lambda X\n      Share of the whole return" in helped.stdout
+    command = "-m", "memorax", "train", "--algorithm", "monte_carlo", *TINY
+    trained = run(extended, *command, "--run-folder", "run")
+    assert trained.returncode == 0, trained.stderr
+    assert (extended.parent / "run" / "evaluation.json").is_file()
+    refused = run(extended, *command, "--shared-memory", "--run-folder", "other")
+    assert refused.stderr.endswith("memory; monte_carlo cannot, got True\n")
 
 
 def test_few_files_are_touched(extended):
@@ -160,6 +206,6 @@ def test_few_files_are_touched(extended):
         if not (known := ours / path.relative_to(extended)).exists()
         or path.read_bytes() != known.read_bytes()
     }
-    assert touched == {path for _, (new, _), lines in ADDITIONS.values() for path in (new, *lines)}
-    for kind, (most, _, lines) in ADDITIONS.items():
-        assert 1 + len(lines) <= most, kind
+    assert touched == {path for _, new, lines in ADDITIONS.values() for path in (*new, *lines)}
+    for kind, (most, new, lines) in ADDITIONS.items():
+        assert len(new) + len(lines) <= most, kind

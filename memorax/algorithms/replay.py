@@ -110,11 +110,11 @@ class ReplayAlgorithm(Algorithm):
             return jax.tree.map(lambda leaf: leaf[0], sequences)
 
         self._sequence = jax.eval_shape(sequence, jax.random.key(0))
-        self.check_memory(num_seeds=1)
+        self.check_replay_fits(num_seeds=1)
 
-    def check_memory(self, num_seeds: int) -> None:
+    def check_replay_fits(self, num_seeds: int) -> None:
         """Raise ``ValueError`` if the replays of so many seeds would not fit into memory."""
-        self._replay.check_memory(
+        self._replay.check_replay_fits(
             f"{type(self.config).__name__}.buffer_size", self._sequence, num_seeds
         )
 

@@ -138,7 +138,7 @@ class SequenceReplay:
         tree = 4 * tree_size(self.capacity) if self.prioritized else 0
         return self.capacity * tree_bytes(sequence) + tree
 
-    def check_memory(self, field: str, sequence: PyTree, copies: int = 1) -> None:
+    def check_replay_fits(self, field: str, sequence: PyTree, copies: int = 1) -> None:
         """Raise ``ValueError`` if the replay would not fit into the machine's memory.
 
         Args:

@@ -47,8 +47,8 @@ def check_action_space(owner: str, space: Space, bounded: bool = False) -> None:
             refused = "whose low must not be above high in any dimension"
         elif bounded and not (np.isfinite([low, high]).all() and (low < high).all()):
             refused = (
-                "whose bounds must be finite and low below high: give it such bounds, or use PPO "
-                "with a Gaussian"
+                "whose bounds must be finite and low below high: give it such bounds, or use an "
+                "algorithm with a Gaussian policy"
             )
     if refused:
         # Arrays of many bounds are printed in lines.

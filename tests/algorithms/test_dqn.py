@@ -307,7 +307,7 @@ def test_a_replay_that_does_not_fit_is_refused_before_anything_is_allocated(as_a
         pictures_dqn(buffer_size=2 * 10**9)
     agent = pictures_dqn(buffer_size=64)
     with pytest.raises(ValueError, match=r"DQNConfig.buffer_size: .* 1000000000 times"):
-        agent.check_memory(num_seeds=10**9)
+        agent.check_replay_fits(num_seeds=10**9)
 
 
 @pytest.mark.parametrize(

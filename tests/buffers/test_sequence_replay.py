@@ -258,8 +258,10 @@ def test_a_replay_says_its_bytes_without_allocating_and_what_does_not_fit_is_ref
     assert small.num_bytes(sequence()) == allocated == 6 * 30 + 4 * 16
     pictures = {"observation": jax.ShapeDtypeStruct((2, 84, 84), jnp.uint8)}
     with pytest.raises(ValueError, match=r"buffer_size: the replay would take .* GiB"):
-        replay.check_memory("buffer_size", pictures)
-    SequenceReplay(num_envs=2, capacity=4, batch_size=4).check_memory("buffer_size", sequence())
+        replay.check_replay_fits("buffer_size", pictures)
+    SequenceReplay(num_envs=2, capacity=4, batch_size=4).check_replay_fits(
+        "buffer_size", sequence()
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ HALF_BOUNDED = Box(0.0, np.array([1.0, np.inf], np.float32), (2,))
         (Box(0.0, 1.0, (0,)), False, "which has no dimension"),
         (Box(1.0, -1.0, (2,)), False, "whose low must not be above high"),
         (Box(float("nan"), 1.0, (2,)), False, "whose low must not be above high"),
-        (Box(-np.inf, np.inf, (2,)), True, "bounds must be finite.*or use PPO with a Gaussian"),
+        (Box(-np.inf, np.inf, (2,)), True, "bounds must be finite.*with a Gaussian policy"),
         (HALF_BOUNDED, True, "bounds must be finite"),
         (Box(0.5, 0.5, (1,)), True, "bounds must be finite and low below high"),
         (Box(-np.ones(100), -2 * np.ones(100), (100,)), False, "low must not be above high"),

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress import ProgressBar
 from memorax.experiments.run.checkpoints import Checkpoints
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, number_in, read_curves, read_metrics
 from memorax.experiments.run.training import make_agents, restore
 
@@ -346,10 +347,13 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "buffer_size must hold at least batch_size",
         ),
         ("train --algorithm dqn --buffer-size 2000000000", "the replay would take"),
-        ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo or sac"),
+        ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo, sac"),
         ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
         ("train --value-head c51", "unknown value_head 'c51'"),
-        ("train --value-head c51_q_network", "PPO.actor.head must return values"),
+        (
+            "train --value-head c51_q_network",
+            "value_head of ppo must be one of v_network, hl_gauss_v_network, got 'c51_q_network'",
+        ),
         ("train --policy-head gaussian", "head gaussian needs actions that are vectors"),
         ("train --algorithm dqn --policy-head categorical", "dqn acts by its values"),
         ("evaluate nowhere", "nowhere is not a run folder"),
@@ -424,7 +428,7 @@ def test_help_lists_every_field_of_every_configuration(algorithm, capsys):
     told = capsys.readouterr().out
     names = [
         field.name
-        for config in (TrainConfig, ALGORITHMS[algorithm or "ppo"])
+        for config in (TrainConfig, ALGORITHMS[algorithm or "ppo"].config)
         for field in dataclasses.fields(config)
         if field.name != "algorithm"
     ]

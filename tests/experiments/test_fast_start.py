@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from memorax.algorithms import DQNConfig
-from memorax.catalog.algorithms import ALGORITHMS as SUMMARIES
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.cli.listing import LISTS
 from memorax.experiments.presets import encoders, heads, names
 from memorax.experiments.presets.torsos import TORSOS
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.study.comparison_config import CompareConfig
 
 HEAVY = "flax", "gymnax", "jax", "optax", "orbax", "scipy"
@@ -89,7 +89,9 @@ def test_the_names_that_are_listed_are_those_that_are_built():
     assert list(heads.POLICY_HEADS) == list(names.POLICY_HEADS)
     assert list(heads.VALUE_HEADS) == list(names.VALUE_HEADS)
     assert {"auto", "mlp", *encoders.PICTURE_ENCODERS} == set(names.ENCODERS)
-    assert list(SUMMARIES) == list(ALGORITHMS)
+    for entry in ALGORITHMS.values():
+        assert {*entry.policy_heads} <= {*names.POLICY_HEADS}
+        assert {*entry.value_heads} <= {*names.VALUE_HEADS}
 
 
 @pytest.mark.parametrize("spelled", ["MinGRU", "mingru", "min-gru", "MIN_GRU"])

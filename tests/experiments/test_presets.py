@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from memorax import environments
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.cli.parsing import parse, take_algorithm_and_preset
 from memorax.experiments.cli.train import Train
 from memorax.experiments.presets import preset
 from memorax.experiments.presets.preset import Reached
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import Evaluation, Returns, to_json
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.preset import preset_settings, with_preset
@@ -24,7 +25,7 @@ CONFIG = TrainConfig(
     environment="memory::TMazePassive",
     environment_parameters=("corridor_length=7",),
     torso="lru",
-    algorithm=ALGORITHMS["pqn"](gamma=0.9, num_envs=4),
+    algorithm=ALGORITHMS["pqn"].config(gamma=0.9, num_envs=4),
     learning_rate=0.002,
     total_steps=640_000,
 )
@@ -63,7 +64,7 @@ def test_a_preset_sets_what_it_says_and_an_option_beside_it_overrides_it(maze):
         ["--preset", "maze", "--torso", "gru", "--gamma", "0.5", "--num-seeds", "1"]
     )
     assert (algorithm, item) == ("pqn", maze)
-    kind = ALGORITHMS[algorithm]
+    kind = ALGORITHMS[algorithm].config
     default = Train(with_preset(TrainConfig(algorithm=kind()), item))
     assert default.config == CONFIG
     given = parse(Train[kind], "memorax train", rest, default).config
@@ -129,8 +130,10 @@ def test_presets_lists_them_and_shows_what_one_sets_and_reached(maze, capsys):
     options = [line for line in lines if line.startswith("--")]
     arguments = shlex.split(" ".join(options))
     algorithm, _, rest = take_algorithm_and_preset(arguments)
-    default = Train(TrainConfig(algorithm=ALGORITHMS[algorithm]()))
-    assert parse(Train[ALGORITHMS[algorithm]], "memorax train", rest, default).config == CONFIG
+    default = Train(TrainConfig(algorithm=ALGORITHMS[algorithm].config()))
+    assert (
+        parse(Train[ALGORITHMS[algorithm].config], "memorax train", rest, default).config == CONFIG
+    )
     assert "lru: 1.000, 0.500; sampled actions 0.700; best in training 0.800" in lines
 
 

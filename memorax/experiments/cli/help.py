@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import tyro
 
-from memorax.catalog.algorithms import ALGORITHMS
+from memorax.catalog.algorithms import ALGORITHMS, algorithm_name
 
 GROUPS = {
     "task": (
@@ -102,9 +102,10 @@ def options_of(kind: Any, prefix: str = "--", algorithm: str = "") -> Iterator[O
         value = getattr(kind, field.name, dataclasses.MISSING)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             if field.name == "algorithm":
-                yield from options_of(value, prefix, _name_of_algorithm(value))
+                yield from options_of(value, prefix, algorithm_name(value))
             elif field.name in ALGORITHMS:
-                yield from options_of(value, f"{prefix}{field.name}.", field.name)
+                own = f"{prefix}{field.name.replace('_', '-')}."
+                yield from options_of(value, own, field.name)
             else:
                 yield from options_of(value, prefix)
             continue
@@ -173,10 +174,6 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     )
 
 
-def _name_of_algorithm(config: Any) -> str:
-    return type(config).__name__.removesuffix("Config").lower()
-
-
 NAMES = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 """How a value of each type is written."""
 OWN_NAMES = {
@@ -225,9 +222,13 @@ def _field_docstrings(owner: type) -> dict[str, str]:
     for cls in reversed(owner.__mro__):
         if not dataclasses.is_dataclass(cls):
             continue
+        try:
+            source = inspect.getsource(cls)
+        except OSError:  # Of a class that make_dataclass has made.
+            continue
         (body,) = (
             node.body
-            for node in ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+            for node in ast.parse(textwrap.dedent(source)).body
             if isinstance(node, ast.ClassDef)
         )
         for field, text in itertools.pairwise(body):

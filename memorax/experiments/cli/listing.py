@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from memorax.catalog.algorithms import ALGORITHMS
+from memorax.catalog.algorithms import ALGORITHMS, algorithms_with_head
 from memorax.catalog.suites import SUITES
 from memorax.distribution import install_command
 from memorax.experiments.cli.errors import input_checked
@@ -55,15 +55,14 @@ def algorithms() -> Iterator[Row]:
     """List every algorithm with what it learns from, its actions and its paper."""
     yield "algorithm", "learns from", "actions", "paper"
     for name, algorithm in ALGORITHMS.items():
-        yield name, algorithm.kind, algorithm.actions, algorithm.paper
+        yield name, algorithm.kind, " or ".join(algorithm.actions), algorithm.paper
 
 
 def heads() -> Iterator[Row]:
     """List every head, those that act and those that value."""
-    yield "head", "kind", "what it returns"
-    for kind, named in (("policy", POLICY_HEADS), ("value", VALUE_HEADS)):
-        for name, summary in named.items():
-            yield name, kind, summary
+    yield "head", "what it returns", "algorithms"
+    for name, summary in (POLICY_HEADS | VALUE_HEADS).items():
+        yield name, summary, ", ".join(algorithms_with_head(name))
 
 
 def encoders() -> Iterator[Row]:

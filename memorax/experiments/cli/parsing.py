@@ -11,17 +11,17 @@ from typing import Any
 
 import tyro
 
+from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from memorax.experiments.cli.errors import BadInputError, input_checked
 from memorax.experiments.cli.help import Option, help_text, options_of
 from memorax.experiments.presets import preset
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run.config import ALGORITHMS
 from memorax.validation import find_name, unknown_name
 
 ALGORITHM = Option(
     *("algorithm", "--algorithm", " NAME"),
     f"{', '.join(ALGORITHMS)}; its options are those of --help-all.",
-    default="ppo",
+    default=DEFAULT_ALGORITHM,
 )
 """The option that ``take_algorithm`` takes."""
 PRESET = Option(
@@ -152,8 +152,8 @@ def _check_algorithm_has(flag: str, options: Any) -> None:
     field = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
     having = [
         name
-        for name, kind in ALGORITHMS.items()
-        if field in {item.name for item in dataclasses.fields(kind)}
+        for name, entry in ALGORITHMS.items()
+        if field in {item.name for item in dataclasses.fields(entry.config)}
     ]
     if algorithm and having:
         raise BadInputError(f"{flag} is an option of {', '.join(having)}, and not of {algorithm}")

@@ -1,19 +1,19 @@
 """The command ``memorax presets``."""
 
-import dataclasses
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.table import Table
 
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
 from memorax.experiments.presets import preset
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.command import set_options
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.console import make_console
 from memorax.experiments.run.preset import with_preset
 
@@ -61,7 +61,7 @@ def described(item: Preset) -> Iterator[str]:
     yield item.command
     yield ""
     yield "It sets, where that is not the default:"
-    plain = TrainConfig(algorithm=ALGORITHMS[item.algorithm]())
+    plain = TrainConfig(algorithm=ALGORITHMS[item.algorithm].config())
     yield from (f"  {option}" for option in set_options(with_preset(plain, item), plain))
     yield f"'{item.command} --help' lists all of its settings."
     yield ""
@@ -74,24 +74,6 @@ def described(item: Preset) -> Iterator[str]:
         }
         measured = [f"{name} {value:.3f}" for name, value in others.items() if value is not None]
         yield f"  {'; '.join([f'{reached.model}: {seeds}', *measured])}"
-
-
-def set_options(config: TrainConfig[Any], default: TrainConfig[Any]) -> Iterator[str]:
-    """Return the options of a configuration that are not as in another of the same algorithm."""
-    if config.algorithm_name != "ppo":
-        yield f"--algorithm {config.algorithm_name}"
-    for mine, plain in ((config, default), (config.algorithm, default.algorithm)):
-        for field in dataclasses.fields(mine):
-            value, before = getattr(mine, field.name), getattr(plain, field.name)
-            if value != before and field.name != "algorithm":
-                yield _option(field.name.replace("_", "-"), value, before)
-
-
-def _option(flag: str, value: Any, before: Any) -> str:
-    if isinstance(value, bool) and isinstance(before, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    values = value if isinstance(value, tuple) else (value,)
-    return shlex.join([f"--{flag}", *map(str, values)])
 
 
 def _mean(values: tuple[float, ...]) -> float:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic
 
 import tyro
 
+from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from memorax.catalog.environments import check_environment_name
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
 from memorax.experiments.cli.parsing import (
@@ -23,7 +24,7 @@ from memorax.experiments.files.fields import differences
 from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig
+from memorax.experiments.run.config import AlgorithmConfig, TrainConfig
 from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.options import Devices
 from memorax.experiments.run.preset import with_preset
@@ -108,7 +109,7 @@ def run_compare(arguments: list[str]) -> int:
 def run_sweep(arguments: list[str]) -> int:
     """Run ``memorax sweep`` and return its exit code."""
     algorithm, preset, arguments = take_algorithm_and_preset(arguments)
-    kind = ALGORITHMS[algorithm or "ppo"]
+    kind = ALGORITHMS[algorithm or DEFAULT_ALGORITHM].config
     default = Sweep(SweepConfig(train=_trial(TrainConfig(algorithm=kind()), preset)))
     options = parse(Sweep[kind], "memorax sweep", arguments, default, (PRESET, ALGORITHM))
     with input_checked():
@@ -126,7 +127,9 @@ def run_sweep(arguments: list[str]) -> int:
             name = stored.train.algorithm_name
             check_same_algorithm(name, algorithm, folder.path / "config.json")
             default = Sweep(dataclasses.replace(stored, train=_trial(stored.train, preset)))
-            given = parse(Sweep[ALGORITHMS[name]], "memorax sweep", arguments, default).config
+            given = parse(
+                Sweep[ALGORITHMS[name].config], "memorax sweep", arguments, default
+            ).config
             config = _resume(folder, given)
         else:
             config = options.config

@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from memorax.catalog.environments import check_environment_name
 from memorax.experiments.cli.errors import BadInputError, input_checked, train_to_end
 from memorax.experiments.cli.parsing import (
@@ -22,7 +23,7 @@ from memorax.experiments.files.fields import differences
 from memorax.experiments.files.write_errors import WriteFailedError
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run.config import ALGORITHMS, AlgorithmConfig, TrainConfig, to_json
+from memorax.experiments.run.config import AlgorithmConfig, TrainConfig, to_json
 from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.failures import (
     DivergedError,
@@ -57,7 +58,7 @@ class Train(Generic[AlgorithmConfig]):
 def run(arguments: list[str]) -> int:
     """Run ``memorax train`` and return its exit code."""
     algorithm, preset, arguments = take_algorithm_and_preset(arguments)
-    kind = ALGORITHMS[algorithm or "ppo"]
+    kind = ALGORITHMS[algorithm or DEFAULT_ALGORITHM].config
     default = Train(with_preset(TrainConfig(algorithm=kind()), preset))
     options = parse(Train[kind], "memorax train", arguments, default, (PRESET, ALGORITHM))
     with input_checked():

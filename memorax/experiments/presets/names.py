@@ -1,20 +1,20 @@
 """Encoders and heads by name, and what each is, without importing Flax."""
 
 POLICY_HEADS = {
-    "categorical": "a probability for each discrete action",
-    "gaussian": "a normal distribution, for continuous actions",
-    "squashed_gaussian": "the same, within the actions' bounds",
+    "categorical": "probabilities of discrete actions",
+    "gaussian": "a normal distribution of actions",
+    "squashed_gaussian": "the same, within bounds",
 }
 """Heads that act."""
 
 VALUE_HEADS = {
-    "v_network": "ppo: a state's value",
-    "hl_gauss_v_network": "ppo: a distribution over a state's value",
-    "discrete_q_network": "dqn, r2d2, pqn: a value for each action",
-    "dueling_q_network": "dqn, r2d2, pqn: a value and advantages",
-    "c51_q_network": "dqn, r2d2, pqn: a distribution per action",
-    "continuous_q_network": "sac: an action's value",
-    "twin_continuous_q_network": "sac: the lower of two values",
+    "v_network": "a state's value",
+    "hl_gauss_v_network": "a distribution over a state's value",
+    "discrete_q_network": "a value for each action",
+    "dueling_q_network": "a value, and each action's advantage",
+    "c51_q_network": "a distribution for each action",
+    "continuous_q_network": "a given action's value",
+    "twin_continuous_q_network": "two values of a given action",
 }
 """Heads that value."""
 

@@ -1,6 +1,7 @@
 """From a configuration to an agent."""
 
 import dataclasses
+import importlib
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from memorax import environments
-from memorax.algorithms import (
-    DQN,
-    PPO,
-    PQN,
-    SAC,
-    Algorithm,
-    DQNConfig,
-    PPOConfig,
-    PQNConfig,
-    SACConfig,
-)
+from memorax.algorithms import Algorithm
+from memorax.catalog.algorithms import ALGORITHMS, AlgorithmEntry, algorithms_for
 from memorax.environments import ClipAction, Discrete
 from memorax.environments.checks import check_action_space
 from memorax.experiments.presets.encoders import make_encoder
@@ -34,8 +26,10 @@ from memorax.validation import LARGEST
 PREVIOUS_FEATURES = 16
 """Width of the embeddings of the previous action and of the reward."""
 
-CRITIC_HIDDEN_DIMS = (256, 256)
-"""Of SAC's critics, as in its paper."""
+DISCRETE_HEAD = "categorical"
+"""The policy head for discrete actions; all others are for continuous ones."""
+BOUNDED_HEAD = "squashed_gaussian"
+"""The policy head whose actions have finite bounds."""
 
 
 def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
@@ -48,51 +42,44 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     fitted = fit_schedules(config)[0]
     if fitted is not config.algorithm:  # Hyperparameters that are tracers cannot be checked again.
         config = dataclasses.replace(config, algorithm=fitted)
+    entry = ALGORITHMS[config.algorithm_name]
     env, env_params = environments.make(config.environment, **config.parsed_environment_parameters)
     env = ClipAction(env)
-    task = env, env_params
     space = env.action_space(env_params)
     encoder = make_encoder(config.encoder, env.observation_space(env_params), config.features)
     who = f"{config.algorithm_name} on {config.environment}"
-    check_action_space(who, space, bounded=isinstance(config.algorithm, SACConfig))
-    optimizer = _optimizer(config, torso)
-    hidden_dims = _hidden_dims(config)
+    check_action_space(who, space, bounded=entry.policy_heads == (BOUNDED_HEAD,))
+    _check_actions(config, entry, space)
+    network = partial(_network, config, torso, encoder, space)
+    parts = _heads(config, entry, space)
+    networks: list[Network | None] = [network(head) for head in parts]
+    if entry.shares_memory and config.shared_memory is not False:
+        networks = [network(heads.ActorCritic(*parts)), None]
+    module, name = entry.implementation.split(":")
+    algorithm = getattr(importlib.import_module(module), name)
+    return algorithm(config.algorithm, env, env_params, *networks, _optimizer(config, torso))
 
-    def network(head: nn.Module) -> Network:
-        return _network(config, torso, encoder, head, space)
 
-    def policy_head(default: str) -> nn.Module:
-        return POLICY_HEADS[config.policy_head or default](space, hidden_dims)
-
-    def value_head(default: str, hidden_dims: tuple[int, ...] = hidden_dims) -> nn.Module:
-        return VALUE_HEADS[config.value_head or default](space, config.value_range, hidden_dims)
-
-    algorithm = config.algorithm
-    match algorithm:
-        case PPOConfig():
-            actor = policy_head("categorical" if isinstance(space, Discrete) else "gaussian")
-            critic = value_head("v_network")
-            if config.shared_memory is not False:
-                shared = network(heads.ActorCritic(actor, critic))
-                return PPO(algorithm, *task, shared, None, optimizer)
-            return PPO(algorithm, *task, network(actor), network(critic), optimizer)
-        case DQNConfig():
-            _check_discrete(config, space)
-            return DQN(algorithm, *task, network(value_head("discrete_q_network")), optimizer)
-        case PQNConfig():
-            _check_discrete(config, space)
-            return PQN(algorithm, *task, network(value_head("discrete_q_network")), optimizer)
-        case SACConfig():
-            _check_continuous(config, space)
-            wide = CRITIC_HIDDEN_DIMS if config.head_features is None else hidden_dims * 2
-            critic = value_head("twin_continuous_q_network", wide)
-            actor = policy_head("squashed_gaussian")
-            return SAC(algorithm, *task, network(actor), network(critic), optimizer)
-    raise ValueError(f"algorithm must be one of {TrainConfig.__name__}'s, got {algorithm!r}")
+def _heads(config: TrainConfig[Any], entry: AlgorithmEntry, space: Any) -> list[nn.Module]:
+    """Return the heads of the algorithm's networks, that which acts first."""
+    width = config.features if config.head_features is None else config.head_features
+    hidden_dims = (width,) if width else ()
+    made = []
+    if entry.policy_heads:
+        discrete = isinstance(space, Discrete)
+        fitting = [head for head in entry.policy_heads if (head == DISCRETE_HEAD) == discrete]
+        made.append(POLICY_HEADS[config.policy_head or fitting[0]](space, hidden_dims))
+    if entry.value_heads:
+        if entry.critic_hidden_dims is not None:
+            own = config.head_features is None
+            hidden_dims = entry.critic_hidden_dims if own else hidden_dims * 2
+        name = config.value_head or entry.value_heads[0]
+        made.append(VALUE_HEADS[name](space, config.value_range, hidden_dims))
+    return made
 
 
 def _network(
-    config: TrainConfig[Any], torso: str, encoder: nn.Module, head: nn.Module, space: Any
+    config: TrainConfig[Any], torso: str, encoder: nn.Module, space: Any, head: nn.Module
 ) -> Network:
     """Return the wiring of all networks by name: a joint encoder, the torso, and the head."""
     inputs: dict[str, Any] = {"across_episodes": TORSOS[torso].across_episodes}
@@ -119,29 +106,12 @@ def _as_it_is(values: Array) -> Array:
     return values
 
 
-def _hidden_dims(config: TrainConfig[Any]) -> tuple[int, ...]:
-    width = config.features if config.head_features is None else config.head_features
-    return (width,) if width else ()
-
-
-def _check_discrete(config: TrainConfig[Any], space: Any) -> None:
-    if not isinstance(space, Discrete):
+def _check_actions(config: TrainConfig[Any], entry: AlgorithmEntry, space: Any) -> None:
+    actions = "discrete" if isinstance(space, Discrete) else "continuous"
+    if actions not in entry.actions:
         raise ValueError(
-            f"{config.algorithm_name} values discrete actions, and those of {config.environment} "
-            "are continuous: use ppo or sac"
-        )
-    if config.policy_head is not None:
-        raise ValueError(
-            f"{config.algorithm_name} acts by its values and has no policy_head, got "
-            f"{config.policy_head!r}"
-        )
-
-
-def _check_continuous(config: TrainConfig[Any], space: Any) -> None:
-    if isinstance(space, Discrete):
-        raise ValueError(
-            f"sac acts continuously, and the actions of {config.environment} are discrete: use "
-            "ppo, dqn, r2d2 or pqn"
+            f"{config.algorithm_name} chooses {' or '.join(entry.actions)} actions, and those of "
+            f"{config.environment} are {actions}: use {', '.join(algorithms_for(actions))}"
         )
 
 

@@ -9,11 +9,8 @@ from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import tyro
 
+from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_name
 from memorax.catalog.environments import unnamed_suite
-from memorax.configurations.dqn import DQNConfig, R2D2Config
-from memorax.configurations.ppo import PPOConfig
-from memorax.configurations.pqn import PQNConfig
-from memorax.configurations.sac import SACConfig
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.files.write_errors import OnWriteError
@@ -49,15 +46,6 @@ DEMO_PARAMETERS = ("memory_length=24",)
 NAMED = {"policy_head": POLICY_HEADS, "value_head": VALUE_HEADS, "encoder": ENCODERS}
 """Options that are names, and what they may be."""
 
-ALGORITHMS: dict[str, type] = {
-    "ppo": PPOConfig,
-    "dqn": DQNConfig,
-    "r2d2": R2D2Config,
-    "pqn": PQNConfig,
-    "sac": SACConfig,
-}
-"""The configuration of each algorithm by its name."""
-
 AlgorithmConfig = TypeVar("AlgorithmConfig")
 
 
@@ -92,20 +80,19 @@ class Settings:
     """Steps that the longest memory lasts before any training: sets the first biases of gates, and
     the first decays of most other torsos that have one; None: each torso's own."""
     head_features: int | None = None
-    """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, and two of
-    256 in sac's critics."""
+    """Width of the hidden layer in each head, 0 for none; None: as wide as the torso, or, in a
+    critic, as in the algorithm's paper."""
     shared_memory: OptionalFlag = None
-    """Let ppo's actor and critic share one encoder and torso; False: each has its own; None: they
-    share."""
+    """Let actor and critic share one encoder and torso; False: each has its own; None: they share
+    where the algorithm can."""
     show_episode_start: bool = True
     """Show the networks a flag at the first step of an episode."""
     policy_head: str | None = None
     """How to act: categorical, gaussian or squashed_gaussian; None: what the algorithm and the
     actions call for."""
     value_head: str | None = None
-    """How to value: v_network or hl_gauss_v_network for ppo, discrete_q_network, dueling_q_network
-    or c51_q_network for dqn, r2d2 and pqn, twin_continuous_q_network or continuous_q_network for
-    sac; None: the first of them."""
+    """How to value, one of those that 'memorax list heads' lists for the algorithm; None: the
+    algorithm's own."""
     value_range: tuple[float, float] = (-10.0, 10.0)
     """The least and the greatest value that heads of a distribution (hl_gauss_v_network,
     c51_q_network) can tell."""
@@ -191,7 +178,7 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
         ValueError: If a value is out of its range, or the torso or a head is unknown.
     """
 
-    algorithm: AlgorithmConfig = field(default_factory=PPOConfig)  # pyright: ignore
+    algorithm: AlgorithmConfig = field(default_factory=ALGORITHMS[DEFAULT_ALGORITHM].config)
     """The algorithm's own configuration."""
     memoryless_twin: bool = True
     """Also train the same network with an MLP for its torso, to see what memory is worth."""
@@ -212,11 +199,7 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             *(self.torso, self.features, self.num_layers, self.memory_horizon),
             self.recurrence_learning_rate_scale,
         )
-        if self.shared_memory and not isinstance(algorithm, PPOConfig):
-            raise ValueError(
-                "shared_memory is an option of ppo, whose actor and critic can share a memory; "
-                f"{self.algorithm_name} cannot, got True"
-            )
+        self._check_heads()
         given = set()
         for assignment in self.environment_parameters or ():
             name, equals, value = assignment.partition("=")
@@ -226,11 +209,32 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
                 raise ValueError(f"environment_parameters must give each once, got {name!r} twice")
             given.add(name)
 
+    def _check_heads(self) -> None:
+        name, entry = self.algorithm_name, ALGORITHMS[self.algorithm_name]
+        if self.shared_memory and not entry.shares_memory:
+            sharing = ", ".join(name for name, other in ALGORITHMS.items() if other.shares_memory)
+            raise ValueError(
+                f"shared_memory is an option of {sharing}, whose actor and critic can share a "
+                f"memory; {name} cannot, got True"
+            )
+        if self.policy_head is not None and not entry.policy_heads:
+            raise ValueError(
+                f"{name} acts by its values and has no policy_head, got {self.policy_head!r}"
+            )
+        for option, heads in (
+            ("policy_head", entry.policy_heads),
+            ("value_head", entry.value_heads),
+        ):
+            given = getattr(self, option)
+            if given is not None and given not in heads:
+                raise ValueError(
+                    f"{option} of {name} must be one of {', '.join(heads)}, got {given!r}"
+                )
+
     @property
     def algorithm_name(self) -> str:
         """The algorithm's name."""
-        kind = type(self.algorithm)
-        return next(name for name, config in ALGORITHMS.items() if config is kind)
+        return algorithm_name(self.algorithm)
 
     @property
     def parsed_environment_parameters(self) -> dict[str, int | float | bool | str]:
@@ -295,6 +299,6 @@ def run_from_fields(fields: Any) -> TrainConfig:
     algorithm = fields["algorithm"].pop("name")
     if algorithm not in ALGORITHMS:
         raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
-    config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm]})
+    config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm].config})
     check_import(config.environment)
     return config

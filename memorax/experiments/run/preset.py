@@ -4,8 +4,9 @@ import dataclasses
 import json
 from typing import Any
 
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig, run_from_fields, to_fields
+from memorax.experiments.run.config import TrainConfig, run_from_fields, to_fields
 
 OF_THE_MACHINE = (
     *("seed", "checkpoint_every", "keep_checkpoints", "on_write_error", "loggers"),
@@ -29,7 +30,7 @@ def with_preset(config: TrainConfig[Any], preset: Preset | None) -> TrainConfig[
         return config
     settings = preset.settings
     if config.algorithm_name != preset.algorithm:
-        config = dataclasses.replace(config, algorithm=ALGORITHMS[preset.algorithm]())
+        config = dataclasses.replace(config, algorithm=ALGORITHMS[preset.algorithm].config())
     fields = to_fields(config)
     fields |= settings | {"algorithm": fields["algorithm"] | settings["algorithm"]}
     # Which has lists in the place of tuples, as a file has.

@@ -136,7 +136,7 @@ def make_agents(config: TrainConfig) -> dict[str, Algorithm]:
     agents = {model: make_agent(config, model) for model in config.models}
     for agent in agents.values():
         if isinstance(agent, ReplayAlgorithm):
-            agent.check_memory(config.num_seeds)
+            agent.check_replay_fits(config.num_seeds)
     return agents
 
 

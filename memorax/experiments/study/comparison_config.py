@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memorax.configurations.dqn import DQNConfig, R2D2Config
-from memorax.configurations.ppo import PPOConfig
-from memorax.configurations.pqn import PQNConfig
-from memorax.configurations.sac import SACConfig
+from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.presets.torsos import find_torso
 from memorax.experiments.run.config import (
-    ALGORITHMS,
     DEMO_ENVIRONMENT,
     DEMO_PARAMETERS,
     Settings,
@@ -37,32 +33,32 @@ class Subjects:
     torsos: tuple[str, ...] = ("gru", "lru", "mlp")
     """The memories, of those that 'memorax list torsos' lists; the first, with the first algorithm,
     is the one that others may be better than."""
-    algorithms: tuple[str, ...] = ("ppo",)
-    """Among ppo, dqn, r2d2, pqn and sac; each trains every torso on every task."""
+    algorithms: tuple[str, ...] = (DEFAULT_ALGORITHM,)
+    """Those of 'memorax list algorithms' to compare; each trains every torso on every task."""
     return_ranges: tuple[tuple[float, float], ...] | None = None
     """The returns that count as a score of 0 and of 1, a pair for each task: LOW HIGH LOW HIGH ...
     Only scores can be put together over tasks; None: each task stands by itself."""
 
 
+AlgorithmConfigs = dataclasses.make_dataclass(
+    "AlgorithmConfigs",
+    [
+        (name, entry.config, dataclasses.field(default_factory=entry.config))
+        for name, entry in ALGORITHMS.items()
+    ],
+    frozen=True,
+)
+"""The configuration of every algorithm, each in a field of its name."""
+
+
 # A dataclass lists the fields of its last base first.
 @dataclass(frozen=True)
-class CompareConfig(Settings, Subjects):
+class CompareConfig(AlgorithmConfigs, Settings, Subjects):
     """What to compare, on what, and how it is trained. Every combination is a run of its own.
 
     Raises:
         ValueError: If a value is out of its range, a name is unknown or there twice.
     """
-
-    ppo: PPOConfig = dataclasses.field(default_factory=PPOConfig)
-    """PPO's own configuration."""
-    dqn: DQNConfig = dataclasses.field(default_factory=DQNConfig)
-    """DQN's own configuration."""
-    r2d2: R2D2Config = dataclasses.field(default_factory=R2D2Config)
-    """R2D2's own configuration."""
-    pqn: PQNConfig = dataclasses.field(default_factory=PQNConfig)
-    """PQN's own configuration."""
-    sac: SACConfig = dataclasses.field(default_factory=SACConfig)
-    """SAC's own configuration."""
 
     def __post_init__(self):
         """Check the fields."""

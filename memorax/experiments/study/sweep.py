@@ -12,6 +12,7 @@ from rich.text import Text
 from memorax.algorithms import ReplayAlgorithm
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.agents import make_agent
+from memorax.experiments.run.command import train_command
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder, read_curves
@@ -38,7 +39,7 @@ from memorax.experiments.study.sweep_config import (
     from_json,
     to_json,
 )
-from memorax.experiments.study.sweep_results import TrialRow, command, make_rows, make_table
+from memorax.experiments.study.sweep_results import TrialRow, make_rows, make_table
 from memorax.experiments.study.sweep_results import to_json as results_to_json
 from memorax.experiments.study.table import csv_text
 from memorax.experiments.study.traced import program_key, traceable
@@ -100,7 +101,7 @@ def check_trials(config: SweepConfig[Any]) -> None:
             made.add(key)
             agent = make_agent(trial.config, trial.config.torso)
             if isinstance(agent, ReplayAlgorithm):
-                agent.check_memory(config.train.num_seeds * config.trials_at_once)
+                agent.check_replay_fits(config.train.num_seeds * config.trials_at_once)
         except ValueError as error:
             raise ValueError(f"a trial with {trial.described} cannot be made: {error}") from error
 
@@ -218,7 +219,7 @@ def _finish(
     rows = make_rows(trials)
     by_name = {trial.name: trial for trial in trials}
     finished = [row for row in rows if row.outcome == "finished"]
-    best = command(by_name[finished[0].trial].config) if finished else None
+    best = train_command(by_name[finished[0].trial].config) if finished else None
     if finished:
         curves = {}
         for row in finished[:MOST_CURVES]:

@@ -1,14 +1,11 @@
 """The results of a sweep."""
 
-import dataclasses
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import cut_off_note
 from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.sweep_config import SweepConfig
@@ -83,26 +80,6 @@ def _row(trial: Trial) -> TrialRow:
         num_cut_off=trial.num_cut_off if finished else None,
         why=ending.why,
     )
-
-
-def command(config: TrainConfig[Any]) -> str:
-    """Return the command line that repeats a run."""
-    words = ["memorax", "train"]
-    if config.algorithm_name != "ppo":
-        words += ["--algorithm", config.algorithm_name]
-    for part, default in ((config, TrainConfig()), (config.algorithm, type(config.algorithm)())):
-        for field in dataclasses.fields(part):
-            value = getattr(part, field.name)
-            if field.name != "algorithm" and value != getattr(default, field.name):
-                words += _option(field.name.replace("_", "-"), value)
-    return shlex.join(words)
-
-
-def _option(flag: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    values = value if isinstance(value, tuple) else (value,)
-    return [f"--{flag}", *map(str, values)]
 
 
 def to_json(config: SweepConfig[Any], rows: Sequence[TrialRow], best: str | None) -> str:

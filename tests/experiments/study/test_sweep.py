@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.run.agents import make_agent
-from memorax.experiments.run.config import ALGORITHMS, TrainConfig
+from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, read_metrics
 from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.study import proposals
@@ -186,7 +187,7 @@ TINY = {
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_number_that_is_an_argument_does_what_a_constant_does(name, as_a_user):
     environment = "gymnax::Pendulum-v1" if name == "sac" else "memory::MemoryChain"
-    algorithm = ALGORITHMS[name](num_envs=2, num_steps=4, **TINY[name])
+    algorithm = ALGORITHMS[name].config(num_envs=2, num_steps=4, **TINY[name])
     config = TrainConfig(
         environment=environment, algorithm=algorithm, features=8, memoryless_twin=False
     )
