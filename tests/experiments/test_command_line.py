@@ -348,7 +348,7 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
         ),
         ("train --algorithm dqn --buffer-size 2000000000", "the replay would take"),
         ("train --algorithm dqn --environment gymnax::Pendulum-v1", "use ppo, sac"),
-        ("train --algorithm sac", "use ppo, dqn, r2d2 or pqn"),
+        ("train --algorithm sac", "use ppo, dqn, r2d2, pqn"),
         ("train --value-head c51", "unknown value_head 'c51'"),
         (
             "train --value-head c51_q_network",

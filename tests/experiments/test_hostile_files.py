@@ -12,7 +12,7 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study import comparison_config, sweep_config
 from memorax.experiments.study.comparison_config import CompareConfig
-from memorax.experiments.study.comparison_results import read_outcome
+from memorax.experiments.study.run_result import read_result
 from memorax.experiments.study.sweep_config import SweepConfig
 from memorax.experiments.study.trial import Ending, Trial
 from tests.experiments.mutations import mutate_bytes, mutate_json
@@ -184,7 +184,7 @@ GOOD_EVALUATION = (
     '[{"model": "gru", "seed_returns": [1, 2], "num_parameters": 1, "carry_bytes": 1, '
     '"num_ended": 2, "num_cut_off": 0}]'
 )
-OUTCOME = {
+RESULT = {
     "evaluation.json": GOOD_EVALUATION,
     "timing.json": '{"gru": {"steps": 10, "seconds": 2.0}}',
     "metrics.csv": "model,seed,step,num_episodes,episode_return\ngru,0,5,1,1\ngru,1,5,1,2\n",
@@ -203,25 +203,26 @@ OUTCOME = {
         ("timing.json", '{"gru": 1}'),
         ("timing.json", '{"gru": {"steps": 10, "seconds": 0}}'),
         ("metrics.csv", "model,seed\ngru,0\n"),
-        ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5", "gru,1,x")),
-        ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5,1", "gru,1,5,-1")),
-        ("metrics.csv", OUTCOME["metrics.csv"].replace("gru,1,5", "gru,2,5")),
-        ("metrics.csv", OUTCOME["metrics.csv"] + "gru,0,10,1,1\n"),
+        ("metrics.csv", RESULT["metrics.csv"].replace("gru,1,5", "gru,1,x")),
+        ("metrics.csv", RESULT["metrics.csv"].replace("gru,1,5,1", "gru,1,5,-1")),
+        ("metrics.csv", RESULT["metrics.csv"].replace("gru,1,5", "gru,2,5")),
+        ("metrics.csv", RESULT["metrics.csv"] + "gru,0,10,1,1\n"),
         ("evaluation.json", GOOD_EVALUATION.replace("0}", '0, "sampled": {}}')),
     ],
 )
 def test_what_a_run_has_left_is_refused_where_it_makes_no_sense(name, text, tmp_path):
     folder = RunFolder(tmp_path)
-    for file, good in OUTCOME.items():
+    for file, good in RESULT.items():
         folder.write(file, good)
     # Written before the evaluation with sampled actions was kept.
-    outcome = read_outcome(folder)
-    assert outcome.steps_per_second == 5
-    assert np.isnan(outcome.sampled_returns).all()
-    np.testing.assert_array_equal(outcome.best_returns, [1, 2])
+    result = read_result(folder)
+    assert result.steps_per_second == 5
+    assert np.isnan(result.sampled_returns).all()
+    np.testing.assert_array_equal(result.best_returns, [1, 2])
+    assert Trial(0, {}, TrainConfig(), folder).score == 1.5
     folder.write(name, text)
-    with pytest.raises(ValueError, match="holds no outcome of a run"):
-        read_outcome(folder)
+    with pytest.raises(ValueError, match="holds no result of a run"):
+        read_result(folder)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +244,3 @@ def test_an_ending_of_a_trial_that_makes_no_sense_is_refused(text, message, tmp_
     trial.folder.write("trial.json", text)
     with pytest.raises(ValueError, match=f"holds no ending of a trial: .*(?s:.*){message}"):
         _ = trial.ending
-
-
-@pytest.mark.parametrize("text", ["[]", "[{}]", '[{"seed_returns": ["x"]}]', "[" * 100_000])
-def test_an_evaluation_of_a_trial_that_makes_no_sense_is_refused(text, tmp_path):
-    trial = Trial(0, {}, TrainConfig(), RunFolder(tmp_path))
-    trial.folder.write("evaluation.json", GOOD_EVALUATION)
-    assert trial.score == 1.5
-    trial.folder.write("evaluation.json", text)
-    with pytest.raises(ValueError, match="holds no evaluation of a trial"):
-        _ = trial.score

@@ -1,6 +1,7 @@
 """Comparing models: one run after the other, then tables and plots."""
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -23,14 +24,13 @@ from memorax.experiments.study.comparison_results import (
     Row,
     make_rows,
     make_table,
-    read_outcome,
     scores_over_tasks,
 )
-from memorax.experiments.study.comparison_results import to_json as results_to_json
 from memorax.experiments.study.folder import StudyFolder
 from memorax.experiments.study.page import reading_results, section, write_page
 from memorax.experiments.study.plots import plot_learning_curves, plot_performance_profiles
-from memorax.experiments.study.table import StudyTable, csv_text
+from memorax.experiments.study.run_result import read_result
+from memorax.experiments.study.table import StudyTable
 
 PLOTS = {
     "learning_curves.png": "Return of the episodes that ended while training: interquartile mean "
@@ -113,39 +113,33 @@ def compare(
 
 
 def _finish(config: CompareConfig, folder: ComparisonFolder, console: Console) -> list[Row]:
-    outcomes, diverged = {}, {}
+    results, diverged = {}, {}
     for task, runs in itertools.groupby(config.runs, lambda run: run.task):
-        outcomes[task] = {}
+        results[task] = {}
         for run in runs:
             reason = folder.path / run.path / "diverged.txt"
             if reason.is_file():
                 diverged[f"{run.model} on {task}"] = reason.read_text(encoding="utf-8").strip()
             else:
-                outcomes[task][run.model] = read_outcome(folder.claim_run(run.path, run.config))
-    rows = make_rows(config, outcomes)
+                results[task][run.model] = read_result(folder.claim_run(run.path, run.config))
+    rows = make_rows(config, results)
     plot_learning_curves(
         folder.path / "learning_curves.png",
         {
-            task: {model: (outcome.steps, outcome.curves) for model, outcome in by_model.items()}
-            for task, by_model in outcomes.items()
+            task: {model: (result.steps, result.curves) for model, result in by_model.items()}
+            for task, by_model in results.items()
         },
     )
     panels = {
-        f"return on {task}": {
-            model: outcome.returns[:, None] for model, outcome in by_model.items()
-        }
-        for task, by_model in outcomes.items()
+        f"return on {task}": {model: result.returns[:, None] for model, result in by_model.items()}
+        for task, by_model in results.items()
     }
-    scores, _ = scores_over_tasks(config, outcomes)
+    scores, _ = scores_over_tasks(config, results)
     if scores:
         panels["score on all tasks"] = scores
     plot_performance_profiles(folder.path / "performance_profiles.png", panels)
-    folder.finish(
-        make_table(config, rows, diverged),
-        csv_text(rows),
-        results_to_json(config, rows, diverged),
-        console,
-    )
+    table = make_table(config, rows, diverged)
+    folder.finish(table, rows, {"config": asdict(config), "diverged": diverged}, console)
     return rows
 
 

@@ -1,67 +1,34 @@
 """The results of a comparison."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
-from memorax.experiments.files.fields import reading
-from memorax.experiments.run.best_return import EPISODES, read_best_returns
-from memorax.experiments.run.evaluation import cut_off_note
-from memorax.experiments.run.folder import RunFolder, read_curves, read_timing
+from memorax.experiments.run.best_return import EPISODES
 from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.run_result import RunResult
 from memorax.experiments.study.statistics import (
-    fill_gaps,
     interquartile_mean,
     probability_of_improvement,
 )
 from memorax.experiments.study.table import (
     StudyTable,
+    evaluation_note,
     interval_text,
     known,
     number_text,
     seed_statistics,
+    truncation_notes,
 )
 
 ALL_TASKS = "all tasks"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one run of a comparison reached.
-
-    Attributes:
-        returns: Each seed's mean return on fresh episodes after training.
-        steps: Environment steps of a seed by the end of each update.
-        curves: Each seed's mean return of the episodes that ended in an update, gaps filled.
-        num_parameters: Parameters of all its networks.
-        carry_bytes: What their memories hold of one environment.
-        steps_per_second: Environment steps of all seeds in a second of training.
-        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
-        num_cut_off: Those that were cut off by ``evaluation_steps``.
-        sampled_returns: Each seed's mean return on the same episodes with sampled actions; NaN in
-            runs of versions that did not evaluate these.
-        best_returns: Each seed's best mean return while training.
-    """
-
-    returns: Float[np.ndarray, " runs"]
-    steps: Int[np.ndarray, " updates"]
-    curves: Float[np.ndarray, "runs updates"]
-    num_parameters: int
-    carry_bytes: int
-    steps_per_second: float
-    num_ended: int
-    num_cut_off: int
-    sampled_returns: Float[np.ndarray, " runs"]
-    best_returns: Float[np.ndarray, " runs"]
-
-
-Outcomes = Mapping[str, Mapping[str, Outcome]]
+Results = Mapping[str, Mapping[str, RunResult]]
 """By task and model."""
 
 
@@ -108,57 +75,32 @@ class Row:
     best_return: float | None = None
 
 
-def read_outcome(folder: RunFolder) -> Outcome:
-    """Read what a finished run of one model has left."""
-    with reading(folder.path, "outcome of a run"):
-        (evaluation,) = json.loads((folder.path / "evaluation.json").read_text(encoding="utf-8"))
-        timing = read_timing(folder)[evaluation["model"]]
-        steps, curves = read_curves(folder)[evaluation["model"]]
-        returns = np.array(evaluation["seed_returns"], float)
-        if "sampled" in evaluation:
-            sampled_returns = np.array(evaluation["sampled"]["seed_returns"], float)
-        else:
-            sampled_returns = np.full_like(returns, np.nan)
-        return Outcome(
-            returns=returns,
-            steps=steps,
-            curves=fill_gaps(curves),
-            num_parameters=int(evaluation["num_parameters"]),
-            carry_bytes=int(evaluation["carry_bytes"]),
-            steps_per_second=timing["steps"] / timing["seconds"],
-            num_ended=int(evaluation["num_ended"]),
-            num_cut_off=int(evaluation["num_cut_off"]),
-            sampled_returns=sampled_returns,
-            best_returns=read_best_returns(folder, evaluation["model"], len(returns)),
-        )
-
-
-def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:
+def make_rows(config: CompareConfig, results: Results) -> list[Row]:
     """Return the table's rows: task by task in returns, then all tasks in scores."""
     reference = config.models[0]
     rows = []
-    for task, by_model in outcomes.items():
-        returns = {model: outcome.returns[:, None] for model, outcome in by_model.items()}
+    for task, by_model in results.items():
+        returns = {model: result.returns[:, None] for model, result in by_model.items()}
         trained = {
-            model: outcome.curves.mean(axis=1, keepdims=True) for model, outcome in by_model.items()
+            model: result.curves.mean(axis=1, keepdims=True) for model, result in by_model.items()
         }
-        for model, outcome in by_model.items():
+        for model, result in by_model.items():
             statistics = _statistics(returns, trained, model, reference)
             rows.append(
                 Row(
                     task=task,
                     model=model,
                     **statistics,
-                    num_parameters=outcome.num_parameters,
-                    carry_bytes=outcome.carry_bytes,
-                    steps_per_second=outcome.steps_per_second,
-                    num_ended=outcome.num_ended,
-                    num_cut_off=outcome.num_cut_off,
-                    sampled_return=known(interquartile_mean(outcome.sampled_returns[:, None])),
-                    best_return=known(np.asarray(outcome.best_returns.mean())),
+                    num_parameters=result.num_parameters,
+                    carry_bytes=result.carry_bytes,
+                    steps_per_second=result.steps_per_second,
+                    num_ended=result.num_ended,
+                    num_cut_off=result.num_cut_off,
+                    sampled_return=known(interquartile_mean(result.sampled_returns[:, None])),
+                    best_return=known(np.asarray(result.best_returns.mean())),
                 )
             )
-    scores, trained = scores_over_tasks(config, outcomes)
+    scores, trained = scores_over_tasks(config, results)
     for model in scores:
         statistics = _statistics(scores, trained, model, reference)
         unknown = dict.fromkeys(
@@ -169,7 +111,7 @@ def make_rows(config: CompareConfig, outcomes: Outcomes) -> list[Row]:
 
 
 def scores_over_tasks(
-    config: CompareConfig, outcomes: Outcomes
+    config: CompareConfig, results: Results
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return each model's scores, after training and over all of it, (runs, tasks) each.
 
@@ -181,17 +123,17 @@ def scores_over_tasks(
     finished = [
         model
         for model in config.models
-        if all(model in outcomes.get(task, {}) for task in config.environments)
+        if all(model in results.get(task, {}) for task in config.environments)
     ]
     low, high = np.array(config.return_ranges).T
 
     def scores(model, returns_of):
-        by_task = [returns_of(outcomes[task][model]) for task in config.environments]
+        by_task = [returns_of(results[task][model]) for task in config.environments]
         return (np.stack(by_task, axis=1) - low) / (high - low)
 
     return (
-        {model: scores(model, lambda outcome: outcome.returns) for model in finished},
-        {model: scores(model, lambda outcome: outcome.curves.mean(axis=1)) for model in finished},
+        {model: scores(model, lambda result: result.returns) for model in finished},
+        {model: scores(model, lambda result: result.curves.mean(axis=1)) for model in finished},
     )
 
 
@@ -203,22 +145,6 @@ def _statistics(values, trained, model, reference) -> dict[str, Any]:
         "probability_of_improvement": better,
         "sample_efficiency": known(interquartile_mean(trained[model])),
     }
-
-
-def to_json(config: CompareConfig, rows: list[Row], diverged: Mapping[str, str]) -> str:
-    """Return results as JSON, with the configuration.
-
-    Args:
-        config: The comparison's configuration.
-        rows: The table.
-        diverged: Runs that have no result, and why.
-    """
-    results = {
-        "config": asdict(config),
-        "rows": [asdict(row) for row in rows],
-        "diverged": dict(diverged),
-    }
-    return json.dumps(results, indent=2, allow_nan=False) + "\n"
 
 
 def make_table(
@@ -299,9 +225,7 @@ def _steps(config: CompareConfig) -> str:
 
 def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, str]) -> list[str]:
     sentences = [
-        f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
-        f"{config.evaluation_episodes} fresh episodes each, played after {_steps(config)} steps "
-        "with the most likely actions. Interval: 95 % stratified bootstrap over seeds.",
+        evaluation_note(config, _steps(config), "stratified bootstrap"),
         f"Better than {config.models[0]}: the probability that a seed of the model returns more "
         f"than one of {config.models[0]}, ties counting half.",
         "Sampled actions: the IQM on the same episodes with actions drawn as at the end of "
@@ -333,11 +257,6 @@ def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, st
             )
             + "."
         )
-    cut_off = (
-        f"{row.model} on {row.task}: "
-        + cut_off_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)
-        for row in rows
-        if row.num_cut_off
-    )
+    named = {f"{row.model} on {row.task}": row for row in rows}
     left_out = (f"Left out: {name}: {why}" for name, why in diverged.items())
-    return [*sentences, *cut_off, *left_out]
+    return [*sentences, *truncation_notes(named, config), *left_out]

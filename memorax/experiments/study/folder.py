@@ -1,6 +1,8 @@
 """The folder of a study: its configuration, a folder for each of its runs, and its results."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -11,7 +13,7 @@ from memorax.experiments.files.folder import Folder
 from memorax.experiments.run.config import TrainConfig, to_json
 from memorax.experiments.run.console import shell_path
 from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.study.table import StudyTable
+from memorax.experiments.study.table import StudyTable, csv_text
 
 AnyStudyFolder = TypeVar("AnyStudyFolder", bound="StudyFolder")
 
@@ -77,18 +79,21 @@ class StudyFolder(Folder):
             raise ValueError(f"{path / 'config.json'} is of another {self.study}: {changed}")
         return folder
 
-    def finish(self, table: StudyTable, csv: str, results: str, console: Console) -> None:
+    def finish(
+        self, table: StudyTable, rows: Sequence[Any], results: dict[str, Any], console: Console
+    ) -> None:
         """Write the results and show them.
 
         Args:
             table: The table.
-            csv: Its rows as CSV.
-            results: ``results.json``.
+            rows: Its rows, dataclasses with ``seed_values``.
+            results: What ``results.json`` holds beside the rows.
             console: Where to show the table.
         """
-        self.write("table.csv", csv)
+        results = results | {"rows": [asdict(row) for row in rows]}
+        self.write("table.csv", csv_text(rows))
         self.write("table.md", table.markdown())
-        self.write("results.json", results)
+        self.write("results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
         console.print(table.rich())
         console.print(f"results: {self.path}", soft_wrap=True)
         console.print(f"as one page: memorax report {shell_path(self.path)}", soft_wrap=True)

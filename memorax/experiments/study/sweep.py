@@ -15,7 +15,7 @@ from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.command import train_command
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import Devices, make_mesh
-from memorax.experiments.run.folder import RunFolder, read_curves
+from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.training import (
     TerminatedError,
@@ -32,7 +32,6 @@ from memorax.experiments.study.page import (
 from memorax.experiments.study.plots import Reached, plot_learning_curves, plot_searched_values
 from memorax.experiments.study.proposals import Proposals, propose
 from memorax.experiments.study.search_space import RealRange
-from memorax.experiments.study.statistics import fill_gaps
 from memorax.experiments.study.sweep_config import (
     SweepConfig,
     check_method_installed,
@@ -40,8 +39,6 @@ from memorax.experiments.study.sweep_config import (
     to_json,
 )
 from memorax.experiments.study.sweep_results import TrialRow, make_rows, make_table
-from memorax.experiments.study.sweep_results import to_json as results_to_json
-from memorax.experiments.study.table import csv_text
 from memorax.experiments.study.traced import program_key, traceable
 from memorax.experiments.study.trial import Ending, Trial, text
 from memorax.experiments.study.trial_training import TrialsProgram, last_step, train_trials
@@ -224,8 +221,7 @@ def _finish(
         curves = {}
         for row in finished[:MOST_CURVES]:
             trial = by_name[row.trial]
-            ((steps, returns),) = read_curves(trial.folder).values()
-            curves[trial.name] = steps, fill_gaps(returns)
+            curves[trial.name] = trial.result.steps, trial.result.curves
         title = f"{config.train.algorithm_name} on {config.train.task}"
         plot_learning_curves(folder.path / "learning_curves.png", {title: curves})
         plot_searched_values(
@@ -237,9 +233,8 @@ def _finish(
                 if isinstance(domain, RealRange) and domain.logarithmic
             ],
         )
-    folder.finish(
-        make_table(config, rows), csv_text(rows), results_to_json(config, rows, best), console
-    )
+    results = {"search": config.search, "method": config.method, "best": best}
+    folder.finish(make_table(config, rows), rows, results, console)
     if best:
         console.print(f"the best again: {best}", soft_wrap=True)
     return rows

@@ -1,19 +1,19 @@
 """The results of a sweep."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from memorax.experiments.run.evaluation import cut_off_note
 from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.sweep_config import SweepConfig
 from memorax.experiments.study.table import (
     StudyTable,
+    evaluation_note,
     interval_text,
     number_text,
     seed_statistics,
+    truncation_notes,
 )
 from memorax.experiments.study.trial import Outcome, Trial, text
 
@@ -66,7 +66,7 @@ def _row(trial: Trial) -> TrialRow:
         raise ValueError(f"{trial.name} has not ended")
     finished = ending.outcome == "finished"
     if finished:
-        statistics = seed_statistics(trial.seed_returns[:, None])
+        statistics = seed_statistics(trial.result.returns[:, None])
     else:
         unknown = dict.fromkeys(("interquartile_mean", "low", "high"))
         statistics = {**unknown, "seed_values": []}
@@ -76,27 +76,10 @@ def _row(trial: Trial) -> TrialRow:
         outcome=ending.outcome,
         **statistics,
         last_return=next((part for part in reversed(ending.reports) if part is not None), None),
-        num_ended=trial.num_ended if finished else None,
-        num_cut_off=trial.num_cut_off if finished else None,
+        num_ended=trial.result.num_ended if finished else None,
+        num_cut_off=trial.result.num_cut_off if finished else None,
         why=ending.why,
     )
-
-
-def to_json(config: SweepConfig[Any], rows: Sequence[TrialRow], best: str | None) -> str:
-    """Return results as JSON.
-
-    Args:
-        config: The sweep's configuration.
-        rows: The table.
-        best: The command line that repeats the best trial.
-    """
-    results = {
-        "search": config.search,
-        "method": config.method,
-        "best": best,
-        "rows": [asdict(row) for row in rows],
-    }
-    return json.dumps(results, indent=2, allow_nan=False) + "\n"
 
 
 def make_table(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> StudyTable:
@@ -117,18 +100,11 @@ def make_table(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> StudyTable
 
 
 def _notes(config: SweepConfig[Any], rows: Sequence[TrialRow]) -> list[str]:
-    train = config.train
+    steps = f"{steps_to_train(config.train):,}"
     return [
-        f"IQM: interquartile mean over {train.num_seeds} seed(s) of the mean return of "
-        f"{train.evaluation_episodes} fresh episodes each, played after {steps_to_train(train):,} "
-        "steps with the most likely actions. Interval: 95 % bootstrap over seeds.",
-        "While training: mean return in the last tenth of training that the trial went through.",
+        evaluation_note(config.train, steps, "bootstrap"),
+        "While training: mean return in the last tenth of training that the trial reached.",
         "The best of many trials is partly luck: repeat it with another --seed.",
-        *(
-            f"{row.trial}: "
-            + cut_off_note(row.num_ended or 0, row.num_cut_off, train.evaluation_steps)
-            for row in rows
-            if row.num_cut_off
-        ),
+        *truncation_notes({row.trial: row for row in rows}, config.train),
         *(f"{row.trial}: {row.why}" for row in rows if row.why),
     ]

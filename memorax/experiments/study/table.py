@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from memorax.experiments.run.config import Settings
+from memorax.experiments.run.evaluation import cut_off_note
 from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.study import page
 from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
@@ -75,6 +77,30 @@ def seed_statistics(values: Float[np.ndarray, "seeds tasks"]) -> dict[str, Any]:
         "high": known(high),
         "seed_values": values.mean(axis=1).tolist(),
     }
+
+
+def evaluation_note(config: Settings, steps: str, interval: str) -> str:
+    """Return what the columns IQM and interval are.
+
+    Args:
+        config: How the runs were trained and evaluated.
+        steps: The environment steps that they trained.
+        interval: How the interval was found.
+    """
+    return (
+        f"IQM: interquartile mean over {config.num_seeds} seed(s) of the mean return of "
+        f"{config.evaluation_episodes} fresh episodes each, played after {steps} steps with the "
+        f"most likely actions. Interval: 95 % {interval} over seeds."
+    )
+
+
+def truncation_notes(rows: Mapping[str, Any], config: Settings) -> list[str]:
+    """Return a note for each row, by its name, with episodes that ``evaluation_steps`` ended."""
+    return [
+        f"{name}: {cut_off_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)}"
+        for name, row in rows.items()
+        if row.num_cut_off
+    ]
 
 
 def known(value: np.ndarray) -> float | None:

@@ -1,17 +1,16 @@
 """One trial of a sweep."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, read_curves
+from memorax.experiments.study.run_result import RunResult, read_result
 from memorax.experiments.study.search_space import with_values
 from memorax.experiments.study.statistics import interquartile_mean
 
@@ -85,31 +84,15 @@ class Trial:
         """Keep how it ended."""
         self.folder.write("trial.json", json.dumps(asdict(ending), indent=2) + "\n")
 
-    @property
-    def seed_returns(self) -> Float[np.ndarray, " seeds"]:
-        """What each seed reached on fresh episodes, of a trial that finished."""
-        return self._evaluated(lambda evaluation: np.array(evaluation["seed_returns"], float))
-
-    @property
-    def num_ended(self) -> int:
-        """How many of its evaluation's episodes ended by themselves."""
-        return self._evaluated(lambda evaluation: int(evaluation["num_ended"]))
-
-    @property
-    def num_cut_off(self) -> int:
-        """How many of them were cut off."""
-        return self._evaluated(lambda evaluation: int(evaluation["num_cut_off"]))
-
-    def _evaluated(self, read: Callable[[dict[str, Any]], Any]) -> Any:
-        path = self.folder.path / "evaluation.json"
-        with reading(path, "evaluation of a trial"):
-            (evaluation,) = json.loads(path.read_text(encoding="utf-8"))
-            return read(evaluation)
+    @cached_property
+    def result(self) -> RunResult:
+        """What it reached, if it finished."""
+        return read_result(self.folder)
 
     @property
     def score(self) -> float:
-        """What a trial that finished is judged by: the interquartile mean over seeds."""
-        return float(interquartile_mean(self.seed_returns[:, None]))
+        """The interquartile mean over seeds, by which a trial that finished is judged."""
+        return float(interquartile_mean(self.result.returns[:, None]))
 
     def reports(self, total_steps: int) -> tuple[float | None, ...]:
         """Return the mean return of each part of training that ``metrics.csv`` has the whole of."""
