@@ -1,1 +1,1 @@
-"""Runs: what to train, training it, what it leaves, and the command line."""
+"""Runs: configuration, training, results, and the command line."""

@@ -136,7 +136,7 @@ def test_a_module_that_the_user_has_chosen_may_be_imported(tmp_path, monkeypatch
         ('{"seed": ' + "1" * 10_000 + "}", "Exceeds the limit"),
         ('{"seed": NaN}', "NaN is not a finite number"),
         ('{"seed": Infinity}', "Infinity is not a finite number"),
-        ('{"seed": 1, "seed": 2}', "'seed' is there twice"),
+        ('{"seed": 1, "seed": 2}', "'seed' occurs twice"),
         ('{"\ud800": 1}', "utf-8"),
         ("[]", "list indices must be integers"),
         ("{}", "'algorithm' is missing"),

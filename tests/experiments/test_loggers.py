@@ -51,7 +51,7 @@ def write(names, logged, first, last):
     with closing(CombinedLogger(names, logged, writes)) as logger:
         for update in range(first, last):
             piece = {name: values[:, update : update + 1] for name, values in METRICS.items()}
-            logger.append(STEPS[update : update + 1], piece, 1.0)
+            logger.log(STEPS[update : update + 1], piece, 1.0)
             logger.flush()
 
 
@@ -99,10 +99,10 @@ def test_events_go_on_in_a_new_file_after_one_that_could_not_be_written(folder):
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
         try:
             with pytest.raises(OSError, match="File too large"):
-                logger.append(STEPS * 1000, {"loss": np.ones((2, 3000))}, 1.0)
+                logger.log(STEPS * 1000, {"loss": np.ones((2, 3000))}, 1.0)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        logger.append(STEPS, METRICS, 1.0)
+        logger.log(STEPS, METRICS, 1.0)
     _, path = sorted((folder.path / "tensorboard" / "gru").iterdir())
     content, steps = path.read_bytes(), []
     while content:

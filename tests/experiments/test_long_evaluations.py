@@ -57,13 +57,13 @@ def test_episodes_are_cut_off_at_the_limit_and_it_is_told_how_many(tmp_path, cap
     options = ("--environment", "gymnasium::tests.environments.counting:Counting-v0")
     assert train(folder, *options, "--evaluation-steps", "4") == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "mlp: 0 of 6 evaluation episodes ended; the other 6 were cut off after 4 steps" in told
+    assert "mlp: 0 of 6 evaluation episodes ended; the other 6 were truncated after 4 steps" in told
     reached = evaluated(folder)
     assert (reached["max_steps"], reached["num_ended"], reached["num_cut_off"]) == (4, 0, 6)
     assert "mlp, sampled actions: 0 of 6 evaluation episodes ended; the other 6 were cut" in told
     assert (reached["sampled"]["num_ended"], reached["sampled"]["num_cut_off"]) == (0, 6)
     assert main(["evaluate", str(folder), "--evaluation-steps", "5"]) == 0
-    assert "cut off" not in capsys.readouterr().out
+    assert "truncated" not in capsys.readouterr().out
     assert main(["evaluate", str(folder), "--evaluation-steps", "0"]) == 2
     assert "evaluation_steps must be an integer from 1 to" in capsys.readouterr().err
 
@@ -122,9 +122,9 @@ def test_an_interrupted_evaluation_of_a_sweep_is_repeated_by_resuming(
     assert [row["num_cut_off"] for row in rows] == [6, 6]
     told = " ".join(capsys.readouterr().out.split())
     for trial in ("000", "001"):
-        assert f"{trial}: 0 of 6 evaluation episodes ended; the other 6 were cut off" in told
+        assert f"{trial}: 0 of 6 evaluation episodes ended; the other 6 were truncated" in told
     assert main(["report", str(folder)]) == 0
-    assert "were cut off after 3 steps" in (folder / "report.html").read_text()
+    assert "were truncated after 3 steps" in (folder / "report.html").read_text()
 
 
 @pytest.mark.exhaustive

@@ -90,7 +90,7 @@ def test_steps_are_printed_where_there_is_no_terminal_and_drawn_into_a_picture(
 def test_an_episode_that_does_not_end_is_cut_off(run, capsys):
     assert main(["play", str(run), "--max-steps", "2"]) == 0
     told = capsys.readouterr().out
-    assert "step 1, cut off at 2" in told
+    assert "step 1, truncated at 2" in told
     assert "step 3" not in told
 
 

@@ -152,7 +152,7 @@ def test_what_is_no_observation_of_the_task_is_refused(runs):
         with pytest.raises(ValueError, match=rf"must lie in Discrete\(n=4\), got {choice}"):
             reading(choice)
     assert reading(1).shape == ()
-    with pytest.raises(ValueError, match="also reads what its last action earned"):
+    with pytest.raises(ValueError, match="also needs the reward of its last action"):
         reading(1)
 
 

@@ -111,7 +111,7 @@ def test_what_is_missing_is_an_empty_cell_of_the_metrics(tmp_path):
     console = Console(file=io.StringIO())
     logged = LoggedModel(folder, "gru", 0, 64, console)
     logger = CsvLogger(logged)
-    logger.append([32, 64], {"episode_return": np.array([[np.nan, 0.5]])}, 1.0)
+    logger.log([32, 64], {"episode_return": np.array([[np.nan, 0.5]])}, 1.0)
     logger.close()
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert lines[1:] == ["gru,0,32,", "gru,0,64,0.5"]

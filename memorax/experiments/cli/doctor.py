@@ -46,7 +46,7 @@ def doctor() -> int:
         try:
             for line in part():
                 print(f"  {without_user(line)}", flush=True)
-        # It is what is asked for: whatever fails here fails for the user, too.
+        # Any failure here is the report: it fails for the user, too.
         except Exception as error:
             works = False
             print(f"  FAILED: {without_user(as_one_line(error))}", flush=True)
@@ -132,7 +132,7 @@ def suites() -> Iterator[str]:
             continue
         began = time.perf_counter()
         try:
-            # Some packages complain of what they lack, to whoever imports them.
+            # Some packages print warnings about missing packages when they are imported.
             with (
                 contextlib.redirect_stdout(io.StringIO()),
                 contextlib.redirect_stderr(io.StringIO()),
@@ -168,7 +168,7 @@ def training() -> Iterator[str]:
 
 
 def time_training(config) -> Iterator[str]:
-    """Compile and run ten updates of a run's memory network, whatever is in the cache.
+    """Compile and run ten updates of a run's memory network, without the cache.
 
     Args:
         config: The run's configuration.

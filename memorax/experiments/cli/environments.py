@@ -83,7 +83,7 @@ def _names(suite: str) -> list[str]:
     from memorax import environments
 
     try:
-        # Some packages complain of what they lack, to whoever imports them.
+        # Some packages print warnings about missing packages when they are imported.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             return sorted(environments.names(suite))
     except (ValueError, ModuleNotFoundError) as error:
@@ -92,7 +92,7 @@ def _names(suite: str) -> list[str]:
 
 
 def _closest(pattern: str, names: list[str]) -> list[str]:
-    """Return what a pattern may have meant: of ``names``, those that were looked through."""
+    """Return the names closest to a pattern, among ``names`` if its suite is known."""
     word = "".join(character for character in pattern if character not in "*?[]")
     suite, separator, _ = word.partition("::")
     if not separator:

@@ -63,7 +63,7 @@ def exit_code(command: Callable[[], int]) -> int:
             raise
         return _failed(error, failure, 1)
     except KeyboardInterrupt:
-        print("memorax: stopped at once; the last checkpoint is kept", file=sys.stderr)
+        print("memorax: stopped; the last checkpoint is kept", file=sys.stderr)
         return 130
 
 

@@ -23,7 +23,7 @@ class Evaluate:
     evaluation_episodes: int | None = None
     """Fresh episodes of each seed; None: as many as the run itself played, the same ones."""
     evaluation_steps: int | None = None
-    """Steps after which episodes that have not ended are cut off; None: as in the run itself."""
+    """Steps after which episodes that have not ended are truncated; None: as in the run itself."""
     environment_parameters: tuple[str, ...] | None = None
     """Other values of the task's parameters, such as corridor_length=50, to see how far the memory
     carries; None: all as in the run itself."""
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> int:
 
 
 def evaluated_config(trained: TrainConfig, options: Evaluate) -> TrainConfig:
-    """Return the configuration of a run with what its evaluation changes.
+    """Return the configuration of a run with the changes for its evaluation.
 
     Raises:
         ValueError: If a value is out of its range.

@@ -1,4 +1,4 @@
-"""The help of a command: its options in groups, as a person would write them."""
+"""The help of a command, its options in groups."""
 
 import ast
 import dataclasses
@@ -62,9 +62,9 @@ class Option:
     Attributes:
         field: The field that it sets.
         flag: Its flag, or its name in capitals if it is given by its position.
-        values: How its values are written.
-        help: What it sets.
-        default: What it is unless given, as it is written; empty if there is nothing to write.
+        values: Its values, as the help shows them.
+        help: Its description.
+        default: Its default, as it is written on the command line; empty if there is none.
         algorithm: The algorithm that it belongs to, if any.
     """
 
@@ -82,7 +82,7 @@ class Option:
 
     @property
     def group(self) -> str:
-        """The group that it stands in."""
+        """Its group in the help."""
         if self.algorithm:
             return f"learning by {self.algorithm}"
         return next((name for name, fields in GROUPS.items() if self.field in fields), "options")
@@ -206,7 +206,7 @@ def _written(hint: Any, field: str, prefix: str) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return a default as a person writes it; the help text explains ``None``."""
+    """Return a default as the command line takes it; the help text explains ``None``."""
     if value is None or value is dataclasses.MISSING or value == ():
         return ""
     if isinstance(value, bool):

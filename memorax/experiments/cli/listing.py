@@ -21,7 +21,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class List:
-    """List what there is by name, a line each."""
+    """List names, one a line."""
 
     kind: Annotated[str, tyro.conf.Positional]
     """torsos, algorithms, heads, encoders, environments or presets."""
@@ -45,7 +45,7 @@ def in_columns(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def torsos() -> Iterator[Row]:
-    """List every memory with its kind, what it costs over time, and its paper."""
+    """List every torso with its kind, its cost over time and its paper."""
     yield "torso", "kind", "cost over time", "paper"
     for name, torso in TORSOS.items():
         yield name, torso.kind, KINDS[torso.kind], torso.paper
@@ -59,14 +59,14 @@ def algorithms() -> Iterator[Row]:
 
 
 def heads() -> Iterator[Row]:
-    """List every head, those that act and those that value."""
+    """List every head with the algorithms that can use it."""
     yield "head", "what it returns", "algorithms"
     for name, summary in (POLICY_HEADS | VALUE_HEADS).items():
         yield name, summary, ", ".join(algorithms_with_head(name))
 
 
 def encoders() -> Iterator[Row]:
-    """List what can read observations."""
+    """List every encoder."""
     yield "encoder", "what it is"
     yield from ENCODERS.items()
 
@@ -79,7 +79,7 @@ def environments() -> Iterator[Row]:
 
 
 def presets() -> Iterator[Row]:
-    """List every preset with what it is shown on."""
+    """List every preset with its algorithm, torso and task."""
     yield "preset", "algorithm", "memory", "task"
     for item in preset.presets():
         yield item.name, item.algorithm, item.settings["torso"], item.settings["environment"]

@@ -146,7 +146,7 @@ def _take(flag: str, arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _check_algorithm_has(flag: str, options: Any) -> None:
-    """Check that an unknown option is none of another algorithm."""
+    """Raise if an unknown option belongs to another algorithm."""
     config = getattr(options, "config", None)
     algorithm = getattr(getattr(config, "train", config), "algorithm_name", None)
     field = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
@@ -188,7 +188,7 @@ def _first_paragraph(box: str) -> str:
 
 
 KINDS = {"N": "an integer", "X": "a number", "NAME": "a name", "PATH": "a path"}
-"""What the words of ``Option.values`` stand for."""
+"""What the words of ``Option.values`` mean."""
 
 
 def _in_words(message: str, options: tuple[Option, ...]) -> str:

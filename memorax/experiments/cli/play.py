@@ -14,7 +14,7 @@ from memorax.validation import check_integer, check_positive
 
 @dataclass(frozen=True)
 class Play:
-    """Watch an agent play: what it sees and does, beside its memory's activity over time."""
+    """Watch an agent play: its observations and actions, beside its memory's activity over time."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""

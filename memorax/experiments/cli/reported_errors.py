@@ -18,8 +18,8 @@ def hide_reported_errors() -> None:
     """
     # Absl's logger knows which library logged only if absl itself has made it.
     importlib.import_module("absl.logging")
-    # Orbax logs every failure. The further ones of a save come when nobody waits for them any more:
-    # asyncio logs them, or TensorStore tells of them to an event loop that is closed by then.
+    # Orbax logs every failure. Those of a save that come after the first are not awaited:
+    # asyncio logs them, or TensorStore passes them to an event loop that is already closed.
     logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_does_not_name_orbax)
     sys.unraisablehook = _ignore_closed_event_loop

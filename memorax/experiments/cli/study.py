@@ -37,7 +37,7 @@ from memorax.experiments.study.sweep_config import SweepConfig, check_method_ins
 class Compare:
     """Train several memories, with several algorithms, on several tasks, and compare them.
 
-    All seeds of a model train at once. The table tells interquartile means with 95 % stratified
+    All seeds of a model train at once. The table has interquartile means with 95 % stratified
     bootstrap intervals.
     """
 
@@ -73,7 +73,7 @@ class Sweep(Generic[AlgorithmConfig]):
 
 @dataclass(frozen=True)
 class Report:
-    """Turn a finished comparison or sweep into report.html, a single page with all of it inside."""
+    """Turn a finished comparison or sweep into report.html, one page with its tables and plots."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder of the comparison or sweep."""

@@ -47,7 +47,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of JSON says, if it says it plainly.
+    """Return the contents of a file of JSON.
 
     Raises:
         ValueError: If the file is larger than a configuration can be, no JSON, nested too deeply,
@@ -69,7 +69,7 @@ def from_fields(kind: type[Kind], fields: Any, kinds: Mapping[str, type] | None 
     Args:
         kind: The dataclass; its fields are numbers, strings, literals, tuples or dataclasses of
             those, or ``None``.
-        fields: What JSON says of them, an object.
+        fields: Their values in JSON, an object.
         kinds: The types of fields whose declared ones leave them open.
 
     Raises:
@@ -170,7 +170,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{_shown(name)} is there twice")
+            raise ValueError(f"{_shown(name)} occurs twice")
         found[name] = value
     return found
 

@@ -53,7 +53,7 @@ class Folder:
             # Python has bytes that are no text in this form, which Orbax cannot take.
             raise ValueError(f"{cls.kind} must be a path in UTF-8, got {str(path)!r}")
         try:
-            # The system makes it for one of those who try at once, and for no other.
+            # Of several processes that try at the same time, one makes it.
             path.mkdir(parents=True)
         except OSError as error:
             if os.path.lexists(path):
@@ -121,7 +121,7 @@ class Folder:
             return cls.field in read_json(config)
 
     def write(self, name: str, text: str) -> None:
-        """Write a text file at once, if it is for this process to write."""
+        """Write a text file atomically, if this process is the one that writes."""
         if not self.writes:
             return
         partial = self.path / f".{name}.partial"
@@ -136,7 +136,7 @@ class Folder:
 def whole_lines(path: Path) -> list[str]:
     """Return the lines of a file with their ends, none if it does not exist.
 
-    A last one without an end was torn: whoever wrote it was killed.
+    A last line without an end was torn when its writer was killed.
     """
     if not path.is_file():
         return []

@@ -19,10 +19,10 @@ class FolderInUseError(ValueError):
 
 @contextlib.contextmanager
 def lock(folder: Path, kind: str) -> Iterator[None]:
-    """Let no other process train in a folder meanwhile.
+    """Lock a folder against other processes that train in it.
 
-    The system lets go of the lock when the process ends, however it ends: a lock file that a killed
-    process leaves blocks nobody. Across machines this needs a file system that shares locks, as
+    The system releases the lock when the process ends, however it ends: the lock file of a killed
+    process blocks no other. Across machines this needs a file system that shares locks, as
     NFS does. A folder that cannot be written is not locked; training in it fails by itself.
 
     Args:
@@ -66,7 +66,7 @@ def _acquire(path: Path) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed it by now, and somebody else have made another one.
+            # The previous holder may have removed the file, and another process made a new one.
             if _is_at(file, path):
                 os.truncate(file, 0)
                 os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

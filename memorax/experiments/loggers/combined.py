@@ -33,12 +33,12 @@ class CombinedLogger:
                     opened.callback(self._close, name)
             self._opened = opened.pop_all()
 
-    def append(self, steps: Sequence[int], metrics: Any, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Any, seconds: float) -> None:
         """Hand on the metrics of some updates, arrays of shape (seeds, updates)."""
         arrays = {name: np.asarray(values) for name, values in metrics.items()}
         for name, logger in self._loggers.items():
             with self._guard(name):
-                logger.append(steps, arrays, seconds)
+                logger.log(steps, arrays, seconds)
 
     def flush(self) -> None:
         """Flush every logger."""

@@ -22,7 +22,7 @@ class CsvLogger:
         self._header: list[str] = []
         self._file = LineFile(logged.folder.path / "metrics.csv", self._keep)
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Add the rows of some updates."""
         text = io.StringIO()
         columns = ["model", "seed", "step", *metrics]

@@ -30,7 +30,7 @@ class Dashboard:
         self._live = Live(self._progress, console=logged.console, refresh_per_second=4)
         self._live.start()
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Show that some updates have finished."""
         advance(self._progress, steps, metrics, seconds)
         seeds = {name: means_over_updates(values) for name, values in metrics.items()}

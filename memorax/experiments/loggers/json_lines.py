@@ -22,7 +22,7 @@ class JsonLinesLogger:
         self._logged = logged
         self._file = LineFile(logged.folder.path / "metrics.jsonl", self._keep)
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Add the lines of some updates."""
         self._file.append(
             "".join(

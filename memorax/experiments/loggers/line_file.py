@@ -33,7 +33,7 @@ class LineFile:
         """Add whole lines, their ends included, after those that could not be written before.
 
         Raises:
-            OSError: If they cannot be written. None of them is left in the file then.
+            OSError: If they cannot be written. The file then holds none of them.
         """
         self._waiting += text.encode()
         try:

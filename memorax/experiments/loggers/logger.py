@@ -11,7 +11,7 @@ from rich.console import Console
 from memorax.experiments.files.folder import Folder
 
 Metrics = Mapping[str, Float[np.ndarray, "seeds updates"]]
-"""By name, what each seed had in each of some updates; NaN where it had none."""
+"""The values of each metric, by name; NaN where a seed has none."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LoggedModel:
         folder: The run's folder.
         model: The model that is trained.
         step: Where training starts or resumes; what was logged after it is dropped or not
-            repeated, for training draws the same again.
+            repeated, since resumed training gives the same values.
         total_steps: Environment steps of each seed when it will have finished.
         console: The terminal.
     """
@@ -38,8 +38,8 @@ class LoggedModel:
 class Logger(Protocol):
     """Where the metrics of one model of a run go. It is constructed with a ``LoggedModel``."""
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
-        """Take the metrics of some updates.
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+        """Log the metrics of some updates.
 
         Args:
             steps: Environment steps of a seed by the end of each update.

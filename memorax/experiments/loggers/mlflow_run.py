@@ -50,11 +50,11 @@ class MlflowLogger:
         params = [Param(name, str(value)) for name, value in flat_config(logged).items()]
         self._client.log_batch(self._run_id, params=params)
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Log the means of some updates."""
         now = int(time.time() * 1000)
         later = (pair for pair in means_over_seeds(steps, metrics) if pair[0] > self._logged_step)
-        # Whole updates at once: after a batch nothing of its steps is missing.
+        # A batch holds all metrics of its updates, so that no step is left half logged.
         while updates := list(itertools.islice(later, MOST_METRICS // len(metrics))):
             self._client.log_batch(
                 self._run_id,

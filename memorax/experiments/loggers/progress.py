@@ -19,7 +19,7 @@ class ProgressBar:
         self._progress = progress_line(logged)
         self._progress.start()
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Show that some updates have finished."""
         advance(self._progress, steps, metrics, seconds)
 

@@ -54,7 +54,7 @@ def check_names(loggers: Sequence[str]) -> None:
     """Check that loggers exist and go together.
 
     Raises:
-        ValueError: If a name is unknown or there twice, or several draw in the terminal.
+        ValueError: If a name is unknown or given twice, or several draw in the terminal.
     """
     for name in loggers:
         if name not in LOGGERS:

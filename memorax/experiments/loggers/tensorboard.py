@@ -31,7 +31,7 @@ class TensorBoardLogger:
             again = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(step=logged.step + 1, session_log=again))
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Add the means of some updates."""
         self._events = self._events or self._open()
         try:

@@ -45,11 +45,11 @@ class WandbLogger:
         )
         self._keep()
 
-    def append(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+    def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Send the means of some updates."""
         for step, means in means_over_seeds(steps, metrics):
             if step > self._sent:
-                # Committed at once: what waits for the next step is lost if the run is killed.
+                # Commit each step, since an uncommitted one is lost if the run is killed.
                 self._run.log(means, step=step, commit=True)
                 self._sent = step
         self._keep()

@@ -1,4 +1,4 @@
-"""Episodes of a trained agent, with what it saw, did and remembered in each step."""
+"""Episodes of a trained agent, with its observation, action and memory in each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Episode:
         moments: Its steps.
         memory: What each unit of the memory was after each step had been seen; complex numbers by
             their magnitude, integers and marks left out.
-        ended: False if it was cut off after as many steps as were to be played.
+        ended: False if it was truncated after the steps that were asked for.
     """
 
     task: str
@@ -81,7 +81,7 @@ class Player:
 
         Args:
             key: A PRNG key.
-            max_steps: Where an episode that has not ended is cut off.
+            max_steps: Where an episode that has not ended is truncated.
             show_step: Called with the number of steps so far, before each.
         """
         reset_key, key = jax.random.split(key)

@@ -21,7 +21,7 @@ BORDER = 4
 
 
 def show(episodes: list[Episode], model: str, console: Console, frames_per_second: int) -> None:
-    """Play episodes back, step by step; where nobody watches, print one step after the other.
+    """Play episodes back, step by step; without a terminal, print one step after the other.
 
     Args:
         episodes: The episodes.
@@ -77,7 +77,9 @@ def step_text(episode: Episode, index: int, separator: str = "\n") -> str:
     moment, last = episode.moments[index], len(episode.moments)
     action = np.array2string(moment.action, precision=3, separator=", ")
     parts = [
-        f"step {index + 1} of {last}" if episode.ended else f"step {index + 1}, cut off at {last}",
+        f"step {index + 1} of {last}"
+        if episode.ended
+        else f"step {index + 1}, truncated at {last}",
         f"action {action}",
         f"reward {moment.reward:.3f}",
         f"return {moment.episode_return:.3f}",

@@ -16,7 +16,7 @@ FOLDER = Path(str(resources.files("memorax.experiments.presets"))) / "settings"
 
 @dataclass(frozen=True)
 class Reached:
-    """What one model returned with a preset, measured.
+    """The measured returns of one model with a preset.
 
     Attributes:
         model: The torso's name.
@@ -33,7 +33,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a preset reached.
+    """The measured returns of a preset.
 
     Attributes:
         date: When, as YYYY-MM-DD.
@@ -47,12 +47,12 @@ class Measured:
         """Check the fields."""
         date.fromisoformat(self.date)
         if not self.reached:
-            raise ValueError("reached must have a model at least, got none")
+            raise ValueError("reached must have at least one model, got none")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A complete setting, with what it reached.
+    """A complete setting, with its measured returns.
 
     Attributes:
         name: Its name.
@@ -91,7 +91,7 @@ def load(name: str) -> Preset:
     """Read a preset.
 
     Raises:
-        ValueError: If there is none of that name; the closest are named.
+        ValueError: If there is no preset of that name; the closest are named.
     """
     if name not in names():
         raise ValueError(unknown_name("preset", name, names()))

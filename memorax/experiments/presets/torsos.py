@@ -252,7 +252,7 @@ def find_torso(name: str) -> str:
     """Return the name of a torso, however its case, ``_`` and ``-`` are written.
 
     Raises:
-        ValueError: If there is none of that name, or it has another one now.
+        ValueError: If there is no torso of that name, or it was renamed.
     """
     if name in RENAMED:
         raise ValueError(f"torso {name!r} is now called {RENAMED[name]!r}")

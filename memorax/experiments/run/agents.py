@@ -123,7 +123,7 @@ def num_updates(config: TrainConfig[Any]) -> int:
 def _optimizer(config: TrainConfig[Any], torso: str) -> optax.GradientTransformation:
     learning_rate = config.learning_rate
     if config.anneal_learning_rate:
-        # Over the steps that are made, of which there are none before learning starts.
+        # Over the optimizer's steps, of which there are none before learning starts.
         optimizer_steps = max(1, config.algorithm.optimizer_steps(num_updates(config)))
         if optimizer_steps > LARGEST:
             raise ValueError(

@@ -24,8 +24,8 @@ from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.options import Choice
 from memorax.validation import check_between, unknown_name
 
-# Checkpoints that are no longer kept are moved here at once and deleted there, so that a run that
-# is killed meanwhile never leaves half of one.
+# Checkpoints to delete are first moved here in one step, so that a run that is killed in between
+# never leaves half of one.
 DISCARDED = ".discarded"
 SCORES = "metrics/metrics"
 OLD_REPLAY = "replay/is_full"

@@ -44,7 +44,7 @@ DEMO_PARAMETERS = ("memory_length=24",)
 
 
 NAMED = {"policy_head": POLICY_HEADS, "value_head": VALUE_HEADS, "encoder": ENCODERS}
-"""Options that are names, and what they may be."""
+"""Options that are names, and their choices."""
 
 AlgorithmConfig = TypeVar("AlgorithmConfig")
 
@@ -64,7 +64,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train, whatever is trained, and for how long. The defaults are the demo's.
+    """How to train, and for how long. The defaults are those of the demo.
 
     Raises:
         ValueError: If a value is out of its range, or a head is unknown.
@@ -110,22 +110,22 @@ class Settings:
     total_steps: int = 307_200
     """Environment steps of each seed, rounded up to whole updates."""
     num_seeds: int = 3
-    """Agents trained at once, equal but for their random numbers."""
+    """Agents that are trained together, with different random numbers."""
     seed: int = 0
-    """Where all random numbers come from."""
+    """Seed of all random numbers."""
     evaluation_episodes: int = 256
     """Fresh episodes that each seed plays at the end, with its most likely actions, and again with
     sampled ones."""
     evaluation_steps: int = 100_000
-    """Steps after which those that have not ended are cut off; what they earned up to there
-    counts, and how many there were is reported."""
+    """Steps after which the episodes of an evaluation are truncated; their return so far counts,
+    and their number is reported."""
     checkpoint_every: int = 100_000
     """Environment steps between checkpoints."""
     keep_checkpoints: int = 2
-    """How many of the last checkpoints to keep; that with the best return is kept besides."""
+    """How many of the last checkpoints to keep, besides the one with the best return."""
     on_write_error: OnWriteError = "stop"
-    """What to do when a file cannot be written, such as on a full disk: stop the run, or continue
-    it and tell so."""
+    """What to do when a file cannot be written, such as on a full disk: stop the run, or report it
+    and continue."""
     loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
     """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
     progress or dashboard in the terminal."""
@@ -134,7 +134,7 @@ class Settings:
         """Check the fields."""
         for name, choices in NAMED.items():
             if getattr(self, name) is not None:
-                # The dataclass is frozen, and one name stands for a thing in files and titles.
+                # The dataclass is frozen; files and titles use one spelling of a name.
                 object.__setattr__(self, name, find_name(name, getattr(self, name), choices))
         check_encoder_features(self.encoder, self.features)
         for name, most in {

@@ -63,7 +63,7 @@ class _StandardOutput(io.TextIOBase):
         return self._stream.encoding
 
     def isatty(self) -> bool:
-        """Return whether somebody may be watching."""
+        """Return whether the output is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:

@@ -24,7 +24,7 @@ from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.run.processes import any_process
 
 SECONDS_AT_ONCE = 0.5
-"""How long episodes are played at most before somebody can see or stop it, once compiled."""
+"""The longest time that compiled episodes run between progress updates and checks for Ctrl-C."""
 SECONDS_BETWEEN_LINES = 30
 """Between lines on how an evaluation goes, where no bar shows it."""
 ACTIONS = {"most likely": True, "sampled": False}
@@ -47,7 +47,7 @@ class Reports(NamedTuple):
 class Returns:
     """The returns of fresh episodes.
 
-    The return of an episode that was cut off is its sum of rewards up to there, and counts as any
+    The return of a truncated episode is its sum of rewards so far, and counts as any
     other: every mean is that of the task with a time limit. To leave such episodes out would favour
     what ends early.
 
@@ -57,7 +57,7 @@ class Returns:
         low: Lower end of the mean's 95 % bootstrap interval over seeds; NaN for a single seed.
         high: Its upper end.
         num_ended: Episodes that ended by themselves, over all seeds.
-        num_cut_off: Episodes that were cut off, over all seeds.
+        num_cut_off: Episodes that were truncated, over all seeds.
     """
 
     seed_returns: list[float]
@@ -77,7 +77,7 @@ class Evaluation(Returns):
         num_parameters: Parameters of actor and critic together.
         carry_bytes: What their memories hold of one environment.
         num_episodes: Episodes of each seed.
-        max_steps: Steps after which episodes were cut off.
+        max_steps: Steps after which episodes were truncated.
         sampled: The returns of the same episodes with sampled actions.
         best_seed_returns: Each seed's best mean return while training, as ``best_mean_return``
             defines it; NaN if no episode ended.
@@ -106,7 +106,7 @@ def play_episodes(
     Args:
         begin: Begins them.
         play: Plays them from one step to another.
-        config: The run's configuration, which says when episodes are cut off.
+        config: The run's configuration, which says when episodes are truncated.
         progress: Shows how it goes.
         interrupted: Whether to stop.
 
@@ -136,7 +136,7 @@ def play_episodes(
 
 
 class EvaluationProgress:
-    """Shows how far an evaluation is: a bar where somebody watches, else a line now and then.
+    """Shows how far an evaluation is: a bar in a terminal, else a line now and then.
 
     Args:
         title: Who is evaluated.
@@ -306,7 +306,7 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> FittedTable:
         "episodes each: mean return",
         notes=[
             f"{evaluation.model}{actions}: "
-            + cut_off_note(returns.num_ended, returns.num_cut_off, evaluation.max_steps)
+            + truncation_note(returns.num_ended, returns.num_cut_off, evaluation.max_steps)
             for evaluation in evaluations
             for actions, returns in (("", evaluation), (", sampled actions", evaluation.sampled))
             if returns.num_cut_off
@@ -315,10 +315,10 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> FittedTable:
     )
 
 
-def cut_off_note(num_ended: int, num_cut_off: int, max_steps: int) -> str:
-    """Return a note on the episodes of an evaluation that were cut off, which count."""
+def truncation_note(num_ended: int, num_cut_off: int, max_steps: int) -> str:
+    """Return a note on the truncated episodes of an evaluation, which count."""
     return (
         f"{num_ended:,} of {num_ended + num_cut_off:,} evaluation episodes ended; the other "
-        f"{num_cut_off:,} were cut off after {max_steps:,} steps (--evaluation-steps) and count "
-        "with their return up to there"
+        f"{num_cut_off:,} were truncated after {max_steps:,} steps (--evaluation-steps) and "
+        "count with their return so far"
     )

@@ -20,12 +20,12 @@ def signals_to_handle() -> list[int]:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; the second stops at once.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a request to stop; the second exits.
 
     SIGHUP, sent when the terminal goes away, is never the second: the shell and the system both
     send it.
 
-    A thread receives signals at once, while Python's own handlers wait until a compiled program
+    A thread receives signals immediately, while Python's own handlers wait until a compiled program
     returns, which may be long.
 
     Attributes:
@@ -77,8 +77,8 @@ class Interrupt:
                 continue
             if came:
                 self._console.show_cursor()
-                self._console.print("stopped at once; the last checkpoint is kept")
+                self._console.print("stopped; the last checkpoint is kept")
                 os._exit(128 + byte[0])
             came = True
             self._handle(byte[0], None)
-            self._console.print("stopping after this chunk; Ctrl-C again stops at once")
+            self._console.print("stopping after this chunk; Ctrl-C again stops immediately")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and types that tyro has no own form for."""
+"""Options that several commands share, and types that tyro does not parse."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ OptionalFlag = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
-"""A flag that may be left open: ``--flag`` is True, ``--flag False`` is False, without it None."""
+"""A flag with three values: ``--flag`` is True, ``--flag False`` is False, without it None."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,9 @@ class Devices:
 
     devices: int | None = None
     """Devices to spread environments and batches over; None: every visible one, or as many of them
-    as seeds, environments and batches can be shared out to; one alone for environments that run in
-    Python processes."""
+    as divide seeds, environments and batches; one for environments that run in Python processes."""
     seed_devices: int = 1
-    """Groups that the devices are divided into, each with a part of the seeds."""
+    """Groups of devices; each group trains a share of the seeds."""
 
     def __post_init__(self):
         """Check the fields."""
@@ -62,16 +61,16 @@ class Processes:
     """Which processes train together; by default this one alone.
 
     Raises:
-        ValueError: If what is given does not make up a whole.
+        ValueError: If some of the options are missing, or do not fit each other.
     """
 
     coordinator: str | None = None
-    """HOST:PORT at which process 0 can be reached, for a run of several processes; slurm takes
-    all of this from the variables that srun sets."""
+    """HOST:PORT at which process 0 can be reached, for a run of several processes; slurm reads
+    all three options from the variables that srun sets."""
     num_processes: int | None = None
-    """How many processes train together."""
+    """The number of processes that train together."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """The index of this process, from 0."""
 
     def __post_init__(self):
         """Check the fields."""

@@ -87,7 +87,7 @@ class PolicyStep:
             observation: As the task shows it, without a batch.
             carry: What the last call returned, or ``initial_carry``.
             done: bool; true where the observation is the first of an episode.
-            reward: float; what the last action earned. Only if ``reads_reward``.
+            reward: float; the reward of the last action. Only if ``reads_reward``.
 
         Returns:
             The action that the task takes, without a batch, and the new carry.
@@ -200,7 +200,7 @@ class Policy:
             observation: As the task shows it, of its shape and dtype. One that runs in processes
                 shows what ``gymnasium.make`` of it does: a number, an array, a tuple or a
                 dictionary.
-            reward: What the last action earned; needed if the run has ``previous_inputs``, but at
+            reward: The reward of the last action; needed if the run has ``previous_inputs``, but at
                 an episode's first step.
 
         Returns:
@@ -213,7 +213,7 @@ class Policy:
         """
         observation = self._encode(observation)
         if reward is None and self._reads_reward and not self._done:
-            raise ValueError("Policy: this agent also reads what its last action earned: reward")
+            raise ValueError("Policy: this agent also needs the reward of its last action")
         earned = None
         if self._reads_reward:
             earned = jnp.float32(0.0 if reward is None else float(reward))
@@ -226,7 +226,7 @@ class Policy:
         space = self._observation_space
         same = observation.dtype == expected.dtype
         if isinstance(space, Discrete):
-            # A choice is an integer, of whatever width Python or NumPy has made it.
+            # An integer of any width is a valid choice.
             same = np.issubdtype(observation.dtype, np.integer)
         if observation.shape != expected.shape or not same:
             raise ValueError(

@@ -19,12 +19,12 @@ def with_preset(config: TrainConfig[Any], preset: Preset | None) -> TrainConfig[
     """Return a configuration with the settings of a preset.
 
     Args:
-        config: What the preset does not set is as in here, but for an algorithm's own options if
-            the preset is of another algorithm, which have their defaults.
+        config: The values of fields that the preset does not set; an algorithm's own options have
+            their defaults if the preset is of another algorithm.
         preset: The preset; None: the configuration stays as it is.
 
     Raises:
-        ValueError: If the settings do not make up a configuration.
+        ValueError: If the settings are not a valid configuration.
     """
     if preset is None:
         return config
@@ -33,7 +33,7 @@ def with_preset(config: TrainConfig[Any], preset: Preset | None) -> TrainConfig[
         config = dataclasses.replace(config, algorithm=ALGORITHMS[preset.algorithm].config())
     fields = to_fields(config)
     fields |= settings | {"algorithm": fields["algorithm"] | settings["algorithm"]}
-    # Which has lists in the place of tuples, as a file has.
+    # Through JSON, so that tuples become lists, as in a file.
     return run_from_fields(json.loads(json.dumps(fields)))
 
 

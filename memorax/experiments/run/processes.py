@@ -23,14 +23,14 @@ HEARTBEAT_SECONDS = 20
 
 
 def connect(options: Processes, run_folder: Path | None) -> None:
-    """Meet the other processes, before anything is computed.
+    """Connect to the other processes, before anything is computed.
 
     Args:
-        options: Which they are.
+        options: The processes.
         run_folder: The run's folder, which all processes must see.
 
     Raises:
-        ValueError: If there is no run folder, or nobody answers.
+        ValueError: If there is no run folder, or no process answers.
     """
     if options.coordinator is None:
         return
@@ -66,7 +66,7 @@ def create_run_folder(path: Path | None, config: TrainConfig) -> RunFolder:
     """
     if jax.process_count() == 1:
         return RunFolder.create(path, config)
-    assert path is not None  # connect has seen to it
+    assert path is not None  # connect checks it
     refused = ""
     if jax.process_index() == 0:
         try:
@@ -122,10 +122,10 @@ def any_process(flag: bool) -> bool:
 
 
 def wait_for_all(name: str) -> None:
-    """Wait until all processes have come as far.
+    """Wait until all processes have reached this point.
 
     Args:
-        name: What the point is called if one does not.
+        name: The point's name in the error if one does not.
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
@@ -133,7 +133,7 @@ def wait_for_all(name: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_failure(expected: tuple[type[Exception], ...]) -> Iterator[None]:
-    """End this process at once if it fails alone: the others wait for it as long as it lives.
+    """Exit this process immediately if it fails alone: the others wait for it as long as it lives.
 
     Args:
         expected: What all processes raise alike.
@@ -160,7 +160,7 @@ def exit_on_failure(expected: tuple[type[Exception], ...]) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """Return how to tell of an error that is a lack of memory here, None of any other."""
+    """Return the message of an out-of-memory error, None for any other error."""
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
         return f"out of memory: {str(error).splitlines()[0]}"
     return None

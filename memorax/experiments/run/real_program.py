@@ -20,7 +20,7 @@ class Pair(NamedTuple):
 def in_real_operators(program: ClosedJaxpr) -> ClosedJaxpr:
     """Return a program that computes what another does without complex numbers.
 
-    Inside, pairs of real arrays stand for complex ones. Calls are inlined, and so is a scan over a
+    Inside, pairs of real arrays represent complex ones. Calls are inlined, and so is a scan over a
     single step, as when an agent acts. What no result depends on, such as the random key of an
     initial carry of zeros, is left out.
 
@@ -206,4 +206,4 @@ _COMPLEX: dict[str, Callable[..., Any]] = {
     "exp": lambda value, **_: _exponential(value),
     "convert_element_type": lambda value, new_dtype, **_: _converted(value, new_dtype),
 }
-"""What acts on both at once, as a function of pairs."""
+"""Operations on both parts together, as functions of pairs."""

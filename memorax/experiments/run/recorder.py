@@ -50,13 +50,13 @@ class Recorder:
         self._checkpoints, self._writes = checkpoints, writes
         self._stopwatch = Stopwatch(folder, model)
         self._return = math.nan
-        self._log = CombinedLogger(
+        self._logger = CombinedLogger(
             [name for name in config.loggers if name not in without],
             LoggedModel(folder, model, step, total_steps, console),
             writes,
         )
 
-    def append(self, steps: range, metrics: Mapping[str, Any], seconds: float) -> None:
+    def log(self, steps: range, metrics: Mapping[str, Any], seconds: float) -> None:
         """Log a chunk of training.
 
         Args:
@@ -69,7 +69,7 @@ class Recorder:
             WriteFailedError: If something cannot be written, and that is to stop the run.
         """
         self._stopwatch.add(self.config.num_seeds * (steps[-1] - self.step), seconds)
-        self._log.append(steps, metrics, seconds)
+        self._logger.log(steps, metrics, seconds)
         check_losses(self.config, self.model, steps, metrics)
         self.step = steps[-1]
         self._return = float(means_over_updates(np.asarray(metrics["episode_return"])).mean())
@@ -78,7 +78,7 @@ class Recorder:
 
     def save(self, state: PyTree) -> None:
         """Save a checkpoint, when the metrics before it are safe on disk."""
-        self._log.flush()
+        self._logger.flush()
         with self._writes.caught("timing"):
             self._stopwatch.flush()
         with self._writes.caught("checkpoint"):
@@ -89,7 +89,7 @@ class Recorder:
 
     def close(self) -> None:
         """Close the loggers."""
-        self._log.close()
+        self._logger.close()
 
 
 def check_losses(

@@ -1,7 +1,7 @@
-"""Processes that train together are watched, so that one that JAX ends still says why.
+"""Supervises processes that train together, to report why JAX ended one.
 
-If a process dies, JAX ends the others on the spot, wherever they are: nothing of theirs can tell
-what happened. So each of them is started, and outlived, by one that does nothing else.
+If a process dies, JAX kills the others before they can print an error. So a supervisor starts each
+of them, waits for its end and prints the reason.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def supervise(arguments: Sequence[str]) -> int:
 
 
 def end_with_supervisor() -> None:
-    """End this process as soon as the one that supervises it, if there is one, is gone."""
+    """End this process when its supervisor, if it has one, has ended."""
     supervisor = os.environ.pop(_SUPERVISOR, None)
 
     def watch():
@@ -67,7 +67,7 @@ def _checkpoints(arguments: Sequence[str]) -> Iterator[str]:
     if folder is None:
         return
     for model in sorted((folder / "checkpoints").glob("*")):
-        # Whatever is not whole yet has another name.
+        # Incomplete checkpoints have other names.
         steps = [int(path.name) for path in model.glob("*") if path.name.isdecimal()]
         if steps:
             yield f"checkpoint of step {max(steps):,} of {model.name} in {folder}"

@@ -258,7 +258,7 @@ def train_chunks(
         steps = range(step + per_update, step + num_steps + 1, per_update)
         for logger in terminal:
             together = {name: np.concatenate(values) for name, values in metrics.items()}
-            logger.append(steps, together, seconds)
+            logger.log(steps, together, seconds)
         share = seconds / len(recorders)
         left = [
             index
@@ -278,7 +278,7 @@ def train_chunks(
 
 
 def _record(recorder: Recorder, steps: range, metrics: Metrics, seconds: float, _: object) -> bool:
-    recorder.append(steps, metrics, seconds)
+    recorder.log(steps, metrics, seconds)
     return True
 
 

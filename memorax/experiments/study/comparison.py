@@ -104,7 +104,7 @@ def compare(
             if evaluations is None:
                 return None
         except DivergedError as error:
-            # The other runs are worth as much as ever.
+            # A diverged run is left out; the others are still valid.
             console.print(f"left out: {error}", soft_wrap=True)
             run_folder.write("diverged.txt", f"{error}\n")
         # Every run compiles programs of its own, and Linux lets a process map only so many.

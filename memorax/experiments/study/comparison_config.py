@@ -32,12 +32,12 @@ class Subjects:
     """The tasks, each as suite::name; with parameters, quoted: 'suite::name parameter=value'."""
     torsos: tuple[str, ...] = ("gru", "lru", "mlp")
     """The memories, of those that 'memorax list torsos' lists; the first, with the first algorithm,
-    is the one that others may be better than."""
+    is the one that the others are compared with."""
     algorithms: tuple[str, ...] = (DEFAULT_ALGORITHM,)
     """Those of 'memorax list algorithms' to compare; each trains every torso on every task."""
     return_ranges: tuple[tuple[float, float], ...] | None = None
     """The returns that count as a score of 0 and of 1, a pair for each task: LOW HIGH LOW HIGH ...
-    Only scores can be put together over tasks; None: each task stands by itself."""
+    Scores can be averaged over tasks, returns cannot; None: there is no score over all tasks."""
 
 
 AlgorithmConfigs = dataclasses.make_dataclass(
@@ -57,18 +57,18 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
     """What to compare, on what, and how it is trained. Every combination is a run of its own.
 
     Raises:
-        ValueError: If a value is out of its range, a name is unknown or there twice.
+        ValueError: If a value is out of its range, a name is unknown or given twice.
     """
 
     def __post_init__(self):
         """Check the fields."""
         super().__post_init__()
-        # The dataclass is frozen, and one name stands for a model in files and tables.
+        # The dataclass is frozen; files and tables use one spelling of a name.
         object.__setattr__(self, "torsos", tuple(map(find_torso, self.torsos)))
         algorithms = (find_name("algorithm", name, ALGORITHMS) for name in self.algorithms)
         object.__setattr__(self, "algorithms", tuple(algorithms))
         for name in ("environments", "torsos", "algorithms"):
-            # Spaces make no other task.
+            # Names that differ in spaces only are the same task.
             values = [" ".join(value.split()) for value in getattr(self, name)]
             if not values:
                 raise ValueError(f"{name} must name at least one, got none")

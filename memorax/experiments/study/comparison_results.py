@@ -34,27 +34,27 @@ Results = Mapping[str, Mapping[str, RunResult]]
 
 @dataclass(frozen=True)
 class Row:
-    """What one model reached on one task, in returns, or on all of them, in scores.
+    """The returns of one model on one task, or its scores over all tasks.
 
     Attributes:
         task: The task, or ``ALL_TASKS``.
         model: The model.
-        interquartile_mean: Of what the seeds reached on fresh episodes after training.
+        interquartile_mean: Of the seeds' mean returns on fresh episodes after training.
         low: Lower end of its 95 % stratified bootstrap interval.
         high: Its upper end.
         probability_of_improvement: Over the first model, from 0 to 1.
         sample_efficiency: The interquartile mean over seeds of the mean over all of training,
             which is the area under the learning curve as a share of its length.
         num_parameters: Parameters of all its networks.
-        carry_bytes: What their memories hold of one environment.
+        carry_bytes: Size of the networks' carries for one environment.
         steps_per_second: Environment steps of all seeds in a second of training.
-        seed_values: What each seed reached; on all tasks, the mean over them.
+        seed_values: Each seed's mean return; over all tasks, its mean score.
         num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
-        num_cut_off: Those that were cut off by ``evaluation_steps``.
+        num_cut_off: Those that ``evaluation_steps`` truncated.
         sampled_return: The interquartile mean with sampled actions, on the same episodes.
         best_return: The mean over seeds of the best mean return while training.
 
-    What is not known, such as the interval of a single seed, is ``None``.
+    Unknown values, such as the interval of a single seed, are ``None``.
     """
 
     task: str
@@ -247,7 +247,7 @@ def _notes(config: CompareConfig, rows: Sequence[Row], diverged: Mapping[str, st
         )
     if len(config.environments) > 1:
         sentences.append(
-            "The tasks are not put together, since no return ranges were given."
+            "There is no score over all tasks, since no return ranges were given."
             if config.return_ranges is None
             else f"In {ALL_TASKS}, returns count as (return - low) / (high - low), with low and "
             "high: "

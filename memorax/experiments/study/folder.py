@@ -28,7 +28,7 @@ class StudyFolder(Folder):
         path: The folder.
 
     Attributes:
-        study: What such a study is called.
+        study: The study's name in messages.
         resume: The command that resumes one, up to the folder.
         to_json: Returns a configuration as text.
         from_json: Reads a configuration from a file.
@@ -70,7 +70,7 @@ class StudyFolder(Folder):
         """
         path = self.path / path
         if not (path / "config.json").is_file():
-            # It may be there without: whoever made it may have been killed at once.
+            # The folder may exist without it, if the process that made it was killed.
             path.mkdir(parents=True, exist_ok=True)
             RunFolder(path).write("config.json", to_json(config))
         folder = RunFolder.open(path)

@@ -28,7 +28,7 @@ _STATES = {
 class OptunaProposals:
     """Trials by the tree-structured Parzen estimator, and when its pruners stop them.
 
-    The study is made anew from the trials before.
+    The study is built again from the previous trials.
 
     Args:
         config: The sweep's configuration.

@@ -144,7 +144,7 @@ def folded(summary: str, text: str) -> str:
 
 
 def picture(path: Path, caption: str) -> str:
-    """Return a picture, with all of it inside the page."""
+    """Return a picture, embedded in the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     caption = escape(caption)
     return (

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 Reports = Sequence[float | None]
-"""A trial's mean return in each part of training that it went through, None if not known."""
+"""A trial's mean return in each part of training that it completed, None if unknown."""
 
 FEWEST_PARTS = 3
-"""Parts of training that every trial may go through."""
+"""Parts of training before which no trial is stopped."""
 FEWEST_TRIALS = 3
-"""Trials that have to have finished."""
+"""Finished trials before which no trial is stopped."""
 
 
 def below_median(reports: Reports, finished: Sequence[Reports]) -> bool:
@@ -20,7 +20,7 @@ def below_median(reports: Reports, finished: Sequence[Reports]) -> bool:
 
     Args:
         reports: The trial's.
-        finished: Those of trials that went to their end.
+        finished: Those of finished trials.
 
     Source: Golovin et al. 2017, "Google Vizier: a service for black-box optimization", section
     3.2.2, the median stopping rule.

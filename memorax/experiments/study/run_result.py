@@ -14,17 +14,17 @@ from memorax.experiments.study.statistics import fill_gaps
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run of one model reached.
+    """The result of a finished run of one model.
 
     Attributes:
         returns: Each seed's mean return on fresh episodes after training.
         steps: Environment steps of a seed by the end of each update.
         curves: Each seed's mean return of the episodes that ended in an update, gaps filled.
         num_parameters: Parameters of all its networks.
-        carry_bytes: What their memories hold of one environment.
+        carry_bytes: Size of the networks' carries for one environment.
         steps_per_second: Environment steps of all seeds in a second of training.
         num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
-        num_cut_off: Those that were cut off by ``evaluation_steps``.
+        num_cut_off: Those that ``evaluation_steps`` truncated.
         sampled_returns: Each seed's mean return on the same episodes with sampled actions; NaN in
             runs of versions that did not evaluate these.
         best_returns: Each seed's best mean return while training.

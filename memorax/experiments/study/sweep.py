@@ -149,7 +149,7 @@ def _train(
     console: Console,
     interrupt: Interrupt,
 ) -> bool:
-    """Train trials that were proposed together, as many at once as can be."""
+    """Train trials that were proposed together, several at a time."""
     first = len(before)
 
     def should_stop(trial, reports):
@@ -198,7 +198,7 @@ def _programs(
 
 
 def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Put those together that stand at the same step and that one program can train."""
+    """Group the trials that are at the same step and that one program can train."""
     groups: dict[tuple[TrainConfig[Any], int], list[Trial]] = {}
     for trial in trials:
         key = program_key(trial.config, _traceable(trial)), last_step(trial)

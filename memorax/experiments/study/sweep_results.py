@@ -26,13 +26,13 @@ class TrialRow:
         trial: Its name.
         values: Its value of each option that is searched.
         outcome: How it ended.
-        interquartile_mean: Of what the seeds reached on fresh episodes after training.
+        interquartile_mean: Of the seeds' mean returns on fresh episodes after training.
         low: Lower end of its 95 % bootstrap interval over seeds.
         high: Its upper end.
-        last_return: Mean return in the last part of training that it went through.
-        seed_values: What each seed reached.
+        last_return: Mean return in the last tenth of training that it completed.
+        seed_values: Each seed's mean return.
         num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
-        num_cut_off: Those that were cut off by ``evaluation_steps``.
+        num_cut_off: Those that ``evaluation_steps`` truncated.
         why: Why it did not finish.
     """
 

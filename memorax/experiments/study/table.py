@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from memorax.experiments.run.config import Settings
-from memorax.experiments.run.evaluation import cut_off_note
+from memorax.experiments.run.evaluation import truncation_note
 from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.study import page
 from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
@@ -97,7 +97,7 @@ def evaluation_note(config: Settings, steps: str, interval: str) -> str:
 def truncation_notes(rows: Mapping[str, Any], config: Settings) -> list[str]:
     """Return a note for each row, by its name, with episodes that ``evaluation_steps`` ended."""
     return [
-        f"{name}: {cut_off_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)}"
+        f"{name}: {truncation_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)}"
         for name, row in rows.items()
         if row.num_cut_off
     ]

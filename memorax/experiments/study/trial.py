@@ -81,12 +81,12 @@ class Trial:
             return from_fields(Ending, read_json(path))
 
     def end(self, ending: Ending) -> None:
-        """Keep how it ended."""
+        """Store how it ended."""
         self.folder.write("trial.json", json.dumps(asdict(ending), indent=2) + "\n")
 
     @cached_property
     def result(self) -> RunResult:
-        """What it reached, if it finished."""
+        """The result of a trial that finished."""
         return read_result(self.folder)
 
     @property
@@ -112,7 +112,7 @@ class Trial:
 
 
 def text(value: Any) -> str:
-    """Return what an option is, as a table shows it."""
+    """Return an option's value as a table shows it."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, tuple):

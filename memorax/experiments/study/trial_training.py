@@ -110,7 +110,7 @@ def train_trials(
         program: What trains them.
         should_stop: Asked after each part of training.
         console: Where to show progress.
-        interrupt: The wish to stop.
+        interrupt: Whether Ctrl-C or a signal has asked to stop.
 
     Returns:
         Whether all have ended; if not, what was reached is kept.
@@ -174,7 +174,7 @@ def _ending(trial, recorder, steps, metrics, seconds, should_stop) -> Ending | N
     """Record a chunk of a trial, and return how it ended if it did before its time."""
     before, total_steps = recorder.step, recorder.total_steps
     try:
-        recorder.append(steps, metrics, seconds)
+        recorder.log(steps, metrics, seconds)
     except DivergedError as error:
         return Ending("diverged", str(error), trial.reports(total_steps))
     rungs = [step * RUNGS // total_steps for step in (before, recorder.step)]
@@ -193,7 +193,7 @@ def _evaluate(
     console: Console,
     interrupt: Interrupt,
 ) -> bool:
-    """Evaluate trials that went to their end; return whether that was not interrupted."""
+    """Evaluate trials that trained to their end; return whether that was not interrupted."""
     title = ", ".join(trial.name for trial in trials)
     reports = program.evaluate(state, title, console, lambda: interrupt.wanted)
     if reports is None:
