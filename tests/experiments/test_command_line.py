@@ -103,14 +103,14 @@ def test_an_interrupted_run_keeps_what_it_reached_and_resumes_to_the_same_end(
     finished, tmp_path, capsys, monkeypatch
 ):
     folder = tmp_path / "interrupted"
-    append, signals = ProgressBar.append, []
+    log, signals = ProgressBar.log, []
 
-    def append_and_interrupt(self, *arguments):
-        append(self, *arguments)
+    def log_and_interrupt(self, *arguments):
+        log(self, *arguments)
         if signals:
             os.kill(os.getpid(), signals.pop())
 
-    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    monkeypatch.setattr(ProgressBar, "log", log_and_interrupt)
     signals.append(signal.SIGINT)
     assert train(folder) == 130
     told = " ".join(capsys.readouterr().out.split())
@@ -225,14 +225,14 @@ def test_resuming_names_each_option_that_differs_old_and_new(options, words, fin
 def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
     tmp_path, capsys, monkeypatch
 ):
-    append, signals = ProgressBar.append, []
+    log, signals = ProgressBar.log, []
 
-    def append_and_interrupt(self, *arguments):
-        append(self, *arguments)
+    def log_and_interrupt(self, *arguments):
+        log(self, *arguments)
         if signals:
             os.kill(os.getpid(), signals.pop())
 
-    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    monkeypatch.setattr(ProgressBar, "log", log_and_interrupt)
     folders = tmp_path / "straight", tmp_path / "interrupted"
     for folder in folders:
         # 101 updates, of which the longer run's pieces of 2 are no multiple.

@@ -95,14 +95,14 @@ def test_four_devices_learn_what_one_does(lives_on_four_devices, algorithm, tmp_
 
 @pytest.mark.exhaustive
 def test_a_run_goes_on_with_other_devices(on_one_device, tmp_path, monkeypatch):
-    folder, append = tmp_path / "interrupted", ProgressBar.append
+    folder, log = tmp_path / "interrupted", ProgressBar.log
 
-    def append_and_interrupt(self, *arguments):
-        append(self, *arguments)
+    def log_and_interrupt(self, *arguments):
+        log(self, *arguments)
         monkeypatch.undo()
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(ProgressBar, "append", append_and_interrupt)
+    monkeypatch.setattr(ProgressBar, "log", log_and_interrupt)
     command = ["train", "--run-folder", str(folder)]
     assert main([*command, *PPO, "--devices", "2"]) == 130
     assert main([*command, "--resume", "--devices", "1"]) == 0

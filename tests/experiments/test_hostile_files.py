@@ -117,6 +117,20 @@ def test_a_comparison_of_wrong_types_is_refused(changes, message, tmp_path):
     assert "antigravity" not in sys.modules
 
 
+def test_all_fields_of_wrong_types_are_reported_by_their_paths(tmp_path):
+    fields = config.to_fields(TrainConfig(num_layers=2))
+    fields |= {"features": "8", "value_range": [0, "1"]}
+    fields["algorithm"]["gamma"] = "a"
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="configuration of a run: ") as refused:
+        config.from_json(tmp_path / "config.json")
+    assert str(refused.value).partition("of a run: ")[2].split("; ") == [
+        "features must be an integer of 64 bits, got '8'",
+        "value_range must be a number, got '1'",
+        "algorithm/gamma must be a number, got 'a'",
+    ]
+
+
 def test_a_module_that_the_user_has_chosen_may_be_imported(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     from_json = write_fields(path, environment="gymnasium::some_tasks:Task-v0")

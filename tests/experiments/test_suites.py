@@ -67,15 +67,15 @@ def test_a_dying_environment_ends_the_run_which_goes_on_from_its_checkpoint(tmp_
 
     from memorax.experiments.loggers.progress import ProgressBar
 
-    append = ProgressBar.append
+    log = ProgressBar.log
 
-    def append_until_it_fails(self, steps, *arguments):
-        append(self, steps, *arguments)
+    def log_until_it_fails(self, steps, *arguments):
+        log(self, steps, *arguments)
         if steps[-1] > 32:
             flaw.touch()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ProgressBar, "append", append_until_it_fails)
+        patch.setattr(ProgressBar, "log", log_until_it_fails)
         assert main(command) == 1
     error = capsys.readouterr().err
     assert "RuntimeError: three is too much" in error

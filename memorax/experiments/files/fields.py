@@ -73,18 +73,42 @@ def from_fields(kind: type[Kind], fields: Any, kinds: Mapping[str, type] | None 
         kinds: The types of fields whose declared ones leave them open.
 
     Raises:
-        ValueError: If fields are missing or unknown, all of which are listed, or one is of another
-            type; or as ``kind`` itself.
+        ValueError: If fields are missing, unknown or of another type, all of which are listed by
+            their paths; or as ``kind`` itself.
     """
     if not isinstance(fields, dict):
         raise ValueError(f"{kind.__name__} must be an object, got {_shown(fields)}")
     hints = get_type_hints(kind) | dict(kinds or {})
-    different = sorted(_differences(kind, fields, hints))
+    different, mistaken = sorted(_differences(kind, fields, hints)), _mistakes(kind, fields, hints)
     if different:
-        more = [f"and {len(different) - MOST_LINES} more"] if len(different) > MOST_LINES else []
-        lines = "\n".join([*different[:MOST_LINES], *more])
-        raise ValueError(f"it does not fit this version of memorax:\n{lines}")
+        raise ValueError(
+            "\n".join(["it does not fit this version of memorax:", *_first(different)])
+        )
+    if mistaken:
+        raise ValueError("; ".join(_first(mistaken)))
     return kind(**{name: _read(hints[name], value, name) for name, value in fields.items()})
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return [*lines[:MOST_LINES], *more]
+
+
+def _mistakes(
+    kind: Any, fields: dict[str, Any], hints: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """Describe each field that is of another type than its own."""
+    found = []
+    for name in (field.name for field in dataclasses.fields(kind) if field.name in fields):
+        hint, value = hints[name], fields[name]
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            found += _mistakes(hint, value, get_type_hints(hint), f"{prefix}{name}/")
+            continue
+        try:
+            _read(hint, value, f"{prefix}{name}")
+        except ValueError as error:
+            found.append(str(error))
+    return found
 
 
 def _differences(

@@ -95,14 +95,14 @@ def test_a_sweep_goes_on_where_it_stopped(finished, tmp_path, capsys, monkeypatc
     (folder / "results.json").unlink()
     assert main(["report", str(folder)]) == 2
     assert "no results yet" in capsys.readouterr().err
-    append, interrupted = Recorder.append, []
+    log, interrupted = Recorder.log, []
 
-    def append_and_interrupt(self, *arguments):
-        append(self, *arguments)
+    def log_and_interrupt(self, *arguments):
+        log(self, *arguments)
         if not interrupted:
             interrupted.append(os.kill(os.getpid(), signal.SIGINT))
 
-    monkeypatch.setattr(Recorder, "append", append_and_interrupt)
+    monkeypatch.setattr(Recorder, "log", log_and_interrupt)
     resume = ["sweep", "--sweep-folder", str(folder), "--resume"]
     assert main(resume) == 130
     assert (trials / "002" / "checkpoints" / "gru" / "32").is_dir()
