@@ -1,5 +1,6 @@
 """The distribution that memorax is installed as, whose name differs from that of the package."""
 
+import importlib.util
 from importlib.metadata import PackageNotFoundError, metadata
 
 DISTRIBUTION = "memorax-rl"
@@ -11,6 +12,15 @@ OTHER = "memorax"
 def install_command(extra: str) -> str:
     """Return the command that adds an extra to what is installed."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        # find_spec raises ValueError if sys.modules[name] is None.
+        return False
 
 
 def conflict() -> str | None:

@@ -84,8 +84,8 @@ class PPO(RolloutAlgorithm):
     are drawn over environments; only if neither network holds a carry over single steps.
 
     A time limit bootstraps from the value of the true last observation, which the networks read as
-    a step of its own that nothing is learned from; a termination is worth nothing more. Actions go
-    to the environment as they are drawn: wrap a bounded continuous one in
+    a step of its own that is masked in the loss; after a termination the value is 0. Actions go to
+    the environment as they are sampled: wrap an environment of bounded continuous actions in
     ``memorax.environments.ClipAction``.
 
     Args:
@@ -96,9 +96,9 @@ class PPO(RolloutAlgorithm):
             ``heads.ActorCritic``, which shares one torso between policy and value.
         critic: A network whose head has a ``loss``, such as ``heads.VNetwork``; ``None`` if the
             actor's head is a ``heads.ActorCritic``.
-        optimizer: Applied to all networks' parameters at once; gradient clipping and learning
-            rate schedules are its business, which counts minibatches, those that ``target_kl``
-            skips too.
+        optimizer: Applied to all networks' parameters together, with any gradient clipping and
+            learning rate schedule. Its steps are minibatches, including those that ``target_kl``
+            skips.
 
     Raises:
         ValueError: If the networks do not fit the environment or the configuration. Nothing has
@@ -108,8 +108,8 @@ class PPO(RolloutAlgorithm):
     None). Either head may be a ``heads.Horde``, whose demons learn beside it.
 
     Besides what ``Algorithm.train`` promises, ``initial_ratio_error`` is the largest distance of
-    the importance ratio from 1 before a rollout's first minibatch: rounding, if the networks keep
-    the laws.
+    the importance ratio from 1 before a rollout's first minibatch: rounding error,
+    if the networks keep the laws.
 
     Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
     implementation details of PPO".
@@ -173,7 +173,7 @@ class PPO(RolloutAlgorithm):
         return super()._summary(metrics, learned) | {"initial_ratio_error": initial_ratio_error}
 
     def policy(self, state: RolloutState, deterministic: bool):
-        """Return what acts: the network, its parameters and how it chooses."""
+        """Return the network that acts, its parameters and how it chooses an action."""
 
         def choose(key, output):
             distribution = heads.policy_output(output)
@@ -207,7 +207,7 @@ class PPO(RolloutAlgorithm):
         return next_state, Rollout(transition, log_prob[:, 0], value, demons, episodes_of(info))
 
     def _read(self, state: RolloutState) -> tuple[PyTree, dict[str, Any]]:
-        """Show the next timestep to the networks; return their carries and outputs by name."""
+        """Apply the networks to the next timestep; return their carries and outputs by name."""
         carries, outputs = {}, {}
         for name, network in self.networks.items():
             carries[name], outputs[name] = apply_step(
@@ -216,7 +216,7 @@ class PPO(RolloutAlgorithm):
         return carries, outputs
 
     def _expectations(self, outputs: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
-        """Return the critic's value, and what each horde's demons predict, ``(envs,)`` each."""
+        """Return the value and the predictions of each horde's demons, ``(envs,)`` each."""
         value = heads.expected_value(heads.value_output(outputs[self._valuing]))
         predictions = {name: heads.predictions(outputs[name]) for name in self._hordes}
         return jax.tree.map(lambda leaf: leaf[:, 0], (value, predictions))
@@ -229,7 +229,7 @@ class PPO(RolloutAlgorithm):
         last_value, last_predictions = self._expectations(last_outputs)
         values = jnp.concatenate([rollout.value, last_value[None]])
         transitions = rollout.transitions
-        # A step that a time limit cut off is worth what was expected of it.
+        # A truncated episode's last observation bootstraps: its return is the value there.
         reward = jnp.where(transitions.cut_off, rollout.value, transitions.reward)
         ended = transitions.terminated | transitions.cut_off
         discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
@@ -306,7 +306,7 @@ class PPO(RolloutAlgorithm):
         loss = self._value_head.loss
         if isinstance(self._value_head, heads.HLGaussVNetwork):
             return loss(value, learned.target)
-        # Large returns would else outweigh the policy's gradient, and outrun the clipped values.
+        # Else the gradient of large returns would outweigh the policy's, and clipping lag behind.
         deviation = jnp.sqrt(mean((learned.target - mean(learned.target)) ** 2))
         unit = jnp.maximum(deviation, 1.0)
         value, old_value, target = value / unit, learned.value / unit, learned.target / unit

@@ -1,9 +1,8 @@
 """Suites of environments by name."""
 
-import importlib.util
 from dataclasses import dataclass
 
-from memorax.distribution import install_command
+from memorax.distribution import install_command, is_installed
 from memorax.validation import unknown_name
 
 REGISTERING = (
@@ -32,7 +31,7 @@ class Suite:
     @property
     def missing(self) -> str | None:
         """The first package that the suite needs and is not installed; nothing is imported."""
-        packages = (package for package in self.packages if not _is_installed(package))
+        packages = (package for package in self.packages if not is_installed(package))
         return next(packages, None)
 
     @property
@@ -104,11 +103,3 @@ def missing_package(suite: str, package: str) -> ModuleNotFoundError:
         f"environments '{suite}::...' need {package}: {install_command(SUITES[suite].extra)}",
         name=package,
     )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:
-        # find_spec raises ValueError if sys.modules[name] is None.
-        return False

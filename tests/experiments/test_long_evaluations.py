@@ -60,7 +60,9 @@ def test_episodes_are_cut_off_at_the_limit_and_it_is_told_how_many(tmp_path, cap
     assert "mlp: 0 of 6 evaluation episodes ended; the other 6 were truncated after 4 steps" in told
     reached = evaluated(folder)
     assert (reached["max_steps"], reached["num_ended"], reached["num_cut_off"]) == (4, 0, 6)
-    assert "mlp, sampled actions: 0 of 6 evaluation episodes ended; the other 6 were cut" in told
+    assert (
+        "mlp, sampled actions: 0 of 6 evaluation episodes ended; the other 6 were truncated" in told
+    )
     assert (reached["sampled"]["num_ended"], reached["sampled"]["num_cut_off"]) == (0, 6)
     assert main(["evaluate", str(folder), "--evaluation-steps", "5"]) == 0
     assert "truncated" not in capsys.readouterr().out

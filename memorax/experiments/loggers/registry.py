@@ -1,12 +1,11 @@
 """Loggers by name; none is imported before a run asks for it."""
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memorax.distribution import install_command
+from memorax.distribution import install_command, is_installed
 from memorax.validation import unknown_name
 
 
@@ -75,16 +74,8 @@ def check_installed(loggers: Sequence[str]) -> None:
     """
     for name in loggers:
         for package in LOGGERS[name].packages:
-            if not _is_installed(package):
+            if not is_installed(package):
                 raise ModuleNotFoundError(
                     f"logger {name!r} needs {package}: {install_command(LOGGERS[name].extra)}",
                     name=package,
                 )
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:
-        # find_spec raises ValueError if sys.modules[name] is None.
-        return False

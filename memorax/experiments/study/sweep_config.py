@@ -1,7 +1,6 @@
 """The configuration of a sweep."""
 
 import dataclasses
-import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal
 
 import tyro
 
-from memorax.distribution import install_command
+from memorax.distribution import install_command, is_installed
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.run.config import AlgorithmConfig, TrainConfig, run_from_fields, to_fields
 from memorax.experiments.study.search_space import Domain, RealRange, parse_search
@@ -124,7 +123,7 @@ def check_method_installed(config: SweepConfig[Any]) -> None:
     Raises:
         ModuleNotFoundError: If it is not; the extra to install is named.
     """
-    if config.method == "optuna" and importlib.util.find_spec("optuna") is None:
+    if config.method == "optuna" and not is_installed("optuna"):
         raise ModuleNotFoundError(f"method 'optuna' needs optuna: {install_command('optuna')}")
 
 
