@@ -11,7 +11,7 @@ from memorax.configurations.sac import SACConfig
 
 @dataclass(frozen=True)
 class AlgorithmEntry:
-    """What training by name needs to know of an algorithm.
+    """The registry entry of an algorithm, all that training by name needs.
 
     The class is called with the configuration, the environment, its parameters, a network for each
     of the policy and the value head that the algorithm has, and the optimizer.
@@ -19,7 +19,7 @@ class AlgorithmEntry:
     Attributes:
         config: Its configuration, which imports no JAX.
         implementation: Its class, as ``"module:Class"``; imported when an agent is made.
-        kind: What it learns from.
+        kind: The source of its data, such as fresh rollouts.
         actions: The kinds of actions that it can choose, of ``"discrete"`` and ``"continuous"``.
         paper: Where it was published, as shortly as it can be found.
         policy_heads: The names of the heads that it can act with; by default the first that fits

@@ -8,7 +8,7 @@ from memorax.validation import unknown_name
 
 @dataclass(frozen=True)
 class MemoryTask:
-    """What a name stands for.
+    """A task by name.
 
     Attributes:
         kind: The task's class in ``memorax.environments.memory``.

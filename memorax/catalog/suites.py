@@ -9,7 +9,7 @@ REGISTERING = (
     "register it in a module, gymnasium.register(id='Name-v0', entry_point='module:Class'), and "
     "name it 'gymnasium::module:Name-v0'"
 )
-"""How to register an environment of one's own."""
+"""Instructions for registering an environment."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Suite:
         module: The module, imported when the suite is first asked for.
         packages: The packages that it needs.
         extra: The extra that installs them.
-        summary: What its environments are, in a few words.
+        summary: Its environments, in a few words.
     """
 
     module: str

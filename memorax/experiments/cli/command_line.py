@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
 
     Args:
-        arguments: What follows ``memorax``; None: those of the process.
+        arguments: The arguments after ``memorax``; None: those of the process.
     """
     if (problem := conflict()) is not None:
         print(f"memorax: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""The cache of compiled programs."""
 
 import sys
 

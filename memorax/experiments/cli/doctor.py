@@ -17,7 +17,7 @@ from pathlib import Path
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 SETTINGS = ("JAX_", "XLA_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MEMORAX_", "XDG_CACHE_HOME")
-"""How the environment variables begin that change what memorax does."""
+"""Prefixes of the environment variables that change how memorax runs."""
 UPDATES = 10
 
 

@@ -43,7 +43,7 @@ def matching_names(pattern: str) -> list[str]:
     A suite that cannot be imported is reported and skipped.
 
     Args:
-        pattern: With ``*``, ``?`` or ``[``, what the whole name is like; else a part of it.
+        pattern: A part of the name, or with ``*``, ``?`` or ``[`` a pattern of the whole.
             Upper and lower case are the same.
 
     Raises:

@@ -93,7 +93,7 @@ def options_of(kind: Any, prefix: str = "--", algorithm: str = "") -> Iterator[O
 
     Args:
         kind: The dataclass, or an instance that holds the defaults.
-        prefix: What stands before the name of each field.
+        prefix: The prefix of each flag.
         algorithm: The algorithm whose configuration this is.
     """
     owner = kind if isinstance(kind, type) else type(kind)
@@ -175,7 +175,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 NAMES = {int: "N", float: "X", str: "NAME", Path: "PATH"}
-"""How a value of each type is written."""
+"""Placeholders for the values of each type."""
 OWN_NAMES = {
     "environment_parameters": " NAME=VALUE ...",
     "environments": " 'NAME NAME=VALUE ...' ...",
@@ -185,7 +185,7 @@ OWN_NAMES = {
     "coordinator": " HOST:PORT",
     "shared_memory": " [True|False]",
 }
-"""How the values of some fields are written, which their types do not say."""
+"""Placeholders for the values of fields whose type does not say enough."""
 
 
 def _written(hint: Any, field: str, prefix: str) -> str:

@@ -21,7 +21,7 @@ FILES = {
     "train.py": "train.txt",
     "test_NAME.py": "test.txt",
 }
-"""What is made of which file of the template."""
+"""Each file of the folder, and the file of the template it is made from."""
 IMPORTED = {"flax", "jax", "memorax", "numpy", "optax", "pytest"}
 
 
@@ -30,7 +30,7 @@ class Init:
     """Make a folder with a task, a cell, a script that trains them, and tests of both."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """The folder, and what the task and the cell are called: the name of a Python module."""
+    """The name of the folder, the task and the cell: a valid name of a Python module."""
 
 
 def run(arguments: list[str]) -> int:

@@ -93,4 +93,4 @@ LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "environments": environments,
     "presets": presets,
 }
-"""What makes each list."""
+"""The function of each list."""

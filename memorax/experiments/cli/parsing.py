@@ -44,7 +44,7 @@ def parse(
     Args:
         kind: The dataclass of its options.
         program: The command, such as ``memorax train``.
-        arguments: What follows it.
+        arguments: The arguments after it.
         default: The defaults of the options, if not those of the dataclass.
         taken: Options that have been taken from the arguments already.
 
@@ -192,7 +192,7 @@ KINDS = {"N": "an integer", "X": "a number", "NAME": "a name", "PATH": "a path"}
 
 
 def _in_words(message: str, options: tuple[Option, ...]) -> str:
-    """Return an error of tyro's in the words of the help: what was given, and what is wanted."""
+    """Return an error of tyro's in the words of the help: the given value and the allowed ones."""
     if message.startswith("Missing from"):
         needed = next(option for option in options if option.positional)
         return f"{needed.flag} is missing: {needed.help}"

@@ -25,7 +25,7 @@ class Play:
     first_episode: int = 0
     """Episodes are numbered; every agent that plays one begins it alike."""
     episodes: int = 1
-    """How many."""
+    """Number of episodes."""
     max_steps: int = 500
     """Cut episodes off after so many steps."""
     output: Path | None = None

@@ -55,7 +55,7 @@ def presets_table() -> Table:
 
 
 def described(item: Preset) -> Iterator[str]:
-    """Describe a preset: what it is for, its command, what it sets, and what it reached."""
+    """Describe a preset: its purpose, its command, its settings and its measured returns."""
     yield item.description
     yield ""
     yield item.command

@@ -1,4 +1,4 @@
-"""What other libraries log of errors that the command line reports itself."""
+"""Filters for errors that other libraries log and the command line reports itself."""
 
 import importlib
 import logging

@@ -139,7 +139,7 @@ def run_sweep(arguments: list[str]) -> int:
 
 
 def _trial(train: TrainConfig, preset: Preset | None) -> TrainConfig:
-    """Return what all trials have in common, with the settings of a preset: one memory each."""
+    """Return the settings that all trials share, with those of a preset: one memory each."""
     return dataclasses.replace(with_preset(train, preset), memoryless_twin=False)
 
 

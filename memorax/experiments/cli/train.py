@@ -34,7 +34,7 @@ from memorax.experiments.run.options import Devices, Processes
 from memorax.experiments.run.preset import with_preset
 
 EXPECTED = DivergedError, EnvironmentFailedError, TerminatedError
-"""What all processes of a run raise alike."""
+"""Exceptions that all processes of a run raise together."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SUMS = "SHA256SUMS"
 UNLISTED = SUMS, "_CHECKPOINT_METADATA", "commit_success.txt"
-"""The sums themselves, and what orbax writes when all else is there: times, and that it is done."""
+"""The sums themselves, and the files of times and of completion that Orbax writes last."""
 
 
 def write_sums(folder: Path) -> None:

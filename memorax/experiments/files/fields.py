@@ -19,7 +19,7 @@ UNREADABLE = (
     *(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError),
     *(OSError, csv.Error),
 )
-"""What parsing a file with unexpected contents raises."""
+"""The exceptions that parsing a file with unexpected contents raises."""
 
 Kind = TypeVar("Kind")
 
@@ -34,7 +34,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
     Args:
         path: The file.
-        what: What is read from it.
+        what: The kind of contents, for the message.
 
     Raises:
         UnreadableError: If what is read in this context cannot be.

@@ -18,7 +18,7 @@ class FolderExistsError(ValueError):
 
 
 class Folder:
-    """Where something is kept, with the ``config.json`` that it is made by.
+    """A folder with a ``config.json``.
 
     Files are written beside their place and moved there, so that none is ever half written.
 
@@ -26,7 +26,7 @@ class Folder:
         path: The folder.
 
     Attributes:
-        kind: What such a folder is called where one is refused.
+        kind: The folder's name in error messages.
         field: A field of its ``config.json`` that no other kind's has.
         writes: Whether this process writes there; of several that train together, one does.
     """
@@ -44,7 +44,7 @@ class Folder:
 
         Args:
             path: Where.
-            config: What ``config.json`` says.
+            config: The contents of ``config.json``.
 
         Raises:
             ValueError: If the path exists, since nothing is ever overwritten, or cannot be written.
@@ -80,8 +80,8 @@ class Folder:
 
         Args:
             parent: The folder to make it in.
-            config: What ``config.json`` says.
-            prefix: What its name begins with.
+            config: The contents of ``config.json``.
+            prefix: The beginning of its name.
 
         Raises:
             ValueError: If it cannot be written.

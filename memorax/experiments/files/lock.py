@@ -27,7 +27,7 @@ def lock(folder: Path, kind: str) -> Iterator[None]:
 
     Args:
         folder: The folder.
-        kind: What such a folder is called where one is refused.
+        kind: The folder's name in error messages.
 
     Raises:
         FolderInUseError: If another process trains there.

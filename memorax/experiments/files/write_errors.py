@@ -1,4 +1,4 @@
-"""What a run does about files that it cannot write."""
+"""Handling of files that cannot be written."""
 
 import contextlib
 from collections import Counter
@@ -11,7 +11,7 @@ OnWriteError = Literal["stop", "continue"]
 
 
 class WriteFailedError(Exception):
-    """A file could not be written; the message says which, why, and what is left."""
+    """A file could not be written; the message names it, the reason and the last checkpoint."""
 
 
 class WriteErrors:
@@ -19,7 +19,7 @@ class WriteErrors:
 
     Args:
         choice: Which of them.
-        console: Where to tell.
+        console: Where to report.
     """
 
     def __init__(self, choice: OnWriteError, console: Console):
@@ -32,7 +32,7 @@ class WriteErrors:
         """Catch what goes wrong with writing something.
 
         Args:
-            what: What is written, as it is called when it fails.
+            what: The written file's name in the message.
 
         Raises:
             WriteFailedError: If that is to stop the run.
@@ -48,6 +48,6 @@ class WriteErrors:
             self._failures[what] += 1
 
     def report(self) -> None:
-        """Tell once more, at the end, what could not be written, and how often."""
+        """Report again, at the end, which files could not be written, and how often."""
         for what, times in self._failures.items():
             self._console.print(f"{what} could not be written {times} time(s)")

@@ -1,1 +1,1 @@
-"""Where the metrics of a run go, one file a logger."""
+"""Loggers of a run's metrics, one file each."""

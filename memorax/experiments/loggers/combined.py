@@ -19,8 +19,8 @@ class CombinedLogger:
 
     Args:
         names: The names of the loggers.
-        logged: What is logged.
-        writes: What to do when one of them cannot write.
+        logged: The logged model.
+        writes: Handles write errors.
     """
 
     def __init__(self, names: Sequence[str], logged: LoggedModel, writes: WriteErrors):

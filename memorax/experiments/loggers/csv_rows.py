@@ -14,7 +14,7 @@ class CsvLogger:
     """``metrics.csv``: a row for each model, seed and update.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

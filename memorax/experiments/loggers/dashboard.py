@@ -1,4 +1,4 @@
-"""A part of the terminal that tells all about how training goes."""
+"""A dashboard of training in the terminal."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ SPARKLINE_WIDTH = 60
 
 
 class Dashboard:
-    """How far training is and how fast, its returns so far, and the latest of every metric.
+    """A dashboard: progress, speed, returns so far, and the latest value of every metric.
 
     A metric's mean over the latest chunk is shown as mean, minimum and maximum over seeds.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

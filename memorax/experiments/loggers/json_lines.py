@@ -15,7 +15,7 @@ class JsonLinesLogger:
     JSON has finite numbers only: NaN and infinity become ``null``.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

@@ -16,7 +16,7 @@ Metrics = Mapping[str, Float[np.ndarray, "seeds updates"]]
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """What a logger is constructed with.
+    """The arguments of a logger.
 
     Attributes:
         folder: The run's folder.
@@ -36,7 +36,7 @@ class LoggedModel:
 
 @runtime_checkable
 class Logger(Protocol):
-    """Where the metrics of one model of a run go. It is constructed with a ``LoggedModel``."""
+    """A logger of the metrics of one model of a run. Its argument is a ``LoggedModel``."""
 
     def log(self, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
         """Log the metrics of some updates.

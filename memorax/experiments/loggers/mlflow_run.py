@@ -24,7 +24,7 @@ class MlflowLogger:
     resumed run keeps its id, and nothing is logged twice.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

@@ -12,7 +12,7 @@ class ProgressBar:
     """A live bar: steps per second over all seeds, time left, return with its spread over seeds.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):
@@ -32,7 +32,7 @@ class ProgressBar:
 
 
 def progress_line(logged: LoggedModel) -> Progress:
-    """Return a line that shows how far a model is, how fast it goes, and its return."""
+    """Return a line with a model's progress, its speed and its return."""
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

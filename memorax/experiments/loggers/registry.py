@@ -11,7 +11,7 @@ from memorax.validation import unknown_name
 
 @dataclass(frozen=True)
 class LoggerKind:
-    """Where to find a logger, and what it needs.
+    """A logger's class and the packages that it needs.
 
     Attributes:
         module: Its module.

@@ -18,7 +18,7 @@ class TensorBoardLogger:
     ever once it has failed.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

@@ -9,7 +9,7 @@ NAME = "tracking.json"
 
 
 def read_tracked(logged: LoggedModel, service: str) -> dict[str, Any]:
-    """Return what was kept about a model's run at a service; nothing before the first time."""
+    """Return the stored id of a model's run at a service; empty the first time."""
     return _read(logged).get(service, {}).get(logged.model, {})
 
 

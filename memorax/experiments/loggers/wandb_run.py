@@ -20,7 +20,7 @@ class WandbLogger:
     is not sent again.
 
     Args:
-        logged: What is logged.
+        logged: The logged model.
     """
 
     def __init__(self, logged: LoggedModel):

@@ -22,10 +22,10 @@ class Moment:
     """One step of an episode.
 
     Attributes:
-        text: What there was to see, in characters.
-        frame: What the task drew of it; None if it does not draw or was not asked to.
-        action: What was done then.
-        reward: What that earned.
+        text: The observation, in characters.
+        frame: The task's rendering; None without one.
+        action: The action.
+        reward: Its reward.
         episode_return: The sum of the episode's rewards up to and with it.
     """
 
@@ -59,7 +59,7 @@ class Player:
 
     Args:
         step: The agent's step.
-        task: What the task is called.
+        task: The task's name.
         draw: Whether to have the task draw, where it can.
     """
 

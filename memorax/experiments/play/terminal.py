@@ -17,7 +17,7 @@ MOST_UNITS = 16
 LEAST_TEXT, LEAST_STEPS = 24, 24
 """Columns of the two panels, however narrow the terminal is."""
 BORDER = 4
-"""What a panel draws around its columns, on both sides together."""
+"""Width of a panel's borders, on both sides together."""
 
 
 def show(episodes: list[Episode], model: str, console: Console, frames_per_second: int) -> None:

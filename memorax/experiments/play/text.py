@@ -13,7 +13,7 @@ MOST_BARS, MOST_ROWS, MOST_COLUMNS = 16, 24, 48
 BAR_WIDTH = 20
 SHADES = "·░▒▓█"
 FAR = 1e6
-"""Bounds beyond it tell nothing of the values that are met."""
+"""Bounds beyond it say nothing about typical values."""
 
 
 def observation_text(observation: PyTree, space: PyTree) -> str:

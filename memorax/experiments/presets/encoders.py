@@ -1,4 +1,4 @@
-"""Encoders by name: what reads an observation, given its space."""
+"""Encoders by name: they map an observation of a space to features."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ PICTURE_ENCODERS: dict[str, Callable[[int], nn.Module]] = {
         patch_embedding=PatchEmbedding(PATCH_SIZE, features),
     ),
 }
-"""What each name of an encoder of pictures builds, given the number of features."""
+"""Builders of the encoders of pictures by name, given the number of features."""
 
 
 class PictureReader(nn.Module):
@@ -53,7 +53,7 @@ class PictureReader(nn.Module):
 
     Attributes:
         space: The space of the pictures, of rank 2 (one channel) or 3 (channels last).
-        encoder: What ``PICTURE_ENCODERS`` calls ``network``.
+        encoder: The network's name in ``PICTURE_ENCODERS``.
         network: Maps ``(batch, time, height, width, channels)`` to ``(batch, time, features)``.
     """
 
@@ -99,8 +99,8 @@ class ObservationEncoder(nn.Module):
 
     Attributes:
         spaces: The spaces of the observation's arrays, as ``jax.tree.leaves`` orders them.
-        readers: What reads each of them; ``None``: it is part of the vector.
-        layers: What reads the vector.
+        readers: The encoder of each; ``None``: it is part of the vector.
+        layers: The layers over the vector.
     """
 
     spaces: tuple[Space, ...]
@@ -127,13 +127,13 @@ class ObservationEncoder(nn.Module):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of what reads a part of the observation, each once."""
+        """The names of the encoders of the observation's parts, each once."""
         names = dict.fromkeys(map(_kind, self.readers))
         return tuple(names)
 
 
 def make_encoder(encoder: str, space: PyTree, features: int) -> ObservationEncoder:
-    """Return what reads the observations of a space.
+    """Return the encoder of the observations of a space.
 
     Args:
         encoder: One of ``ENCODERS``.
@@ -205,7 +205,7 @@ def _parameters(model: ObservationEncoder, space: PyTree) -> PyTree:
 
 
 def _choose(encoder: str, space: Any) -> str:
-    """Return what reads a part of an observation."""
+    """Return the encoder of a part of an observation."""
     if not _is_picture(space):
         categories = isinstance(space, Discrete | MultiDiscrete)
         return "embedding" if categories and _sizes(space).sum() > MOST_ONE_HOT else "mlp"

@@ -46,7 +46,7 @@ POLICY_HEADS: dict[str, Callable[[Space, HiddenDims], nn.Module]] = {
     ),
     "squashed_gaussian": _squashed_gaussian,
 }
-"""What each name of a head that acts builds, given the action space and the hidden layers."""
+"""Builders of policy heads by name, given the action space and the hidden layers."""
 
 VALUE_HEADS: dict[str, Callable[[Space, Values, HiddenDims], nn.Module]] = {
     "v_network": lambda _, values, hidden_dims: heads.VNetwork(hidden_dims=hidden_dims),
@@ -72,5 +72,5 @@ VALUE_HEADS: dict[str, Callable[[Space, Values, HiddenDims], nn.Module]] = {
         hidden_dims=hidden_dims
     ),
 }
-"""What each name of a head that values builds, given the action space, the least and the greatest
-value, which only distributions over values need, and the hidden layers."""
+"""Builders of value heads by name, given the action space, the least and the greatest value, which
+only distributions over values need, and the hidden layers."""

@@ -1,4 +1,4 @@
-"""Encoders and heads by name, and what each is, without importing Flax."""
+"""Names and summaries of encoders and heads, without importing Flax."""
 
 POLICY_HEADS = {
     "categorical": "probabilities of discrete actions",
@@ -26,7 +26,7 @@ ENCODERS = {
     "impala": "a residual CNN",
     "vit": "a vision transformer",
 }
-"""What reads the observation."""
+"""Encoders of observations."""
 
 VIT_HEADS = 4
 

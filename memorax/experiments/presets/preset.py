@@ -37,7 +37,7 @@ class Measured:
 
     Attributes:
         date: When, as YYYY-MM-DD.
-        reached: What each model returned.
+        reached: Each model's returns.
     """
 
     date: str
@@ -56,9 +56,9 @@ class Preset:
 
     Attributes:
         name: Its name.
-        description: What it is for, in a sentence.
+        description: Its purpose, in a sentence.
         settings: Fields of ``TrainConfig``, as ``config.json`` has them.
-        measured: What the command returned.
+        measured: The measured returns.
     """
 
     name: str

@@ -11,12 +11,12 @@ from typing import Any
 from memorax.validation import find_name
 
 STEPS_PER_TRIAL = 128
-"""How long RL²'s memory lasts."""
+"""Steps between the resets of RL²'s memory."""
 
 
 @dataclass(frozen=True)
 class Torso:
-    """What a name builds.
+    """The builder of a torso by name, and its description.
 
     Attributes:
         build: From ``features``, and from ``num_layers`` and ``memory_horizon`` where the fields
@@ -24,12 +24,12 @@ class Torso:
             ``memorax.networks.architectures``.
         num_layers: Layers by default; ``None``: ``build`` has no ``num_layers``.
         has_memory_horizon: Whether ``build`` has a ``memory_horizon``.
-        wiring: What a layer consists of, for the docs.
+        wiring: The parts of a layer, for the docs.
         recurrence_parameters: Names of the parameters that set how long and in what rhythm a state
             lasts, which ``recurrence_learning_rate_scale`` trains apart from the rest.
         across_episodes: Whether it remembers across episodes, and so needs the previous action and
             reward at their first steps too.
-        features_divisor: What ``features`` must be divisible by, for heads of equal width, which
+        features_divisor: A divisor of ``features``, for heads of equal width, which
             RoPE needs to be even.
         least_features: The fewest ``features``, for its norms.
         kind: How it runs over time, one of ``KINDS``.
@@ -58,7 +58,7 @@ KINDS = {
     "no memory": "each step by itself",
     "own": "",
 }
-"""What each kind of torso costs over time."""
+"""Cost of each kind of torso over time."""
 
 RING = ("nu_log", "theta_log", "gamma_log")
 """The parameters of the LRU's states, of which the RTU has the first two."""
@@ -242,7 +242,7 @@ TORSOS: dict[str, Torso] = {
     ),
     "mlp": Torso(_mlp, 1, False, "Dense and ReLU, no memory", kind="no memory"),
 }
-"""What each name builds, between an encoder over all inputs and a head with a hidden layer."""
+"""Torsos by name, which stand between an encoder over all inputs and a head with a hidden layer."""
 
 RENAMED = {"mamba2_stack": "mamba2", "s5_stack": "s5", "min_gru_stack": "min_gru"}
 """Names of torsos that are now the published layers of another name."""
@@ -332,7 +332,7 @@ def num_layers_help() -> str:
 
 
 def torsos_table() -> str:
-    """Return what each name builds as a table in Markdown, for the docs."""
+    """Return a table of all torsos in Markdown, for the docs."""
     rows = [
         "| name | layers | a layer | kind | cost over time | `--memory-horizon` | paper |",
         "|---|---|---|---|---|---|---|",

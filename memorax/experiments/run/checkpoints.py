@@ -29,8 +29,8 @@ from memorax.validation import check_between, unknown_name
 DISCARDED = ".discarded"
 SCORES = "metrics/metrics"
 OLD_REPLAY = "replay/is_full"
-"""What states had while flashbax kept the replay."""
-# What etils' glob, TensorStore and etils' names of cloud storage would not leave as it is.
+"""An entry of states saved when flashbax held the replay."""
+# Characters that etils' glob, TensorStore and etils' cloud paths interpret.
 UNUSUAL = re.compile(r"[*?\[\]\\:]")
 
 
@@ -95,8 +95,8 @@ class Checkpoints:
 
         Args:
             step: The steps that led to it.
-            state: What to save. It may be donated as soon as this returns.
-            episode_return: What makes one checkpoint better than another; NaN: it is never best.
+            state: The state to save. It may be donated as soon as this returns.
+            episode_return: The score by which checkpoints are compared; NaN: it is never best.
 
         Raises:
             OSError: If it cannot be written, or the one before it could not.
@@ -198,7 +198,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
     def _write_sums(self) -> None:
-        # Only one is written at a time, and what a killed run has left is cleaned up before.
+        # Only one is written at a time, and leftovers of a killed run are removed before.
         (partial,) = self.path.glob("*.orbax-checkpoint-tmp*")
         write_sums(partial)
 
@@ -238,7 +238,7 @@ class Checkpoints:
 
 
 def _orbax_path(folder: Path, path: Path) -> tuple[Path, TemporaryDirectory[str] | None]:
-    """Return a path that Orbax can take, and what has to be removed after its use.
+    """Return a path that Orbax can take, and a folder to remove after its use.
 
     Orbax and TensorStore read some characters of a path as patterns, as separators or as the name
     of a cloud's storage: to them such a path has another name, a link in a temporary folder.

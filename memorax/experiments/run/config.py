@@ -95,7 +95,7 @@ class Settings:
     algorithm's own."""
     value_range: tuple[float, float] = (-10.0, 10.0)
     """The least and the greatest value that heads of a distribution (hl_gauss_v_network,
-    c51_q_network) can tell."""
+    c51_q_network) can represent."""
     previous_inputs: bool = False
     """Also show the networks the previous action and reward, as in RL²."""
     learning_rate: float = 1e-3

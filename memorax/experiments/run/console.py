@@ -52,7 +52,7 @@ class _StandardOutput(io.TextIOBase):
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            # What waits in its buffer, and what any other part prints, goes there too.
+            # Its buffered output, and that of other parts, goes there too.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -75,7 +75,7 @@ def resume_command(command: str, folder: Path) -> str:
     """Return the command that resumes what is in a folder, for a shell.
 
     Args:
-        command: What stands before the folder, such as ``memorax train --run-folder``.
+        command: The command up to the folder, such as ``memorax train --run-folder``.
         folder: The folder.
     """
     return f"{command} {shell_path(folder)} --resume"

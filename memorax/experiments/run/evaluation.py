@@ -32,7 +32,7 @@ ACTIONS = {"most likely": True, "sampled": False}
 
 
 class Reports(NamedTuple):
-    """What the evaluation of all seeds saw.
+    """The reports of the evaluation of all seeds.
 
     Attributes:
         most_likely: With the most likely, or most valued, actions.
@@ -70,12 +70,12 @@ class Returns:
 
 @dataclass(frozen=True)
 class Evaluation(Returns):
-    """What one model's agents reached: on fresh episodes, with their most likely actions.
+    """The returns of one model's agents on fresh episodes, with their most likely actions.
 
     Attributes:
         model: The torso's name.
         num_parameters: Parameters of actor and critic together.
-        carry_bytes: What their memories hold of one environment.
+        carry_bytes: Size of the networks' carries for one environment.
         num_episodes: Episodes of each seed.
         max_steps: Steps after which episodes were truncated.
         sampled: The returns of the same episodes with sampled actions.
@@ -136,7 +136,7 @@ def play_episodes(
 
 
 class EvaluationProgress:
-    """Shows how far an evaluation is: a bar in a terminal, else a line now and then.
+    """Shows the progress of an evaluation: a bar in a terminal, else a line now and then.
 
     Args:
         title: Who is evaluated.
@@ -194,7 +194,7 @@ def summarize(
         config: The run's configuration.
         model: The torso's name.
         state: The state of all seeds.
-        reports: What the evaluation of all seeds saw.
+        reports: The reports of all seeds.
         best_seed_returns: Each seed's best mean return while training.
     """
     return Evaluation(
@@ -247,7 +247,7 @@ def check_same_spaces(trained: Algorithm, evaluated: Algorithm) -> None:
 
 
 def _outline(space: Any) -> Any:
-    """Return what a network depends on: the parts of a space, their kinds, shapes and sizes."""
+    """Return what networks depend on in a space: its parts, kinds, shapes and sizes."""
     parts, structure = jax.tree.flatten(space)
     return structure, [
         (type(part), getattr(part, "shape", ()), getattr(part, "n", None)) for part in parts

@@ -32,13 +32,13 @@ def check_output(path: Path) -> None:
 def write(
     path: Path, config: TrainConfig, evaluations: list[Evaluation], reports: list[Reports]
 ) -> None:
-    """Write the results of an evaluation as JSON, what is not known as ``null``.
+    """Write the results of an evaluation as JSON, unknown values as ``null``.
 
     Args:
         path: The file.
         config: The configuration that was evaluated.
-        evaluations: What each model reached.
-        reports: What was seen of each model.
+        evaluations: Each model's evaluation.
+        reports: Each model's reports.
 
     Raises:
         WriteFailedError: If it cannot be written.
@@ -73,7 +73,7 @@ def _known(value: Any) -> Any:
 
 
 def _episodes(report: EvaluationReport) -> dict[str, Any]:
-    """Return what is known of each episode, a list of lists: (seeds, episodes)."""
+    """Return the values of each episode, lists of lists: (seeds, episodes)."""
     returns = np.asarray(report.episode_returns, np.float64)
     return {
         "standard_deviation": float(returns.std()),

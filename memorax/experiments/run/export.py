@@ -25,7 +25,7 @@ FORMATS = "stablehlo", "onnx"
 
 @dataclass(frozen=True)
 class Signature:
-    """What an exported step takes and returns, by name.
+    """The inputs and outputs of an exported step, by name.
 
     Attributes:
         inputs: The observation's arrays, the carry's arrays, done and, if it is read, reward.
@@ -42,7 +42,7 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
     ``(observation, *carry, done[, reward]) -> (action, *carry)`` with the parameters inside, and an
     argument for each array of an observation of several parts,
-    ``signature.json`` tells names, shapes and dtypes in that order, and ``initial_carry.npz`` has
+    ``signature.json`` has names, shapes and dtypes in that order, and ``initial_carry.npz`` has
     the carry to begin with. On a task in processes, observation and action are the arrays that
     ``environments.make`` has for Gymnasium's.
 
@@ -152,7 +152,7 @@ def _stablehlo(step: Callable[..., Any], signature: Signature) -> bytes:
 
 
 def _onnx_libraries() -> tuple[Any, Any]:
-    """Return what writes ONNX and what runs it."""
+    """Return the modules that write and run ONNX."""
     # They warn of every library that they would know too and that is not there, and of values whose
     # type ONNX infers by itself.
     for library in ("jax2onnx", "onnx_ir"):

@@ -1,4 +1,4 @@
-"""What stops a run, or refuses one: the command line prints each in one line."""
+"""Exceptions that stop a run or reject its input; the command line prints each in one line."""
 
 import signal
 
@@ -24,4 +24,4 @@ class TerminatedError(Exception):
 
 
 class EnvironmentFailedError(Exception):
-    """An environment failed in its process; the message has its traceback, and what is left."""
+    """An environment failed in its process; the message has the traceback and last checkpoint."""

@@ -9,7 +9,7 @@ from rich.text import Text
 
 BORDER = 1
 PADDING = 3
-"""What a table draws around a column, with one border of its two."""
+"""Width of a column's padding and one of its borders."""
 
 
 class FittedTable:
@@ -21,8 +21,8 @@ class FittedTable:
     Args:
         header: The titles of its columns.
         groups: The rows by heading; an empty heading is not shown.
-        title: What stands above it.
-        notes: What stands below it, in sentences.
+        title: The title above it.
+        notes: The notes below it, in sentences.
         words: How many of the first columns hold words, which are aligned to the left.
     """
 
@@ -41,7 +41,7 @@ class FittedTable:
         self._words = words
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Table]:
-        """Yield what is printed in a terminal of a width."""
+        """Yield the parts to print in a terminal of some width."""
         rows = [row for group in self._groups.values() for row in group]
         widths = [self._width(index, rows) for index in range(len(self._header))]
         if self._title:

@@ -17,7 +17,7 @@ Curves = tuple[Int[np.ndarray, " updates"], Float[np.ndarray, "seeds updates"]]
 
 
 class RunFolder(Folder):
-    """Where a run keeps its configuration, metrics and checkpoints.
+    """The folder of a run's configuration, metrics and checkpoints.
 
     ``config.json``, ``metrics.csv`` (a row for each model, seed and update) and what other loggers
     leave, ``timing.json``, ``checkpoints/MODEL/STEP/``, ``learning_curve.png``,
@@ -48,7 +48,7 @@ class RunFolder(Folder):
 
 
 class Stopwatch:
-    """How long one model of a run has trained, compilation left out, in ``timing.json``.
+    """Measures the training time of one model of a run, without compilation, in ``timing.json``.
 
     Args:
         folder: The run's folder, with the times so far of a model that is resumed.

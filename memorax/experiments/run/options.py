@@ -37,7 +37,7 @@ OptionalFlag = Annotated[
 
 @dataclass(frozen=True)
 class Devices:
-    """What to train on. A run can be resumed on other devices.
+    """The devices to train on. A run can be resumed on other devices.
 
     Raises:
         ValueError: If a value is out of its range.

@@ -1,4 +1,4 @@
-"""The plot of a run's learning curve, and what all plots share."""
+"""The plot of a run's learning curve, and code that all plots share."""
 
 import functools
 import os

@@ -32,7 +32,7 @@ class PolicyStep:
         agent: The agent, its environment wrapped as the command line does.
         state: The state of one seed.
         reads_reward: Whether the network reads the previous reward.
-        name: What messages call the network.
+        name: The network's name in messages.
     """
 
     agent: Algorithm
@@ -59,7 +59,7 @@ class PolicyStep:
 
     @property
     def initial_carry(self) -> Carry:
-        """What is remembered before anything was seen: the memory and the last action, flat."""
+        """The state before the first observation: memory and last action, flat."""
         return tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(self._fresh()))
 
     @property
@@ -69,7 +69,7 @@ class PolicyStep:
         return wrapped.env
 
     def memory(self, carry: Carry) -> PyTree:
-        """Return what a carry has of the network's memory, which is all but the last action."""
+        """Return the network's part of a carry, which is all but the last action."""
         memory, _ = jax.tree.unflatten(self._structure, carry)
         return memory
 
@@ -85,7 +85,7 @@ class PolicyStep:
 
         Args:
             observation: As the task shows it, without a batch.
-            carry: What the last call returned, or ``initial_carry``.
+            carry: The carry that the last call returned, or ``initial_carry``.
             done: bool; true where the observation is the first of an episode.
             reward: float; the reward of the last action. Only if ``reads_reward``.
 

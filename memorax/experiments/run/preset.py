@@ -38,5 +38,5 @@ def with_preset(config: TrainConfig[Any], preset: Preset | None) -> TrainConfig[
 
 
 def preset_settings(config: TrainConfig[Any]) -> dict[str, Any]:
-    """Return what a preset sets to make runs with this configuration."""
+    """Return the settings of a preset that makes runs with this configuration."""
     return {name: value for name, value in to_fields(config).items() if name not in OF_THE_MACHINE}

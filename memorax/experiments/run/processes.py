@@ -19,7 +19,7 @@ from memorax.experiments.run.options import SLURM, Processes
 from memorax.experiments.run.supervision import PROCESS_LOST, end_with_supervisor
 
 HEARTBEAT_SECONDS = 20
-"""How long a process may be silent before it counts as dead."""
+"""Seconds without a heartbeat after which a process counts as dead."""
 
 
 def connect(options: Processes, run_folder: Path | None) -> None:
@@ -136,7 +136,7 @@ def exit_on_failure(expected: tuple[type[Exception], ...]) -> Iterator[None]:
     """Exit this process immediately if it fails alone: the others wait for it as long as it lives.
 
     Args:
-        expected: What all processes raise alike.
+        expected: Exceptions that all processes raise together.
     """
     try:
         yield
@@ -167,7 +167,7 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def other_process_error(error: BaseException | None) -> BaseException | None:
-    """Return what an error comes from if that is JAX's, which could not reach another process.
+    """Return the JAX error behind an error, if JAX could not reach another process.
 
     It may be wrapped: a checkpoint that another process never finishes raises TimeoutError, an
     interrupted transfer ValueError.

@@ -80,7 +80,7 @@ class Program:
         return jax.block_until_ready(train(self._arguments(), np.uint32(step), state))
 
     def compiled(self, num_steps: int) -> Callable[..., tuple[PyTree, Metrics]]:
-        """Return what trains for so many steps, compiled the first time."""
+        """Return the function that trains for some steps, compiled on the first call."""
 
         def train(arguments, step, state):
             def one_run(agent, seed, state):
@@ -140,7 +140,7 @@ class Program:
 
     @cached_property
     def _evaluation(self) -> tuple[Callable[..., EvaluationState], Callable[..., EvaluationState]]:
-        """Return what begins the episodes of an evaluation, and what plays them on."""
+        """Return the functions that begin and continue the episodes of an evaluation."""
 
         def begin(arguments, state):
             def one_run(agent, seed, state):
@@ -163,13 +163,13 @@ class Program:
 
             return self._map(one_run)(arguments, state, episodes)
 
-        # Every process has to see which episodes have ended; what else there is, is each seed's.
+        # Every process has to see which episodes have ended; the rest is sharded by seed.
         by_seed = NamedSharding(self.mesh, self._spec(SEEDS))
         placed = EvaluationState(by_seed, replicated(self.mesh), by_seed, by_seed, by_seed)
         return jax.jit(begin, out_shardings=placed), jax.jit(play, out_shardings=placed)
 
     def part(self, tree: PyTree, index: int) -> PyTree:
-        """Return what belongs to one of the runs: here everything, for there is one."""
+        """Return the part of one of the runs: everything, since there is one."""
         return tree
 
     def keep(self, indices: list[int], state: PyTree) -> PyTree:
@@ -177,11 +177,11 @@ class Program:
         return state
 
     def _map(self, one_run: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what calls ``one_run(agent, seed, *trees)`` for every run."""
+        """Return a function that calls ``one_run(agent, seed, *trees)`` for every run."""
         return lambda arguments, *trees: one_run(self.agent, self.config.seed, *trees)
 
     def _arguments(self) -> Any:
-        """Return what distinguishes the runs, as arguments of the program."""
+        """Return the values that differ between the runs, as arguments of the program."""
         return ()
 
     def _size(self) -> int:

@@ -25,7 +25,7 @@ def in_real_operators(program: ClosedJaxpr) -> ClosedJaxpr:
     initial carry of zeros, is left out.
 
     Args:
-        program: What ``jax.make_jaxpr`` returns.
+        program: The result of ``jax.make_jaxpr``.
 
     Raises:
         ValueError: If an argument or a result is complex, such as a part of the carry, or a complex
@@ -181,11 +181,11 @@ _CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
-"""What calls a program, and the parameter that has it."""
+"""Primitives that call a program, and the parameter that holds it."""
 
 _OF_ONE_STEP = frozenset({"cummax", "cummin", "cumsum", "cumprod"})
-"""What leaves an axis of length 1 as it is. jax2onnx makes a MaxPool of a cumulative maximum, which
-onnxruntime does not run on integers."""
+"""Primitives that leave an axis of length 1 unchanged. jax2onnx makes a MaxPool of a cumulative
+maximum, which onnxruntime does not run on integers."""
 
 _BY_PARTS = frozenset(
     {
@@ -194,7 +194,7 @@ _BY_PARTS = frozenset(
         *("slice", "dynamic_slice", "concatenate", "select_n", "split", "optimization_barrier"),
     }
 )
-"""What acts on real and imaginary parts alike."""
+"""Primitives that act on real and imaginary parts separately."""
 
 _COMPLEX: dict[str, Callable[..., Any]] = {
     "complex": lambda real, imaginary, **_: Pair(real, imaginary),

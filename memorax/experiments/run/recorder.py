@@ -1,4 +1,4 @@
-"""What a model writes while it trains: metrics, times and checkpoints."""
+"""Writes metrics, times and checkpoints of a model that trains."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -29,7 +29,7 @@ class Recorder:
         step: The step that training starts or resumes from.
         total_steps: Environment steps of each seed when it will have finished.
         console: The terminal.
-        writes: What to do when something cannot be written.
+        writes: Handles write errors.
         without: Loggers that are left out.
     """
 

@@ -25,7 +25,7 @@ def supervise(arguments: Sequence[str]) -> int:
     """Run the command line in a process of its own and return its exit code.
 
     Args:
-        arguments: What follows ``memorax``.
+        arguments: The arguments after ``memorax``.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "memorax.experiments.cli.command_line", *arguments],

@@ -40,13 +40,13 @@ from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.run.schedules import fit_schedules
 
 Record = Callable[[Recorder, range, Metrics, float, Callable[[], PyTree]], bool]
-"""What records a chunk of a run: its recorder, the updates' steps, metrics, seconds and a function
+"""Records a chunk of a run, given its recorder, the updates' steps, metrics, seconds and a function
 that returns its state. Returns whether the run continues."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the training of one model ended.
+    """The state in which the training of one model ended.
 
     Attributes:
         step: Environment steps of each seed.
@@ -76,11 +76,11 @@ def run(
         console: Where to show progress.
 
     Returns:
-        The evaluations, or None if Ctrl-C has interrupted the run; what was reached is kept either
-        way.
+        The evaluations, or None if Ctrl-C has interrupted the run; checkpoints are kept in either
+        case.
 
     Raises:
-        TerminatedError: If SIGTERM or SIGHUP has interrupted the run; what was reached is kept.
+        TerminatedError: If SIGTERM or SIGHUP has interrupted the run; its checkpoints are kept.
         DivergedError: If a loss or a policy became non-finite.
         EnvironmentFailedError: If an environment failed in its process.
         WriteFailedError: If a file cannot be written, and that is to stop the run.
@@ -231,8 +231,8 @@ def train_chunks(
     """Train in chunks until the end or an interrupt.
 
     Args:
-        program: What trains.
-        recorders: What each of the runs that train side by side writes, all at the same step.
+        program: The program that trains.
+        recorders: The recorder of each run that trains side by side, all at the same step.
         state: The state of all of them.
         interrupted: Whether to stop, asked between chunks.
         record: Records a chunk of a run and returns whether the run continues.
@@ -310,7 +310,7 @@ def closing_checkpoints(checkpoints: Checkpoints, writes: WriteErrors) -> Iterat
 
 @contextlib.contextmanager
 def report_last_checkpoint(model: str, folder: RunFolder) -> Iterator[None]:
-    """Add the last checkpoint to the message of what makes a run fail."""
+    """Add the last checkpoint to the message of an error that ends a run."""
     try:
         yield
     except DivergedError as error:

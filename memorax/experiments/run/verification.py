@@ -20,7 +20,7 @@ BEGINNINGS = 0, 3, 40
 """Steps at which an episode begins."""
 
 TOLERANCE = 1e-4
-"""How far numbers may differ, by the largest of their array or 1; single steps differ by 1e-6."""
+"""Tolerance relative to the largest number of an array, or to 1; single steps differ by 1e-6."""
 
 WIDEST = 1e6
 """Bounds further apart than this are drawn between as if there were none."""
@@ -37,7 +37,7 @@ def check_acts_alike(
         program: From the observation's arrays, the carry's, done and, if it is read, the reward,
             to the action and the new carry's arrays.
         step: The agent's step.
-        outputs: What the program's results are called.
+        outputs: The names of the program's results.
 
     Raises:
         ValueError: If a result differs, but for an action that rounding alone makes another: one

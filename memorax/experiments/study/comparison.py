@@ -41,7 +41,7 @@ PLOTS = {
 
 
 class ComparisonFolder(StudyFolder):
-    """Where a comparison keeps its configuration, ``runs/TASK/MODEL/`` and its results.
+    """A comparison's folder: its configuration, ``runs/TASK/MODEL/`` and its results.
 
     Args:
         path: The folder.
@@ -79,13 +79,13 @@ def compare(
 
     Args:
         config: The comparison's configuration.
-        devices: What to train on.
+        devices: The devices to train on.
         folder: Its folder.
         console: Where to show progress.
 
     Returns:
-        The table's rows, or None if the comparison was interrupted; what was reached is kept
-        either way.
+        The table's rows, or None if the comparison was interrupted; checkpoints are kept in
+        either case.
     """
     runs = list(config.runs)
     for number, run in enumerate(runs, 1):

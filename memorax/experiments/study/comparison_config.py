@@ -93,7 +93,7 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names of what is compared: torsos, with their algorithm if there are several."""
+        """The names of the models: torsos, with their algorithm if there are several."""
         return tuple(
             self._model(algorithm, torso) for algorithm in self.algorithms for torso in self.torsos
         )
@@ -126,7 +126,7 @@ class ComparisonRun:
 
     Attributes:
         task: The task, as the comparison names it.
-        model: What is trained, as the comparison names it.
+        model: The model's name in the comparison.
         config: The run's configuration.
     """
 
@@ -136,7 +136,7 @@ class ComparisonRun:
 
     @property
     def path(self) -> Path:
-        """Where the run's folder lies in the comparison's."""
+        """The run's folder, relative to the comparison's."""
         return Path("runs", *(re.sub(r"[^\w.=-]+", "-", name) for name in (self.task, self.model)))
 
 

@@ -19,7 +19,7 @@ AnyStudyFolder = TypeVar("AnyStudyFolder", bound="StudyFolder")
 
 
 class StudyFolder(Folder):
-    """Where a comparison or a sweep keeps its configuration, its runs and its results.
+    """The folder of a comparison or a sweep: its configuration, its runs and its results.
 
     ``config.json``, a run folder for each run, and when all runs have ended ``results.json``,
     ``table.csv``, ``table.md`` and plots.
@@ -87,7 +87,7 @@ class StudyFolder(Folder):
         Args:
             table: The table.
             rows: Its rows, dataclasses with ``seed_values``.
-            results: What ``results.json`` holds beside the rows.
+            results: The contents of ``results.json`` beside the rows.
             console: Where to show the table.
         """
         results = results | {"rows": [asdict(row) for row in rows]}

@@ -76,8 +76,8 @@ def write_page(
     Args:
         folder: The study's folder.
         title: The page's title.
-        summary: What it is about, in a sentence.
-        sections: What it shows first, from ``section``.
+        summary: Its subject, in a sentence.
+        sections: Its first sections, from ``section``.
         plots: The captions of the folder's plots by file name; those that do not exist are left
             out.
 

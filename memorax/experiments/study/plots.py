@@ -52,7 +52,7 @@ def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scor
 
     Args:
         path: Where to write the picture.
-        panels: By what the threshold is and model, what each run reached on each task.
+        panels: Scores of each run on each task, by title and model.
     """
     figure, all_axes = make_panels(len(panels))
     for axes, (title, models) in zip(all_axes, panels.items(), strict=True):
@@ -73,7 +73,7 @@ def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scor
 
 @dataclass(frozen=True)
 class Reached:
-    """What a trial of a sweep reached with a value of an option.
+    """The return of a trial of a sweep with a value of an option.
 
     Attributes:
         value: The value that it was given, as an axis shows it.
@@ -96,7 +96,7 @@ def plot_searched_values(
 
     Args:
         path: Where to write the picture.
-        options: By option, what each trial took and reached.
+        options: By option, each trial's value and return.
         logarithmic: The options that were searched by their logarithm.
     """
     figure, panels = make_panels(len(options))

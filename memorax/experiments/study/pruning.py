@@ -16,7 +16,7 @@ FEWEST_TRIALS = 3
 def below_median(reports: Reports, finished: Sequence[Reports]) -> bool:
     """Return whether a trial's best return so far is below the median of finished trials' means.
 
-    Their means are those up to the same part of training: an average of what they had by then.
+    Their means are those up to the same part of training: averages up to that point.
 
     Args:
         reports: The trial's.

@@ -1,4 +1,4 @@
-"""What a sweep may try for an option."""
+"""Domains of the options that a sweep searches."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.validation import unknown_name
 
 Values = Mapping[str, Any]
-"""What a trial takes for each option that is searched, by its name as a flag, without dashes."""
+"""A trial's value of each searched option, by its flag without dashes."""
 
 NOT_SEARCHED = "algorithm", "loggers", "memoryless_twin"
 """Options of a run that are the same in every trial."""
@@ -92,12 +92,12 @@ _RANGES: dict[str, tuple[type, Callable[[Any, Any], Domain]]] = {
 
 
 def parse_search(searches: Sequence[str], train: TrainConfig[Any]) -> dict[str, Domain]:
-    """Return what each option may be.
+    """Return the domain of each option.
 
     Args:
         searches: One for each option: ``flag=log:LOW:HIGH``, ``flag=uniform:LOW:HIGH``,
             ``flag=int:LOW:HIGH`` or ``flag=value,value,...``.
-        train: What all trials have in common, which says what options there are.
+        train: The settings that all trials share, which determine the options.
 
     Raises:
         ValueError: If there is no such option, or it cannot be that; the closest are named.
@@ -120,7 +120,7 @@ def parse_search(searches: Sequence[str], train: TrainConfig[Any]) -> dict[str, 
 
 
 def value_of(train: TrainConfig[Any], flag: str) -> Any:
-    """Return what an option is in a configuration."""
+    """Return an option's value in a configuration."""
     name = flag.replace("-", "_")
     return getattr(train if hasattr(train, name) else train.algorithm, name)
 

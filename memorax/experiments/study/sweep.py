@@ -56,7 +56,7 @@ PLOTS = {
 
 
 class SweepFolder(StudyFolder):
-    """Where a sweep keeps its configuration, ``trials/NNN/`` with ``trial.json``, and its results.
+    """A sweep's folder: its configuration, ``trials/NNN/`` with ``trial.json``, and its results.
 
     Args:
         path: The folder.
@@ -110,16 +110,16 @@ def sweep(
 
     Args:
         config: The sweep's configuration.
-        devices: What to train on.
+        devices: The devices to train on.
         folder: Its folder.
         console: Where to show progress.
 
     Returns:
-        The table's rows, best trial first, or None if Ctrl-C has interrupted the sweep; what was
-        reached is kept either way.
+        The table's rows, best trial first, or None if Ctrl-C has interrupted the sweep; checkpoints
+        are kept in either case.
 
     Raises:
-        TerminatedError: If SIGTERM or SIGHUP has interrupted the sweep; what was reached is kept.
+        TerminatedError: If SIGTERM or SIGHUP has interrupted the sweep; its checkpoints are kept.
         EnvironmentFailedError: If an environment failed in its process.
         WriteFailedError: If a file cannot be written, and that is to stop the sweep.
     """
@@ -186,7 +186,7 @@ def _claimed(folder: SweepFolder, trial: Trial) -> bool:
 def _programs(
     waiting: Sequence[Trial], at_once: int, devices: Devices
 ) -> Iterator[tuple[list[Trial], TrialsProgram]]:
-    """Yield trials that train side by side, and what trains them."""
+    """Yield trials that train side by side, and the program that trains them."""
     for group in _grouped(waiting):
         config = group[0].config
         mesh = make_mesh(devices, config, make_agents(config))

@@ -44,7 +44,7 @@ class Search:
 
 @dataclass(frozen=True)
 class SweepConfig(Search, Generic[AlgorithmConfig]):
-    """What to search, how, and what all trials have in common.
+    """What to search, how, and the settings that all trials share.
 
     Raises:
         ValueError: If an option cannot be searched like that, or others do not fit each other.
@@ -53,7 +53,7 @@ class SweepConfig(Search, Generic[AlgorithmConfig]):
     train: Annotated[TrainConfig[AlgorithmConfig], tyro.conf.OmitArgPrefixes] = field(
         default_factory=lambda: TrainConfig(memoryless_twin=False)
     )
-    """What all trials have in common."""
+    """The settings that all trials share."""
 
     def __post_init__(self):
         """Check the fields."""
@@ -89,7 +89,7 @@ class SweepConfig(Search, Generic[AlgorithmConfig]):
 
     @property
     def space(self) -> dict[str, Domain]:
-        """What each option that is searched may be, by its flag."""
+        """The domain of each searched option, by its flag."""
         return parse_search(self.search, self.train)
 
     @property

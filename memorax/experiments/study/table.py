@@ -24,7 +24,7 @@ class StudyTable:
     Attributes:
         header: The titles of its columns.
         groups: The rows by heading; an empty heading is not shown.
-        notes: What the columns mean, and what to know about the rows, in sentences.
+        notes: Explanations of columns and rows, in sentences.
     """
 
     header: Sequence[str]
@@ -80,7 +80,7 @@ def seed_statistics(values: Float[np.ndarray, "seeds tasks"]) -> dict[str, Any]:
 
 
 def evaluation_note(config: Settings, steps: str, interval: str) -> str:
-    """Return what the columns IQM and interval are.
+    """Return the explanation of the columns IQM and interval.
 
     Args:
         config: How the runs were trained and evaluated.

@@ -43,7 +43,7 @@ class Trial:
     Attributes:
         number: Its number, from 0.
         values: Its value of each option that is searched.
-        train: What all trials have in common.
+        train: The settings that all trials share.
         folder: Its run's folder.
     """
 
@@ -73,7 +73,7 @@ class Trial:
 
     @property
     def ending(self) -> Ending | None:
-        """How it ended, None if it has not."""
+        """Its ending, None if it has not ended."""
         path = self.folder.path / "trial.json"
         if not path.is_file():
             return None

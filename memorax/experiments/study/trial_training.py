@@ -61,7 +61,7 @@ class TrialsProgram(Program):
         return self._place(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
 
     def part(self, tree: PyTree, index: int) -> PyTree:
-        """Return what belongs to one of the trials."""
+        """Return the part of one of the trials."""
         return jax.tree.map(lambda leaf: leaf[index], tree)
 
     def keep(self, indices: list[int], state: PyTree) -> PyTree:
@@ -107,13 +107,13 @@ def train_trials(
 
     Args:
         trials: The trials, with checkpoints of the same step or without any.
-        program: What trains them.
+        program: The program that trains them.
         should_stop: Asked after each part of training.
         console: Where to show progress.
         interrupt: Whether Ctrl-C or a signal has asked to stop.
 
     Returns:
-        Whether all have ended; if not, what was reached is kept.
+        Whether all have ended; if not, their checkpoints are kept.
     """
     program.start([trial.config for trial in trials])
     with contextlib.ExitStack() as opened:
