@@ -34,7 +34,7 @@ hyperparameters(PPOConfig)
 
 
 @struct.dataclass
-class Rollout:
+class PPORollout:
     """One rollout. All lead with (time, envs).
 
     Attributes:
@@ -53,7 +53,7 @@ class Rollout:
 
 
 @struct.dataclass
-class Sequences:
+class PPOSequences:
     """The input of the loss. All lead with (batch, time) but the carry, which leads with batch.
 
     Attributes:
@@ -181,11 +181,11 @@ class PPO(RolloutAlgorithm):
 
         return self.networks[self._acting], state.params[self._acting], choose
 
-    def _rollout(self, state: RolloutState, key: Array) -> tuple[RolloutState, Rollout]:
+    def _rollout(self, state: RolloutState, key: Array) -> tuple[RolloutState, PPORollout]:
         """Act for ``num_steps`` steps in every environment."""
         return jax.lax.scan(self._act, state, jax.random.split(key, self.config.num_steps))
 
-    def _act(self, state: RolloutState, key: Array) -> tuple[RolloutState, Rollout]:
+    def _act(self, state: RolloutState, key: Array) -> tuple[RolloutState, PPORollout]:
         """Act once in every environment."""
         action_key, env_key = jax.random.split(key)
         carry, outputs = self._read(state)
@@ -196,7 +196,7 @@ class PPO(RolloutAlgorithm):
             self._envs, self.env_params, env_key, state, carry, action
         )
         value, predictions = self._expectations(outputs)
-        shown_to_demons = heads.Transition(
+        shown_to_demons = heads.DemonTransition(
             state.timestep.observation,
             action,
             transition.reward,
@@ -204,7 +204,7 @@ class PPO(RolloutAlgorithm):
             transition.terminated,
         )
         demons = {name: DemonSteps(shown_to_demons, predictions[name]) for name in self._hordes}
-        return next_state, Rollout(transition, log_prob[:, 0], value, demons, episodes_of(info))
+        return next_state, PPORollout(transition, log_prob[:, 0], value, demons, episodes_of(info))
 
     def _read(self, state: RolloutState) -> tuple[PyTree, dict[str, Any]]:
         """Apply the networks to the next timestep; return their carries and outputs by name."""
@@ -222,8 +222,8 @@ class PPO(RolloutAlgorithm):
         return jax.tree.map(lambda leaf: leaf[:, 0], (value, predictions))
 
     def _sequences(
-        self, state: RolloutState, next_state: RolloutState, rollout: Rollout
-    ) -> Sequences:
+        self, state: RolloutState, next_state: RolloutState, rollout: PPORollout
+    ) -> PPOSequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
         _, last_outputs = self._read(next_state)
         last_value, last_predictions = self._expectations(last_outputs)
@@ -245,9 +245,9 @@ class PPO(RolloutAlgorithm):
                 for name, horde in self._hordes.items()
             },
         )
-        return Sequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
+        return PPOSequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
 
-    def _loss(self, params: dict[str, PyTree], sequences: Sequences) -> tuple[Array, Metrics]:
+    def _loss(self, params: dict[str, PyTree], sequences: PPOSequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
         config = self.config
         outputs, sown = {}, jnp.float32(0)
@@ -291,7 +291,7 @@ class PPO(RolloutAlgorithm):
             "ratio_error": jnp.abs(ratio - 1).max(),
         }
 
-    def _replay(self, name: str, params: dict[str, PyTree], sequences: Sequences):
+    def _replay(self, name: str, params: dict[str, PyTree], sequences: PPOSequences):
         """Return a network's output for whole sequences after the burn-in, and what it sows."""
         return read_sequences(
             self.networks[name],

@@ -49,7 +49,7 @@ class PQNState(RolloutState):
 
 
 @struct.dataclass
-class Rollout:
+class PQNRollout:
     """One rollout. All lead with (time, envs).
 
     Attributes:
@@ -64,7 +64,7 @@ class Rollout:
 
 
 @struct.dataclass
-class Sequences:
+class PQNSequences:
     """The input of the loss. All lead with (batch, time) but the carry, which leads with batch.
 
     Attributes:
@@ -83,10 +83,10 @@ class PQN(RolloutAlgorithm):
 
     A rollout keeps the carry it began with, and learning reads each environment's sequence from
     there in one pass, in the order it happened. Targets are Peng's Q(lambda) of the action values
-    that acting saw, so there is neither replay nor target network; normalise the network's layers
-    (``PreNorm``, ``nn.LayerNorm``), which is what keeps it stable without them. A time limit
-    bootstraps from the value of the true last observation, which the network reads as a step of
-    its own; a termination is worth nothing more.
+    computed while acting, so there is neither replay nor target network; normalise the network's
+    layers (``PreNorm``, ``nn.LayerNorm``), which is what keeps it stable without them. A time limit
+    bootstraps from the value of the true last observation, which the network reads as a step of its
+    own; after a termination the value is 0.
 
     Args:
         config: The hyperparameters.
@@ -161,7 +161,7 @@ class PQN(RolloutAlgorithm):
             metrics["return_scale"] = state.return_scale.size
         return state, metrics
 
-    def _rollout(self, state: PQNState, key: Array) -> tuple[PQNState, Rollout]:
+    def _rollout(self, state: PQNState, key: Array) -> tuple[PQNState, PQNRollout]:
         """Act for ``num_steps`` steps in every environment."""
         act = partial(self._act, epsilon=self._epsilon(state))
         keys = jax.random.split(key, self.config.num_steps)
@@ -171,7 +171,9 @@ class PQN(RolloutAlgorithm):
         scale = state.return_scale.update(transitions.reward, ended, self.config.gamma)
         return replace(state, return_scale=scale), rollout
 
-    def _sequences(self, state: PQNState, next_state: PQNState, rollout: Rollout) -> Sequences:
+    def _sequences(
+        self, state: PQNState, next_state: PQNState, rollout: PQNRollout
+    ) -> PQNSequences:
         """Add targets and the carry that acting began with; bring the batch to the front."""
         _, last_output = apply_step(
             self.network, state.params, next_state.timestep, next_state.carry
@@ -183,7 +185,7 @@ class PQN(RolloutAlgorithm):
             reward = transitions.reward / next_state.return_scale.size
             transitions = replace(transitions, reward=reward)
         steps = transitions, self._targets(transitions, values)
-        return Sequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
+        return PQNSequences(*cut_to_sequences(steps, self._sequence_length), carry=state.carry)
 
     def _act(self, state: PQNState, key: Array, epsilon: Array):
         """Act once in every environment."""
@@ -195,7 +197,7 @@ class PQN(RolloutAlgorithm):
         state, transition, info = take_step(
             self._envs, self.env_params, env_key, state, carry, action
         )
-        return state, Rollout(transition, values.max(-1), episodes_of(info))
+        return state, PQNRollout(transition, values.max(-1), episodes_of(info))
 
     def _targets(self, transitions: Transition, values: Array) -> Array:
         """Return Q(lambda); a step that a time limit cut off is worth its own value."""
@@ -204,7 +206,7 @@ class PQN(RolloutAlgorithm):
         discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
         return lambda_returns(reward, discount, values[1:], self.config.q_lambda)
 
-    def _loss(self, params: PyTree, sequences: Sequences) -> tuple[Array, Metrics]:
+    def _loss(self, params: PyTree, sequences: PQNSequences) -> tuple[Array, Metrics]:
         """Return the objective to minimise, and metrics."""
         burn_in_length = self.config.burn_in_length
         transitions = sequences.transitions

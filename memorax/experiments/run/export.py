@@ -42,8 +42,8 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
     ``(observation, *carry, done[, reward]) -> (action, *carry)`` with the parameters inside, and an
     argument for each array of an observation of several parts. ``signature.json`` has names, shapes
-    and dtypes in that order, and ``initial_carry.npz`` has the carry to begin with. On a task in processes, observation and action are the arrays that
-    ``environments.make`` has for Gymnasium's.
+    and dtypes in that order, and ``initial_carry.npz`` has the carry to begin with. On a task in
+    processes, observation and action are the arrays that ``environments.make`` has for Gymnasium's.
 
     The file is loaded and run beside the agent for 200 steps before the folder appears.
 

@@ -18,9 +18,9 @@ from memorax.networks.heads.actor_critic import (
 from memorax.networks.heads.policy import Categorical, Gaussian, SquashedGaussian, Temperature
 from memorax.networks.heads.prediction import (
     GVF,
+    DemonTransition,
     Horde,
     HordeOutput,
-    Transition,
     main_head,
     main_output,
     predictions,
@@ -42,6 +42,7 @@ __all__ = [
     "C51QNetwork",
     "Categorical",
     "ContinuousQNetwork",
+    "DemonTransition",
     "DiscreteQNetwork",
     "Gaussian",
     "HLGaussVNetwork",
@@ -50,7 +51,6 @@ __all__ = [
     "SquashedGaussian",
     "SquashedNormal",
     "Temperature",
-    "Transition",
     "TwinContinuousQNetwork",
     "VNetwork",
     "ValueDistribution",

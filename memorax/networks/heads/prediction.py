@@ -18,7 +18,7 @@ from memorax.validation import check_between
 
 
 @struct.dataclass
-class Transition:
+class DemonTransition:
     """A transition from one step to the next. All fields lead with the axes of the reward.
 
     Attributes:
@@ -31,7 +31,7 @@ class Transition:
 
     Examples:
         >>> action, reward = jnp.zeros((2, 5), int), jnp.ones((2, 5))
-        >>> transition = heads.Transition(inputs, action, reward, inputs, reward == 0)
+        >>> transition = heads.DemonTransition(inputs, action, reward, inputs, reward == 0)
         >>> demon = heads.GVF(heads.VNetwork(), cumulant=lambda step: step.reward, discount=0.9)
         >>> demon.target(transition, next_prediction=jnp.zeros((2, 5))).shape
         (2, 5)
@@ -53,8 +53,8 @@ class GVF(nn.Module):
 
     Attributes:
         head: A head of state values that has a ``loss``: ``VNetwork`` or ``HLGaussVNetwork``.
-        cumulant: From a ``Transition`` to the signal, of the shape of the reward.
-        discount: From 0 to 1, or a function from a ``Transition`` to that, of the shape of the
+        cumulant: From a ``DemonTransition`` to the signal, of the shape of the reward.
+        discount: From 0 to 1, or a function from a ``DemonTransition`` to that, of the shape of the
             reward. Zero ends what is summed up, also in the middle of an episode.
 
     Raises:
@@ -88,7 +88,7 @@ class GVF(nn.Module):
             )
         if not callable(self.cumulant):
             raise ValueError(
-                f"GVF.cumulant must be a function of a Transition, got {self.cumulant!r}"
+                f"GVF.cumulant must be a function of a DemonTransition, got {self.cumulant!r}"
             )
         if not callable(self.discount):
             check_between("GVF.discount", self.discount, 0.0, 1.0)
@@ -107,7 +107,7 @@ class GVF(nn.Module):
 
     @nn.nowrap
     def target(
-        self, transition: Transition, next_prediction: Float[Array, "*axes"]
+        self, transition: DemonTransition, next_prediction: Float[Array, "*axes"]
     ) -> Float[Array, "*axes"]:
         """Return the targets of the predictions before transitions.
 
@@ -227,7 +227,7 @@ class Horde(nn.Module):
 
     @nn.nowrap
     def targets(
-        self, transition: Transition, next_predictions: Mapping[str, Float[Array, "*axes"]]
+        self, transition: DemonTransition, next_predictions: Mapping[str, Float[Array, "*axes"]]
     ) -> dict[str, Float[Array, "*axes"]]:
         """Return each demon's target; see ``GVF.target``.
 

@@ -14,7 +14,7 @@ CANDIDATE = jax.random.normal(jax.random.key(2), (BATCH, TIME, 2))
 
 
 def transitions():
-    return heads.Transition(
+    return heads.DemonTransition(
         observation=INPUTS,
         action=jnp.ones((BATCH, TIME), int),
         reward=jax.random.normal(jax.random.key(1), (BATCH, TIME)),
@@ -141,7 +141,7 @@ def test_demons_come_to_know_what_is_to_come_on_a_chain(head):
     # States 0, 1, 2, 3, one step each, paying 1 at the last, and the same again without an end.
     states = jnp.asarray([[0, 1, 2, 3], [0, 1, 2, 3]])
     following = (states + 1) % 4
-    transition = heads.Transition(
+    transition = heads.DemonTransition(
         observation=states,
         action=jnp.zeros_like(states),
         reward=jnp.where(states == 3, 1.0, 0.0),
