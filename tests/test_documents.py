@@ -33,6 +33,7 @@ COMMANDS = (
     "presets",
     "environments",
     "doctor",
+    "check-memory",
 )
 
 

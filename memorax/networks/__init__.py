@@ -39,6 +39,8 @@ from memorax.networks.positional_embeddings import (
 from memorax.networks.sequence_models import (
     RNN,
     CausalConv1d,
+    CellAdapter,
+    MemaxCell,
     Memoroid,
     MemoroidCell,
     MonoidCell,
@@ -47,6 +49,7 @@ from memorax.networks.sequence_models import (
     SelfAttentionConfig,
     SequenceModel,
     SequenceModelWrapper,
+    as_sequence_model,
 )
 from memorax.networks.vision import CNN, PatchEmbedding, ViT
 
@@ -57,9 +60,11 @@ __all__ = [
     "RNN",
     "ALiBi",
     "CausalConv1d",
+    "CellAdapter",
     "FeatureExtractor",
     "GatedResidual",
     "LearnablePositionalEmbedding",
+    "MemaxCell",
     "Memoroid",
     "MemoroidCell",
     "MoE",
@@ -84,6 +89,7 @@ __all__ = [
     "TopKRouter",
     "ViT",
     "architectures",
+    "as_sequence_model",
     "heads",
     "inspect",
 ]

@@ -33,6 +33,7 @@ ANSWERS = {
             "report",
             "list",
             "presets",
+            "check-memory",
         )
     },
     "trian": 2,
@@ -47,6 +48,8 @@ ANSWERS = {
     "compare --torsos gru lruu": 2,
     "compare --environments memory::TMaze": 2,
     "sweep --search gama=0.9,0.99": 2,
+    "check-memory nowhere": 2,
+    "check-memory no_such_module:Cell": 2,
     "evaluate nowhere": 2,
     "play nowhere": 2,
     "presets": 0,

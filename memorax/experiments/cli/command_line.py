@@ -21,6 +21,7 @@ commands:
   sweep          search the options that a memory learns best with
   report         turn a comparison or a sweep into a single page
   presets        list complete settings that are known to learn
+  check-memory   check which laws of a memory a cell of your own keeps
   init           make a folder with a task, a cell and a script of your own
   list           list torsos, algorithms, heads, encoders, environments or presets
   environments   list suites, and the tasks that match a pattern
@@ -38,6 +39,7 @@ COMMANDS = {
     "sweep": ("study", "run_sweep"),
     "report": ("study", "run_report"),
     "presets": ("presets", "run"),
+    "check-memory": ("check_memory", "run"),
     "init": ("init", "run"),
     "list": ("listing", "run"),
     "environments": ("environments", "run"),

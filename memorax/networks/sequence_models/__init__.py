@@ -1,5 +1,6 @@
 """Memories over time."""
 
+from memorax.networks.sequence_models.adapters import CellAdapter, MemaxCell, as_sequence_model
 from memorax.networks.sequence_models.base import SequenceModel
 from memorax.networks.sequence_models.causal_conv1d import CausalConv1d
 from memorax.networks.sequence_models.memoroid import Memoroid, MemoroidCell, MonoidCell
@@ -11,6 +12,8 @@ from memorax.networks.sequence_models.wrappers import SequenceModelWrapper
 __all__ = [
     "RNN",
     "CausalConv1d",
+    "CellAdapter",
+    "MemaxCell",
     "Memoroid",
     "MemoroidCell",
     "MonoidCell",
@@ -19,4 +22,5 @@ __all__ = [
     "SelfAttentionConfig",
     "SequenceModel",
     "SequenceModelWrapper",
+    "as_sequence_model",
 ]
