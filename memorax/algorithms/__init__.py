@@ -20,11 +20,15 @@ from memorax.algorithms.algorithm import Algorithm
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.dqn import DQN, DQNConfig, R2D2Config
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
+from memorax.algorithms.policy import Policy
 from memorax.algorithms.ppo import PPO, PPOConfig
 from memorax.algorithms.pqn import PQN, PQNConfig, PQNState
+from memorax.algorithms.progress import ProgressBar
 from memorax.algorithms.replay import ReplayAlgorithm, ReplayState
+from memorax.algorithms.reporting import TrainingProgress
 from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState
 from memorax.algorithms.sac import SAC, SACConfig
+from memorax.algorithms.saving import load, save
 
 __all__ = [
     "DQN",
@@ -38,11 +42,16 @@ __all__ = [
     "PPOConfig",
     "PQNConfig",
     "PQNState",
+    "Policy",
+    "ProgressBar",
     "R2D2Config",
     "ReplayAlgorithm",
     "ReplayState",
     "RolloutAlgorithm",
     "RolloutState",
     "SACConfig",
+    "TrainingProgress",
     "hyperparameters",
+    "load",
+    "save",
 ]

@@ -7,15 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 from memorax.algorithms import evaluation
 from memorax.algorithms.acting import apply_step
 from memorax.algorithms.checks import check_key
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
+from memorax.algorithms.policy import Policy, PolicyStep
+from memorax.algorithms.reporting import Callback, Reporter, scan_and_report
+from memorax.algorithms.saving import seeds_of
 from memorax.dtypes import strongly_typed
 from memorax.environments import Environment, Vectorize, adapt, release
 from memorax.networks import Network
+from memorax.networks.sequence_models.base import check_callable
 from memorax.validation import check_positive
 
 Metrics = dict[str, Array]
@@ -60,6 +65,7 @@ class Algorithm:
         self.env_params = env_params
         self._original = self
         self._programs: dict[str, Callable[..., Any]] = {}
+        self._reporter = Reporter()
 
     def __init_subclass__(cls) -> None:
         """Register the subclass as a pytree."""
@@ -101,11 +107,11 @@ class Algorithm:
         """Act, then learn."""
         raise NotImplementedError(f"{type(self).__name__} must implement _update")
 
-    def policy(
+    def _policy(
         self, state: Any, deterministic: bool
     ) -> tuple[Network, PyTree, Callable[[Array, Any], Array]]:
         """Return the network that acts, its parameters, and (key, its output) -> action."""
-        raise NotImplementedError(f"{type(self).__name__} must implement policy")
+        raise NotImplementedError(f"{type(self).__name__} must implement _policy")
 
     def init(self, key: Array) -> PyTree:
         """Return the state before the first step.
@@ -116,13 +122,19 @@ class Algorithm:
         check_key(f"{type(self).__name__}.init", key, "key")
         return self._run("_init", key)
 
-    def train(self, key: Array, state: Any, num_steps: int) -> tuple[Any, Metrics]:
+    def train(
+        self, key: Array, state: Any, num_steps: int, callback: Callback | None = None
+    ) -> tuple[Any, Metrics]:
         """Train for the fewest whole updates that make up ``num_steps`` environment steps.
 
         Args:
             key: A PRNG key.
             state: The state to continue from.
             num_steps: Environment steps, over all environments. Static under ``jax.jit``.
+            callback: Called on the host with a ``TrainingProgress`` after every update, or at most
+                100 times, such as ``memorax.ProgressBar()``. What it raises stops training. It
+                works under ``jax.jit`` and ``jax.vmap`` too; ``None``: the program never leaves
+                the device.
 
         Returns:
             The new state and metrics, one entry an update. The mean ``episode_return`` and
@@ -130,15 +142,53 @@ class Algorithm:
             did.
 
         Raises:
-            ValueError: If ``num_steps`` is not positive, or ``key`` is no key.
+            ValueError: If ``num_steps`` is not positive, ``key`` is no key, or ``callback`` cannot
+                be called.
         """
-        check_key(f"{type(self).__name__}.train", key, "key, state, num_steps")
-        check_positive(f"{type(self).__name__}.train: num_steps", num_steps)
-        return self._run("_train", key, state, num_updates=-(-num_steps // self.steps_per_update))
+        name = f"{type(self).__name__}.train"
+        check_key(name, key, "key, state, num_steps")
+        check_positive(f"{name}: num_steps", num_steps)
+        num_updates = -(-num_steps // self.steps_per_update)
+        train = partial(self._run, "_train", key, state, num_updates=num_updates)
+        if callback is None:
+            return train(reporter=None)
+        check_callable(f"{name}: callback", callback)
+        in_a_program = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((key, state)))
+        if in_a_program or self._reporter.callback is not None:
+            return train(reporter=Reporter(callback))
+        return self._reporter.run(callback, partial(train, reporter=self._reporter))
 
-    def _train(self, key: Array, state: Any, num_updates: int) -> tuple[Any, Metrics]:
-        keys = jax.random.split(key, num_updates)
-        return jax.lax.scan(self._update, strongly_typed(state), keys)
+    def _train(
+        self, key: Array, state: Any, num_updates: int, reporter: Reporter | None
+    ) -> tuple[Any, Metrics]:
+        keys, state = jax.random.split(key, num_updates), strongly_typed(state)
+        if reporter is None:
+            return jax.lax.scan(self._update, state, keys)
+        return scan_and_report(self._update, state, keys, self.steps_per_update, reporter)
+
+    def policy(self, state: Any) -> Policy:
+        """Return what acts in any Gymnasium loop with what was learned.
+
+        It takes its most likely or most valued action. It reads observations as the task shows
+        them, before wrappers that flatten, mask or normalise; random wrappers and those that keep
+        earlier observations are the loop's business, and so are rewards.
+
+        Args:
+            state: The state of one seed.
+
+        Raises:
+            ValueError: If it is not a state of this agent, or of several seeds.
+        """
+        num_seeds = seeds_of(f"{type(self).__name__}.policy: state", self, state)
+        if num_seeds is not None:
+            raise ValueError(
+                f"{type(self).__name__}.policy: state must be of one seed, got {num_seeds}; take "
+                "one by jax.tree.map(lambda leaf: leaf[0], state)"
+            )
+        network, _, _ = self._policy(state, deterministic=True)
+        extractor = network.feature_extractor
+        reads_reward = getattr(extractor, "reward_extractor", None) is not None
+        return Policy(PolicyStep(self, state, reads_reward))
 
     def evaluate(
         self,
@@ -199,7 +249,7 @@ class Algorithm:
         return self._run("_begin_evaluation", key, state, num_episodes=num_episodes)
 
     def _begin_evaluation(self, key: Array, state: Any, num_episodes: int) -> EvaluationState:
-        network, _, _ = self.policy(state, deterministic=True)
+        network, _, _ = self._policy(state, deterministic=True)
         carry = network.initialize_carry(num_episodes)
         env = self._env_for_evaluation(state.env_state)
         return evaluation.begin(carry, env, self.env_params, key, num_episodes)
@@ -232,8 +282,8 @@ class Algorithm:
         last_step: ArrayLike,
         deterministic: ArrayLike,
     ) -> EvaluationState:
-        network, params, most_likely = self.policy(state, deterministic=True)
-        _, _, sampled = self.policy(state, deterministic=False)
+        network, params, most_likely = self._policy(state, deterministic=True)
+        _, _, sampled = self._policy(state, deterministic=False)
 
         def act(key, timestep, carry):
             carry, output = apply_step(network, params, timestep, carry)

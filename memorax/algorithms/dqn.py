@@ -116,7 +116,7 @@ class DQN(ReplayAlgorithm):
         params = init_network(self.network, key, timestep)
         return DQNLearner(params, params, self.optimizer.init(params), jnp.int32(0))
 
-    def policy(self, state: ReplayState, deterministic: bool):
+    def _policy(self, state: ReplayState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):

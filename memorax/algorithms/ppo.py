@@ -172,7 +172,7 @@ class PPO(RolloutAlgorithm):
         initial_ratio_error = metrics.pop("ratio_error")[0]
         return super()._summary(metrics, learned) | {"initial_ratio_error": initial_ratio_error}
 
-    def policy(self, state: RolloutState, deterministic: bool):
+    def _policy(self, state: RolloutState, deterministic: bool):
         """Return the network that acts, its parameters and how it chooses an action."""
 
         def choose(key, output):

@@ -139,7 +139,7 @@ class PQN(RolloutAlgorithm):
         return_scale = ReturnScale.init(self.config.num_envs)
         return PQNState(**vars(super()._init(key)), return_scale=return_scale)
 
-    def policy(self, state: PQNState, deterministic: bool):
+    def _policy(self, state: PQNState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, output):

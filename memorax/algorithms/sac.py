@@ -166,7 +166,7 @@ class SAC(ReplayAlgorithm):
         }
         return SACLearner(params, params["critic"], self.optimizer.init(params))
 
-    def policy(self, state: ReplayState, deterministic: bool):
+    def _policy(self, state: ReplayState, deterministic: bool):
         """Return what acts: the network, its parameters and how it chooses."""
 
         def choose(key, distribution):

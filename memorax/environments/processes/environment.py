@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.custom_batching import custom_vmap
-from jax.experimental import io_callback
 from jaxtyping import Array, PyTree
 
 from memorax.environments.checks import check_action
@@ -25,6 +23,7 @@ from memorax.environments.processes.pool import (
     ProcessTask,
 )
 from memorax.environments.spaces import Space, structure
+from memorax.host_calls import mappable
 
 
 @struct.dataclass
@@ -68,8 +67,8 @@ class ProcessEnvironment(Environment):
         self._observation_space = observation_space
         self._action_space = action_space
         observation, flag, count = structure(observation_space), ((), bool), ((), jnp.int32)
-        self._reset = _mappable(self._reset_processes, [count, *_leaves(observation)])
-        self._step = _mappable(
+        self._reset = mappable(self._reset_processes, [count, *_leaves(observation)])
+        self._step = mappable(
             self._step_processes,
             [
                 *(count, count, *_leaves(observation), *_leaves(observation)),
@@ -248,32 +247,4 @@ def _seed(key: Array) -> Array:
     return (jax.random.bits(key, (), jnp.uint32) >> 1).astype(jnp.int32)
 
 
-def _mappable(
-    host: Callable[..., Any], results: Sequence[tuple[tuple[int, ...], Any]]
-) -> Callable[..., Any]:
-    """Return a function that calls ``host`` once for all mapped copies.
-
-    Args:
-        host: Takes and returns numpy arrays that lead with the mapped axes. Its first argument
-            is a scalar for a single copy.
-        results: Shape and dtype of all that it returns for a single copy.
-    """
-
-    @custom_vmap
-    def call(*arguments):
-        batch = jnp.shape(arguments[0])
-        shapes = [jax.ShapeDtypeStruct((*batch, *shape), dtype) for shape, dtype in results]
-        return io_callback(lambda *arrays: host(*map(np.asarray, arrays)), shapes, *arguments)
-
-    @call.def_vmap
-    def call_for_all(axis_size, in_batched, *arguments):
-        arguments = (
-            argument if batched else jnp.broadcast_to(argument, (axis_size, *jnp.shape(argument)))
-            for argument, batched in zip(arguments, in_batched, strict=True)
-        )
-        return call(*arguments), [True] * len(results)
-
-    return call
-
-
-_release = _mappable(lambda numbers: [process_pool.release(numbers)], [((), jnp.int32)])
+_release = mappable(lambda numbers: [process_pool.release(numbers)], [((), jnp.int32)])

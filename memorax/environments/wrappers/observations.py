@@ -19,7 +19,13 @@ _FIRST, _FINAL = 2**31, 2**31 + 1
 
 
 class ObservationWrapper(Wrapper):
-    """Change each observation independently, including an episode's last, as subclasses define."""
+    """Change each observation independently, including an episode's last, as subclasses define.
+
+    Attributes:
+        is_random: Whether ``observe`` uses its key.
+    """
+
+    is_random = False
 
     def observe(self, key: Array, observation: PyTree, params: Any) -> PyTree:
         """Return the changed observation."""
@@ -138,6 +144,8 @@ class FlickerObservation(ObservationWrapper):
         [0.0, 0.0]
     """
 
+    is_random = True
+
     def __init__(self, env: Environment, probability: float = 0.5):
         super().__init__(env)
         check_between("FlickerObservation.probability", probability, 0.0, 1.0)
@@ -178,6 +186,8 @@ class NoisyObservation(ObservationWrapper):
         >>> observation.shape
         (2,)
     """
+
+    is_random = True
 
     def __init__(self, env: Environment, scale: float):
         super().__init__(env)

@@ -28,7 +28,7 @@ class RecentObservations:
     recent: PyTree
 
 
-class _RecentObservationsWrapper(Wrapper):
+class RecentObservationsWrapper(Wrapper):
     """Keeps the latest observations of an episode; subclasses define which are shown."""
 
     keeps_state = True
@@ -66,7 +66,7 @@ class _RecentObservationsWrapper(Wrapper):
         return self._show(recent), state, reward, terminated, truncated, info
 
 
-class DelayObservation(_RecentObservationsWrapper):
+class DelayObservation(RecentObservationsWrapper):
     """Delay observations by some steps; until then, show the episode's first.
 
     Args:
@@ -91,7 +91,7 @@ class DelayObservation(_RecentObservationsWrapper):
         return jax.tree.map(lambda leaf: leaf[0], recent)
 
 
-class StackObservations(_RecentObservationsWrapper):
+class StackObservations(RecentObservationsWrapper):
     """Stack the latest observations of the episode along a new first axis.
 
     Args:

@@ -8,7 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from memorax.experiments.loggers.logger import LoggedModel, Metrics, means_over_updates
+from memorax.algorithms.progress import means_over_updates
+from memorax.experiments.loggers.logger import LoggedModel, Metrics
 from memorax.experiments.loggers.progress import advance, progress_line
 
 BARS = "▁▂▃▄▅▆▇█"

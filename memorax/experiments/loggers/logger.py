@@ -74,11 +74,3 @@ def means_over_seeds(
         values = {name: array[:, update] for name, array in metrics.items()}
         known = {name: array[~np.isnan(array)] for name, array in values.items()}
         yield step, {name: float(array.mean()) for name, array in known.items() if array.size}
-
-
-def means_over_updates(values: Float[np.ndarray, "seeds updates"]) -> Float[np.ndarray, " seeds"]:
-    """Return each seed's mean over the updates that have a value, NaN for a seed without any."""
-    known = ~np.isnan(values)
-    sums = np.where(known, values, 0).sum(axis=1)
-    counts = known.sum(axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

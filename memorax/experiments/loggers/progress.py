@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from memorax.experiments.loggers.logger import LoggedModel, Metrics, means_over_updates
+from memorax.algorithms import progress
+from memorax.experiments.loggers.logger import LoggedModel, Metrics
 
 
 class ProgressBar:
@@ -32,39 +32,12 @@ class ProgressBar:
 
 
 def progress_line(logged: LoggedModel) -> Progress:
-    """Return a line with a model's progress, its speed and its return."""
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[outcome]}", markup=False),
-        console=logged.console,
+    """Return a line that shows how far a model is, how fast it goes, and its return."""
+    return progress.progress_line(
+        logged.model, logged.total_steps, logged.step, console=logged.console
     )
-    progress.add_task(
-        logged.model,
-        total=logged.total_steps,
-        completed=logged.step,
-        speed="starting",
-        outcome="",
-    )
-    return progress
 
 
-def advance(progress: Progress, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
+def advance(line: Progress, steps: Sequence[int], metrics: Metrics, seconds: float) -> None:
     """Show in a ``progress_line`` that some updates have finished."""
-    (task,) = progress.tasks
-    returns = means_over_updates(metrics["episode_return"])
-    outcome = ""
-    if not np.isnan(returns).any():
-        outcome = f"return {returns.mean():.2f}"
-        if len(returns) > 1:
-            outcome += f" (seeds {returns.min():.2f} to {returns.max():.2f})"
-    played = (steps[-1] - task.completed) * len(returns)
-    progress.update(
-        task.id,
-        completed=steps[-1],
-        speed=f"{played / seconds:,.0f} steps/s",
-        outcome=outcome,
-    )
+    progress.advance(line, steps[-1], metrics["episode_return"], seconds)

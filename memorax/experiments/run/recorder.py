@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import PyTree
 from rich.console import Console
 
+from memorax.algorithms.progress import means_over_updates
 from memorax.experiments.files.write_errors import WriteErrors
 from memorax.experiments.loggers.combined import CombinedLogger
-from memorax.experiments.loggers.logger import LoggedModel, means_over_updates
+from memorax.experiments.loggers.logger import LoggedModel
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.failures import DivergedError
