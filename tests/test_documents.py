@@ -12,7 +12,7 @@ import pytest
 
 from memorax.experiments.cli import command_line, parsing
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.presets.torsos import TORSOS, torsos_table
+from memorax.experiments.presets.torsos import TORSOS, states_table, torsos_table
 from memorax.networks import cells
 
 ROOT = Path(__file__).parents[1]
@@ -191,6 +191,15 @@ def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkey
 
 def test_the_page_of_sequence_models_lists_every_torso_by_name_as_the_code_builds_it():
     assert torsos_table() in (ROOT / "docs" / "sequence_models.md").read_text()
+
+
+def test_the_page_of_memories_has_the_state_and_the_recurrence_of_every_torso_by_name():
+    page = (ROOT / "docs" / "memories.md").read_text()
+    assert states_table() in page
+    recurrences = page.partition("| name | recurrence |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|([^|]*)\|", recurrences, re.M)))
+    # Those that are built of others, and the one without memory, have no recurrence of their own.
+    assert sorted([*named, "mlp", "rl2_gru", "xlstm"]) == sorted(TORSOS)
 
 
 def test_readme_has_a_row_for_every_cell():

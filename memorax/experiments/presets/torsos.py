@@ -342,3 +342,19 @@ def torsos_table() -> str:
         cells = (f"`{name}`", torso.num_layers or "", torso.wiring, torso.kind, KINDS[torso.kind])
         rows.append(f"| {' | '.join(map(str, (*cells, horizon, torso.paper)))} |")
     return "\n".join(rows)
+
+
+def states_table(features: int = 64) -> str:
+    """Return a table of the wiring and the state of each torso in Markdown, for the docs."""
+    from memorax.networks import inspect  # noqa: PLC0415
+
+    rows = [
+        "| name | paper | a layer | layers | numbers of state |",
+        "|---|---|---|---|---|",
+    ]
+    for name, torso in TORSOS.items():
+        # Counters have 32 bits as well; flags of a byte are left out.
+        numbers = inspect.summary(make_torso(name, features), depth=0)[""].carry_bytes // 4
+        cells = f"`{name}`", torso.paper, torso.wiring, torso.num_layers or "", f"{numbers:,}"
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
