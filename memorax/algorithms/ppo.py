@@ -20,11 +20,7 @@ from memorax.algorithms.checks import (
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.demons import DemonSteps, demon_targets
 from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
-from memorax.algorithms.rollout import (
-    RolloutAlgorithm,
-    RolloutState,
-    cut_to_sequences,
-)
+from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState, cut_to_sequences
 from memorax.algorithms.transitions import mean_over, take_step, vectorize
 from memorax.configurations.ppo import PPOConfig
 from memorax.environments import Environment
@@ -78,10 +74,16 @@ class PPOSequences:
 class PPO(RolloutAlgorithm):
     """Proximal policy optimization, recurrent, for discrete and continuous actions.
 
-    A rollout keeps the carries it began with. Learning replays each environment's sequence from
-    there in one pass, in the order it happened, so that the networks compute what they computed
-    while acting: before the first update the importance ratio is 1 for every torso. Minibatches
-    are drawn over environments; only if neither network holds a carry over single steps.
+    The loss of a minibatch, with importance ratio r, generalised advantage A, values V and their
+    targets A + V_old, is ``_loss``; it averages over steps::
+
+        -min(r A, clip(r, 1 - clip, 1 + clip) A) + value_coefficient value_loss(V, A + V_old)
+        - entropy_coefficient entropy + auxiliary losses
+
+    Learning replays each environment's sequence of a rollout in one pass, from the carries that it
+    began with, so that the networks compute what they computed while acting: before the first
+    update r is 1 for every torso. Minibatches are drawn over environments; only if neither network
+    holds a carry over single steps.
 
     A time limit bootstraps from the value of the true last observation, which the networks read as
     a step of its own that is masked in the loss; after a termination the value is 0. Actions go to
@@ -107,9 +109,8 @@ class PPO(RolloutAlgorithm):
     A critic may learn a distribution (``heads.HLGaussVNetwork``, with ``value_clip_coefficient``
     None). Either head may be a ``heads.Horde``, whose demons learn beside it.
 
-    Besides what ``Algorithm.train`` promises, ``initial_ratio_error`` is the largest distance of
-    the importance ratio from 1 before a rollout's first minibatch: rounding error,
-    if the networks keep the laws.
+    Besides the metrics of ``Algorithm.train``, ``initial_ratio_error`` is the largest distance of r
+    from 1 before a rollout's first minibatch: rounding error, if the networks keep the laws.
 
     Source: Schulman et al. 2017, arXiv 1707.06347; details after Huang et al. 2022, "The 37
     implementation details of PPO".
