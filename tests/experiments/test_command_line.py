@@ -12,7 +12,7 @@ import pytest
 
 from memorax.catalog.algorithms import ALGORITHMS
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.loggers.progress import ProgressBar
+from memorax.experiments.loggers.progress_bar import ProgressBar
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, number_in, read_curves, read_metrics

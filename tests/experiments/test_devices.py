@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from memorax.experiments.cli.command_line import main
-from memorax.experiments.loggers.progress import ProgressBar
+from memorax.experiments.loggers.progress_bar import ProgressBar
 from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
 from memorax.experiments.run.processes import exit_on_failure, other_process_error
 from tests.experiments.lives import Lives

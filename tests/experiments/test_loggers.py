@@ -19,7 +19,7 @@ from memorax.experiments.loggers.dashboard import BARS, sparkline
 from memorax.experiments.loggers.line_file import LineFile
 from memorax.experiments.loggers.logger import LoggedModel, means_over_seeds
 from memorax.experiments.loggers.registry import LOGGERS
-from memorax.experiments.loggers.tensorboard import TensorBoardLogger
+from memorax.experiments.loggers.tensorboard_logger import TensorBoardLogger
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, read_metrics
 

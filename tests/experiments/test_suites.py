@@ -65,7 +65,7 @@ def test_a_dying_environment_ends_the_run_which_goes_on_from_its_checkpoint(tmp_
     command += ["--num-envs", "2", "--num-steps", "4", "--total-steps", "64"]
     command += ["--evaluation-episodes", "2", "--checkpoint-every", "32"]
 
-    from memorax.experiments.loggers.progress import ProgressBar
+    from memorax.experiments.loggers.progress_bar import ProgressBar
 
     log = ProgressBar.log
 

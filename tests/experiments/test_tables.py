@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memorax.experiments.loggers.csv_rows import CsvLogger
+from memorax.experiments.loggers.csv_logger import CsvLogger
 from memorax.experiments.loggers.logger import LoggedModel
 from memorax.experiments.play.episode import Episode, Moment
 from memorax.experiments.play.terminal import show

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from memorax.algorithms.progress import means_over_updates
 from memorax.experiments.loggers.logger import LoggedModel, Metrics
-from memorax.experiments.loggers.progress import advance, progress_line
+from memorax.experiments.loggers.progress_bar import advance, progress_line
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 60

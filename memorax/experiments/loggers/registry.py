@@ -33,15 +33,15 @@ class LoggerKind:
 
 
 LOGGERS = {
-    "csv": LoggerKind("csv_rows", "CsvLogger"),
+    "csv": LoggerKind("csv_logger", "CsvLogger"),
     "dashboard": LoggerKind("dashboard", "Dashboard"),
-    "jsonl": LoggerKind("json_lines", "JsonLinesLogger"),
+    "jsonl": LoggerKind("json_lines_logger", "JsonLinesLogger"),
     "mlflow": LoggerKind(
-        "mlflow_run", "MlflowLogger", ("mlflow", "sqlalchemy", "alembic"), "mlflow"
+        "mlflow_logger", "MlflowLogger", ("mlflow", "sqlalchemy", "alembic"), "mlflow"
     ),
-    "progress": LoggerKind("progress", "ProgressBar"),
-    "tensorboard": LoggerKind("tensorboard", "TensorBoardLogger"),
-    "wandb": LoggerKind("wandb_run", "WandbLogger", ("wandb",), "wandb"),
+    "progress": LoggerKind("progress_bar", "ProgressBar"),
+    "tensorboard": LoggerKind("tensorboard_logger", "TensorBoardLogger"),
+    "wandb": LoggerKind("wandb_logger", "WandbLogger", ("wandb",), "wandb"),
 }
 """Every logger by its name."""
 
