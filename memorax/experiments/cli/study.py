@@ -148,7 +148,7 @@ def _check_algorithms(config: CompareConfig, default: CompareConfig, preset: Pre
     if preset is not None:
         for name in config.algorithms:
             check_preset_algorithm(preset, name)
-    for name in ALGORITHMS.keys() - set(config.algorithms):
+    for name in (name for name in ALGORITHMS if name not in config.algorithms):
         changed = next(differences(getattr(default, name), getattr(config, name), f"{name}."), None)
         if changed:
             raise BadInputError(f"{name} is not among algorithms, and {changed}")
