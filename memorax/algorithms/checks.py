@@ -194,7 +194,7 @@ def _check_continuous(head, got, action, space):
 
 
 def check_key(method: str, key: Any, arguments: str) -> None:
-    """Raise ``ValueError`` if a key is none of ``jax.random``.
+    """Raise ``ValueError`` if a key is not one of ``jax.random``.
 
     Args:
         method: The method that takes it, such as ``"PPO.train"``.

@@ -23,9 +23,9 @@ from memorax.algorithms.transitions import (
     Sequences,
     empty_window,
     move_window,
-    sequences_of,
     take_step,
     vectorize,
+    window_to_sequences,
 )
 from memorax.buffers import ReplaySample, SequenceReplay
 from memorax.configurations.replay import ReplayConfig
@@ -106,7 +106,7 @@ class ReplayAlgorithm(Algorithm):
 
         def sequence(key):
             timestep, _ = first_timestep(self._raw_envs, self.env_params, key)
-            sequences = sequences_of(self._empty_window(timestep), timestep)
+            sequences = window_to_sequences(self._empty_window(timestep), timestep)
             return jax.tree.map(lambda leaf: leaf[0], sequences)
 
         self._sequence = jax.eval_shape(sequence, jax.random.key(0))
@@ -202,7 +202,7 @@ class ReplayAlgorithm(Algorithm):
             num_updates=optax.safe_increment(state.num_updates),
             return_scale=state.return_scale.update(transitions.reward, ended, self.config.gamma),
             window=window,
-            replay=self._replay.add(state.replay, sequences_of(window, state.timestep)),
+            replay=self._replay.add(state.replay, window_to_sequences(window, state.timestep)),
         )
         learn_keys = jax.random.split(learn_key, self.config.gradient_steps)
         state, metrics = jax.lax.scan(self._gradient_step, state, learn_keys)

@@ -157,7 +157,7 @@ def move_window(window: Window, transitions: Transition, carry: PyTree) -> Windo
     return Window(transitions, carries)
 
 
-def sequences_of(window: Window, timestep: Timestep) -> Sequences:
+def window_to_sequences(window: Window, timestep: Timestep) -> Sequences:
     """Return the window as sequences.
 
     Args:
@@ -196,14 +196,14 @@ def n_step_returns(
 
     returns, discount = jnp.zeros_like(sequences.reward), jnp.ones_like(sequences.reward)
     index = jnp.broadcast_to(jnp.arange(time), (batch, time))
-    going_on = jnp.ones((batch, time), bool)
+    continues = jnp.ones((batch, time), bool)
     for steps in range(n_step):
-        going_on &= ~later(sequences.cut_off, steps, True)
-        returns += jnp.where(going_on, discount * later(sequences.reward, steps, 0), 0)
-        index += going_on
+        continues &= ~later(sequences.cut_off, steps, True)
+        returns += jnp.where(continues, discount * later(sequences.reward, steps, 0), 0)
+        index += continues
         terminated = later(sequences.terminated, steps, False)
-        discount = jnp.where(going_on, discount * gamma * (1.0 - terminated), discount)
-        going_on &= ~terminated
+        discount = jnp.where(continues, discount * gamma * (1.0 - terminated), discount)
+        continues &= ~terminated
     return returns, discount, index
 
 

@@ -12,7 +12,7 @@ Examples:
 """
 
 from memorax.environments.environment import Environment
-from memorax.environments.processes.environment import in_processes, process_failure, release
+from memorax.environments.processes.environment import process_failure, release, runs_in_processes
 from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
 from memorax.environments.wrappers.actions_and_rewards import (
@@ -62,9 +62,9 @@ __all__ = [
     "Vectorize",
     "Wrapper",
     "adapt",
-    "in_processes",
     "make",
     "names",
     "process_failure",
     "release",
+    "runs_in_processes",
 ]

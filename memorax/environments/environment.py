@@ -81,7 +81,7 @@ class Environment:
         """
         return self, lambda state, observation: observation
 
-    def for_drawing(self) -> "Environment":
+    def with_rendering(self) -> "Environment":
         """Return the environment whose states ``render_frame`` draws.
 
         The same, but where who makes an environment has to say that it will draw.

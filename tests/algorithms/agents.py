@@ -11,7 +11,7 @@ import optax
 from memorax import environments
 from memorax.algorithms import DQN, PPO, PQN, SAC, DQNConfig, PPOConfig, PQNConfig, SACConfig
 from memorax.algorithms.acting import Timestep
-from memorax.algorithms.transitions import Sequences, sequences_of
+from memorax.algorithms.transitions import Sequences, window_to_sequences
 from memorax.environments import Box, Discrete
 from memorax.networks import RNN, FeatureExtractor, Network, heads
 from tests.algorithms.tasks import Counting
@@ -166,7 +166,7 @@ def random_sample(agent, state):
 
     @jax.jit
     def draw(state):
-        replay = agent._replay.add(state.replay, sequences_of(state.window, state.timestep))
+        replay = agent._replay.add(state.replay, window_to_sequences(state.window, state.timestep))
         return agent._replay.sample(replay, jax.random.key(0))
 
     return replace(draw(state), sequences=random_sequences(agent))

@@ -11,7 +11,7 @@ import rlax
 from memorax import environments
 from memorax.algorithms import DQN, DQNConfig, R2D2Config
 from memorax.algorithms.acting import apply_sequence, apply_step, read_sequences
-from memorax.algorithms.transitions import sequences_of
+from memorax.algorithms.transitions import window_to_sequences
 from memorax.environments import Box
 from memorax.networks import heads
 from tests.algorithms.agents import (
@@ -154,7 +154,7 @@ def test_learning_sees_the_action_values_that_acting_saw():
 
     @jax.jit
     def learn(state):
-        sequences = sequences_of(state.window, state.timestep)
+        sequences = window_to_sequences(state.window, state.timestep)
         values, _ = read_sequences(
             agent.network, state.params, sequences.timestep, sequences.carry, burn_in_length=0
         )
@@ -179,7 +179,7 @@ def test_values_bootstrap_at_time_limits_and_not_at_terminations():
     )
     state = agent.init(jax.random.key(0))
     state, _ = agent.train(jax.random.key(1), state, 8_000)
-    sequences = sequences_of(state.window, state.timestep)
+    sequences = window_to_sequences(state.window, state.timestep)
     _, values = apply_sequence(
         agent.network, state.params, sequences.timestep, agent.network.initialize_carry(4)
     )

@@ -8,7 +8,7 @@ import pytest
 
 from memorax.algorithms import SACConfig
 from memorax.algorithms.acting import apply_sequence
-from memorax.algorithms.transitions import sequences_of
+from memorax.algorithms.transitions import window_to_sequences
 from memorax.environments import Discrete
 from memorax.networks import heads
 from tests.algorithms.agents import (
@@ -201,7 +201,7 @@ def test_actions_of_any_scale_are_learned_and_the_temperature_falls(bound):
 def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them():
     agent = make_sac(learning_starts=10**6)
     state, _ = agent.train(jax.random.key(1), agent.init(jax.random.key(0)), 96)
-    sequences = jax.tree.map(np.asarray, sequences_of(state.window, state.timestep))
+    sequences = jax.tree.map(np.asarray, window_to_sequences(state.window, state.timestep))
     count, limited = np.moveaxis(np.asarray(sequences.timestep.observation), -1, 0)
     for row, step in np.ndindex(*sequences.reward.shape):
         if sequences.cut_off[row, step]:

@@ -9,7 +9,7 @@ from memorax.algorithms.transitions import (
     empty_window,
     move_window,
     n_step_returns,
-    sequences_of,
+    window_to_sequences,
 )
 
 BATCH, TIME, GAMMA = 4, 11, 0.9
@@ -88,7 +88,7 @@ def test_windows_overlap_and_keep_the_carry_of_their_first_step():
         transitions = jax.tree.map(lambda *leaves: np.stack(leaves), *transitions)
         # The carry counts the steps before it.
         window = move(window, transitions, np.full((2, 1), counts[0], np.float32))
-    sequences = sequences_of(window, timestep(8))
+    sequences = window_to_sequences(window, timestep(8))
     for row in range(2):
         np.testing.assert_array_equal(sequences.timestep.observation[row, :, 0], range(2, 9))
         np.testing.assert_array_equal(sequences.reward[row], range(2, 8))

@@ -122,7 +122,7 @@ def test_what_is_around_a_task_shows_what_the_task_shows():
     wrapped = RecordEpisodeStatistics(FlattenObservation(env))
     _, state = wrapped.reset(jax.random.key(0), params)
     assert wrapped.render_text(state, params) == env.render_text(state.env_state, params)
-    assert type(wrapped.for_drawing()) is RecordEpisodeStatistics
+    assert type(wrapped.with_rendering()) is RecordEpisodeStatistics
 
 
 def test_observations_are_shown_as_text():
@@ -165,7 +165,7 @@ DRAWN = {
 )
 def test_suites_that_draw_draw(name, shape):
     env, params = environments.make(name)
-    env = FlattenObservation(env).for_drawing()
+    env = FlattenObservation(env).with_rendering()
     _, state = jax.jit(env.reset)(jax.random.key(0), params)
     frame = env.render_frame(state, params)
     environments.release(state)

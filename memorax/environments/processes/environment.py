@@ -139,7 +139,7 @@ class ProcessEnvironment(Environment):
         """
         return self._task.decode(action)
 
-    def for_drawing(self) -> Environment:
+    def with_rendering(self) -> Environment:
         """Return the environment whose processes draw, if they can."""
         if not self._task.draws:
             return self
@@ -185,7 +185,7 @@ def release(state: PyTree) -> None:
             _release(node.number)
 
 
-def in_processes(state: PyTree) -> bool:
+def runs_in_processes(state: PyTree) -> bool:
     """Return whether a state has environments in it that run in processes.
 
     No checkpoint holds these: after a restart each begins a new episode.

@@ -176,7 +176,7 @@ class Process:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._output.seek(0)
         words = self._output.read().decode(errors="replace").strip()
-        return f"a process of {self._name} died ({how}):\n{words or 'it said nothing'}"
+        return f"a process of {self._name} died ({how}):\n{words or 'no output'}"
 
 
 @dataclass

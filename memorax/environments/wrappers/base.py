@@ -100,9 +100,9 @@ class Wrapper(Environment):
             self.inner_state(state), observation
         )
 
-    def for_drawing(self) -> Environment:
+    def with_rendering(self) -> Environment:
         """Return the wrapper around the wrapped environment's form for rendering."""
-        return self._around(self.env.for_drawing())
+        return self._around(self.env.with_rendering())
 
     def _around(self, env):
         wrapper = copy.copy(self)

@@ -68,7 +68,7 @@ class Player:
         self._name = task
         self._draw = draw
         self._params = step.agent.env_params
-        self._task = step.task.for_drawing() if draw else step.task
+        self._task = step.task.with_rendering() if draw else step.task
         self._act = jax.jit(step.__call__)
         self._advance = jax.jit(
             lambda key, state, action: self._task.step(key, state, action, self._params)

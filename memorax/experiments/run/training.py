@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
-from memorax.environments import in_processes, process_failure, release
+from memorax.environments import process_failure, release, runs_in_processes
 from memorax.environments.processes.environment import invalid_action, invalid_actions_unlogged
 from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
 from memorax.experiments.loggers.logger import Logger, Metrics
@@ -202,7 +202,7 @@ def _train_model(
         if step >= program.total_steps:
             console.print(f"{model} has finished its {step:,} steps before")
             return Trained(step, state, finished=True)
-        if restored and in_processes(state):
+        if restored and runs_in_processes(state):
             console.print(
                 f"{model}: its environments' processes have ended with the run before; each begins "
                 "a new episode"
