@@ -183,7 +183,7 @@ def test_what_contradicts_a_preset_is_refused_in_one_line(
     [
         ("description", None, "'description'"),
         ("measured", {"date": "soon", "reached": []}, "Invalid isoformat"),
-        ("measured", {"date": "2026-11-29", "reached": []}, "reached must have a model"),
+        ("measured", {"date": "2026-11-29", "reached": []}, "reached must have at least one model"),
     ],
 )
 def test_a_file_that_is_no_preset_is_refused(name, value, words, maze):
