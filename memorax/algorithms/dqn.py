@@ -207,7 +207,7 @@ class DQN(ReplayAlgorithm):
         action = jnp.argmax(heads.expected_value(chooser), axis=-1)
         chosen = heads.select_action(target_output, action)
         # The n steps may end at different times, each with a value there.
-        rows = jnp.arange(index.shape[0])[:, None]
-        bootstrap = jax.tree.map(lambda leaf: leaf[rows, index], chosen)
+        read_row = jax.vmap(lambda values, index: values[index])
+        bootstrap = jax.tree.map(lambda leaf: read_row(leaf, index), chosen)
         scale = heads.SIGNED_HYPERBOLIC if config.value_rescaling else heads.IDENTITY
         return head.bellman_target(returns, discount, bootstrap, scale)

@@ -18,7 +18,7 @@ from memorax.algorithms.acting import (
 from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.return_scale import ReturnScale
-from memorax.algorithms.sharding import shard_batch
+from memorax.algorithms.sharding import gather_batch, shard_batch
 from memorax.algorithms.transitions import (
     Sequences,
     empty_window,
@@ -224,7 +224,9 @@ class ReplayAlgorithm(Algorithm):
     def _gradient_step(self, state: ReplayState, key: Array) -> tuple[ReplayState, Metrics]:
         """Learn from a batch, once there is enough to draw from; until then metrics are NaN."""
         sample_key, learn_key = jax.random.split(key)
-        sample = shard_batch(self._replay.sample(state.replay, sample_key))
+        # Every device draws all indices: the sequences alone are sent, and only once.
+        sample = gather_batch(self._replay.sample(state.replay, sample_key))
+        sample = replace(sample, sequences=shard_batch(sample.sequences))
         shown = self._shown(sample.sequences.timestep, state.env_state)
         reward = sample.sequences.reward
         if self._normalizes_rewards:
@@ -245,6 +247,7 @@ class ReplayAlgorithm(Algorithm):
         learner, priorities, metrics = jax.lax.cond(started, learn, wait)
         kept = state.replay
         if priorities is not None:
+            priorities = gather_batch(priorities)
             kept = self._replay.update_priorities(kept, sample.indices, priorities)
         return replace(state, learner=learner, replay=kept), metrics
 

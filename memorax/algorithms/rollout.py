@@ -19,7 +19,7 @@ from memorax.algorithms.acting import (
 from memorax.algorithms.algorithm import Algorithm, Metrics
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.schedules import count_skipped_step
-from memorax.algorithms.sharding import gather_batch, shard_batch
+from memorax.algorithms.sharding import gather_batch, num_shards, shard_batch
 from memorax.configurations.rollout import RolloutConfig
 
 hyperparameters(RolloutConfig)
@@ -151,12 +151,14 @@ class RolloutAlgorithm(Algorithm):
 
     def _learn(self, state: Any, sequences: Any, key: Array) -> tuple[PyTree, PyTree, Metrics]:
         """Run the epochs; return parameters, the optimizer's state and metrics."""
-        config = self.config
-        num_sequences = self.steps_per_update // self._sequence_length
+        config, groups = self.config, self.config.minibatch_groups
+        group_size = self.steps_per_update // self._sequence_length // groups
         indices = minibatch_indices(
-            key, num_sequences, config.update_epochs, config.num_minibatches
+            key, groups, group_size, config.update_epochs, config.num_minibatches
         )
-        step = partial(self._minibatch_step, gather_batch(sequences))
+        # Whole groups on every device: each has its part of every minibatch.
+        place = gather_batch if groups % num_shards() else shard_batch
+        step = partial(self._minibatch_step, place(in_groups(sequences, groups)))
         learner = state.params, state.optimizer_state, jnp.bool_(False)
         (params, optimizer_state, _), (metrics, learned) = jax.lax.scan(step, learner, indices)
         return params, optimizer_state, self._summary(metrics, learned)
@@ -205,7 +207,8 @@ def sequence_length(config: Any, carry: PyTree) -> int:
     Without a carry every step stands for itself, so steps may be shuffled as well.
 
     Args:
-        config: With ``num_envs``, ``num_steps``, ``num_minibatches`` and ``burn_in_length``.
+        config: With ``num_envs``, ``num_steps``, ``num_minibatches``, ``minibatch_groups`` and
+            ``burn_in_length``.
         carry: The networks' carries.
 
     Raises:
@@ -219,6 +222,13 @@ def sequence_length(config: Any, carry: PyTree) -> int:
             f"sequences are never cut, got num_envs={config.num_envs}, "
             f"num_minibatches={config.num_minibatches}"
         )
+    if config.num_envs // config.minibatch_groups % config.num_minibatches:
+        raise ValueError(
+            f"{type(config).__name__}.num_minibatches must divide the environments of each of "
+            "minibatch_groups, since sequences are never cut, got "
+            f"num_envs={config.num_envs}, minibatch_groups={config.minibatch_groups}, "
+            f"num_minibatches={config.num_minibatches}"
+        )
     return config.num_steps
 
 
@@ -229,16 +239,37 @@ def cut_to_sequences(rollout: PyTree, length: int) -> PyTree:
     )
 
 
+def in_groups(sequences: PyTree, groups: int) -> PyTree:
+    """Bring (sequences, ...) to (groups, sequences of a group, ...)."""
+    return jax.tree.map(lambda leaf: leaf.reshape(groups, -1, *leaf.shape[1:]), sequences)
+
+
 def minibatch_indices(
-    key: Array, num_sequences: int, update_epochs: int, num_minibatches: int
-) -> Int[Array, "minibatches sequences"]:
-    """Return which sequences each minibatch of all epochs holds, each epoch in another order."""
-    keys = jax.random.split(key, update_epochs)
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_sequences))(keys)
-    return orders.reshape(update_epochs * num_minibatches, -1)
+    key: Array, groups: int, group_size: int, update_epochs: int, num_minibatches: int
+) -> Int[Array, "minibatches groups sequences"]:
+    """Return which sequences of each group every minibatch holds, each epoch in another order."""
+    sequences = jnp.broadcast_to(jnp.arange(group_size), (groups, group_size))
+    orders = jax.vmap(lambda key: jax.random.permutation(key, sequences, axis=1, independent=True))(
+        jax.random.split(key, update_epochs)
+    )
+    parts = orders.reshape(update_epochs, groups, num_minibatches, -1)
+    return jnp.swapaxes(parts, 1, 2).reshape(update_epochs * num_minibatches, groups, -1)
 
 
-def take_minibatch(sequences: PyTree, indices: Int[Array, " sequences"]) -> PyTree:
-    """Return the sequences of a minibatch, shared out to the devices if there are several."""
-    indices = shard_batch(indices)
-    return shard_batch(jax.tree.map(lambda leaf: leaf[indices], sequences))
+def take_minibatch(sequences: PyTree, indices: Int[Array, "groups sequences"]) -> PyTree:
+    """Return the sequences of a minibatch, shared out to the devices if there are several.
+
+    Args:
+        sequences: Leading with (groups, sequences of a group).
+        indices: Those of each group that the minibatch holds.
+    """
+    groups, per_group = indices.shape
+    if groups == 1:
+        rows = shard_batch(indices[0])
+        return shard_batch(jax.tree.map(lambda leaf: leaf[0, rows], sequences))
+
+    def take(leaf):
+        taken = jax.vmap(lambda rows, index: rows[index])(leaf, indices)
+        return taken.reshape(groups * per_group, *leaf.shape[2:])
+
+    return shard_batch(jax.tree.map(take, sequences))

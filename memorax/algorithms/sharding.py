@@ -14,9 +14,14 @@ ENVIRONMENTS = "environments"
 """The axis of the mesh that environments and batches are spread over."""
 
 
+def num_shards() -> int:
+    """Return how many devices environments are spread over."""
+    return jax.sharding.get_abstract_mesh().shape.get(ENVIRONMENTS, 1)
+
+
 def is_sharded() -> bool:
     """Return whether environments are spread over more than one device."""
-    return jax.sharding.get_abstract_mesh().shape.get(ENVIRONMENTS, 1) > 1
+    return num_shards() > 1
 
 
 def shard_batch(tree: PyTree) -> PyTree:

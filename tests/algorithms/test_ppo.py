@@ -10,6 +10,7 @@ import pytest
 from memorax import environments
 from memorax.algorithms import PPO, PPOConfig
 from memorax.algorithms.acting import Timestep, apply_sequence
+from memorax.algorithms.rollout import in_groups, minibatch_indices, take_minibatch
 from memorax.environments import ClipAction, Discrete
 from memorax.networks import RNN, Network, heads
 from memorax.networks.sequence_models.base import SequenceModel, checked_carry
@@ -459,6 +460,7 @@ def test_minibatches_of_one_step_move_the_actor_without_normalising():
         ({"num_steps": -3}, "num_steps must be an integer of at least 1, got -3"),
         ({"num_minibatches": 2.0}, "num_minibatches must be an integer"),
         ({"num_envs": 3, "num_steps": 5}, "must be divisible by num_minibatches, got num_envs=3"),
+        ({"minibatch_groups": 3}, "minibatch_groups must divide num_envs,.*got minibatch_groups=3"),
         ({"gamma": 1.5}, "gamma must be a number from 0 to 1, got 1.5"),
         ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
         ({"burn_in_length": 128}, "burn_in_length must be an integer from 0 to 127, got 128"),
@@ -513,6 +515,30 @@ def test_sequences_that_cannot_be_shared_out_are_refused(as_a_user):
     with pytest.raises(ValueError, match="num_envs must be divisible by num_minibatches"):
         make_ppo("gymnax::CartPole-v1", heads.Categorical(2), num_envs=6)
     make_ppo("gymnax::CartPole-v1", heads.Categorical(2), torso=mlp_torso(), num_envs=6)
+    with pytest.raises(
+        ValueError, match="must divide the environments of each of minibatch_groups"
+    ):
+        make_ppo("gymnax::CartPole-v1", heads.Categorical(2), minibatch_groups=8)
+
+
+def test_every_minibatch_holds_as_many_sequences_of_each_group():
+    groups, group_size, epochs, minibatches = 3, 8, 2, 4
+    indices = minibatch_indices(jax.random.key(0), groups, group_size, epochs, minibatches)
+    sequences = in_groups({"environment": jnp.arange(groups * group_size)}, groups)
+    taken = jax.vmap(lambda index: take_minibatch(sequences, index)["environment"])(indices)
+    assert taken.shape == (epochs * minibatches, groups * group_size // minibatches)
+    for epoch in np.split(np.asarray(taken), epochs):
+        assert sorted(epoch.ravel()) == list(range(groups * group_size))
+        for minibatch in epoch:
+            assert np.bincount(minibatch // group_size).tolist() == [2, 2, 2]
+    assert not np.array_equal(*np.split(np.asarray(taken), epochs))
+
+
+def test_one_group_draws_what_a_permutation_of_all_sequences_does():
+    key = jax.random.key(0)
+    indices = minibatch_indices(key, 1, 16, 1, 4)
+    permutation = jax.random.permutation(jax.random.split(key, 1)[0], 16)
+    np.testing.assert_array_equal(indices.ravel(), permutation)
 
 
 def test_an_lstm_trains_on_continuous_actions():

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import communication
+from memorax.algorithms import PPOConfig
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.loggers.progress_bar import ProgressBar
 from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
@@ -59,6 +62,14 @@ def train(folder, *options):
 @pytest.fixture(scope="module")
 def on_one_device(tmp_path_factory):
     return train(tmp_path_factory.mktemp("runs") / "one", *PPO, "--devices", "1")
+
+
+@pytest.mark.exhaustive
+def test_two_devices_learn_from_groups_what_one_does(tmp_path):
+    for devices in ("1", "2"):
+        options = ("--devices", devices, "--minibatch-groups", "4")
+        train(tmp_path / devices, *PPO, *options)
+    assert_equal_curves(tmp_path / "1", tmp_path / "2")
 
 
 @pytest.mark.parametrize(
@@ -245,3 +256,43 @@ def test_devices_send_each_other_what_the_documentation_says():
     assert [row["devices"] for row in rows] == [1, 2, 4, 8, 16, 32, 64]
     for row in rows:
         assert row["counted"] == row["expected"], row["devices"]
+
+
+@pytest.mark.exhaustive
+def test_what_devices_send_grows_with_neither_environments_nor_time_nor_replay():
+    script = Path(__file__).parents[2] / "benchmarks" / "communication.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--growth", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(done.stdout)
+    assert {row["devices"] for row in rows} == {8, 64}
+    for name in ("ppo", "pqn", "r2d2"):
+        for devices in (8, 64):
+            counts = {
+                row["grown"]: row["counted"]
+                for row in rows
+                if (row["algorithm"], row["devices"]) == (name, devices)
+            }
+            assert {"num_envs", "num_steps"} <= counts.keys()
+            assert ("buffer_size" in counts) == (name == "r2d2")
+            assert all(count == counts[None] for count in counts.values()), counts
+    for row in rows:
+        assert row["all-reduces of gradients"] == row["gradient steps"], row
+
+
+def test_minibatches_of_groups_leave_every_rollout_on_its_device():
+    algorithm = PPOConfig(
+        num_envs=4, num_steps=4, num_minibatches=2, update_epochs=1, minibatch_groups=2
+    )
+    config = dataclasses.replace(communication.CONFIG, algorithm=algorithm, total_steps=16)
+    agent, program = communication.compile_update(2, config)
+    counted = communication.count_collectives(program)
+    assert counted.keys() == {"all-reduce"}
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    parameter_bytes = communication.tree_bytes(state.params)
+    assert communication.count_gradients(program, parameter_bytes) == 2
+    # Losses, means and deviations over the devices, and the episodes that have ended.
+    assert counted["all-reduce"]["bytes"] < 2 * parameter_bytes + 200
