@@ -11,6 +11,7 @@ from memorax.experiments.presets.torsos import TORSOS, make_torso
 from memorax.experiments.run import agents
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.networks import heads
 
 PENDULUM = "gymnax::Pendulum-v1"
@@ -91,6 +92,15 @@ def test_ppos_actor_and_critic_share_a_memory_unless_told_otherwise():
     assert list(make_agent(shared, "gru").networks) == ["actor_critic"]
     assert list(make_agent(separate, "gru").networks) == ["actor", "critic"]
     assert size(shared) < 0.6 * size(separate)
+
+
+def test_gradients_are_checkpointed_where_there_is_a_memory():
+    config = TrainConfig(gradient_checkpointing=True)
+    for torso, checkpointed in (("gru", True), ("mlp", False)):
+        (network,) = make_agent(config, torso).networks.values()
+        assert network.gradient_checkpointing == checkpointed
+    compared = CompareConfig(torsos=("gru", "mlp"), gradient_checkpointing=True).runs
+    assert [run.config.gradient_checkpointing for run in compared] == [True, False]
 
 
 def test_an_episodes_start_is_shown_and_previous_action_and_reward_on_request():

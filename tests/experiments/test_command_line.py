@@ -290,6 +290,14 @@ def test_a_finished_run_trains_on_to_more_steps_and_may_be_interrupted_there(
             "train --algorithm dqn --shared-memory",
             "shared_memory is an option of ppo, whose actor and critic can share a memory; dqn",
         ),
+        (
+            "train --torso mlp --gradient-checkpointing",
+            "gradient_checkpointing needs a torso with memory, since mlp learns from single steps",
+        ),
+        (
+            "train --num-envs 8 --minibatch-groups 3",
+            "minibatch_groups must divide num_envs, and num_minibatches the steps of a group",
+        ),
         ("train --shared-memory maybe", "--shared-memory must be True or False, got 'maybe'"),
         ("train --recurrence-learning-rate-scale -1", "recurrence_learning_rate_scale must be a"),
         (

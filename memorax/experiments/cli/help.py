@@ -25,6 +25,7 @@ GROUPS = {
     "memory": (
         *("torso", "torsos", "memoryless_twin", "features", "num_layers", "memory_horizon"),
         *("head_features", "shared_memory", "policy_head", "value_head", "value_range"),
+        "gradient_checkpointing",
     ),
     "search": ("search", "method", "num_trials", "trials_at_once", "prune"),
     "learning": (

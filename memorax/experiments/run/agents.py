@@ -99,6 +99,8 @@ def _network(
         ),
         torso=make_torso(torso, config.features, config.num_layers, config.memory_horizon),
         head=head,
+        # The twin has no carry to cut its time by.
+        gradient_checkpointing=config.gradient_checkpointing and torso != "mlp",
     )
 
 

@@ -85,6 +85,9 @@ class Settings:
     shared_memory: OptionalFlag = None
     """Let actor and critic share one encoder and torso; False: each has its own; None: they share
     where the algorithm can."""
+    gradient_checkpointing: bool = False
+    """Compute the torso's inside again in the backward pass instead of keeping it, segment by
+    segment of time: long sequences take less memory and more time."""
     show_episode_start: bool = True
     """Show the networks a flag at the first step of an episode."""
     policy_head: str | None = None
@@ -200,6 +203,11 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             self.recurrence_learning_rate_scale,
         )
         self._check_heads()
+        if self.gradient_checkpointing and self.torso == "mlp":
+            raise ValueError(
+                "gradient_checkpointing needs a torso with memory, since mlp learns from single "
+                "steps, not from sequences, got True"
+            )
         given = set()
         for assignment in self.environment_parameters or ():
             name, equals, value = assignment.partition("=")

@@ -112,7 +112,8 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
                         torso=torso,
                         algorithm=getattr(self, algorithm),
                         memoryless_twin=False,
-                        **settings,
+                        # Single steps have no segments, and the memories beside them may.
+                        **settings | ({"gradient_checkpointing": False} if torso == "mlp" else {}),
                     )
                     yield ComparisonRun(environment, self._model(algorithm, torso), config)
 
