@@ -106,12 +106,23 @@ class PolicyStep:
     ) -> tuple[PyTree, PyTree]:
         """Return the network's new memory and its head's output, of the arguments of a call."""
         network, params, _ = self._policy
-        memory, action = jax.tree.unflatten(self._structure, carry)
+        timestep = self.timestep(observation, carry, done, reward)
+        return apply_step(network, params, timestep, self.memory(carry))
+
+    def timestep(
+        self, observation: PyTree, carry: Carry, done: Array, reward: Array | None = None
+    ) -> Timestep:
+        """Return what the network reads, with a batch of 1, of the arguments of a call."""
+        _, action = jax.tree.unflatten(self._structure, carry)
         earned = jnp.float32(0) if reward is None else reward
         _, observe = self._task_and_observe
         observation = jax.tree.map(lambda array: array[None], observe(observation))
-        timestep = Timestep(observation, done[None], action, earned[None])
-        return apply_step(network, params, timestep, memory)
+        return Timestep(observation, done[None], action, earned[None])
+
+    @property
+    def network(self) -> tuple[Any, PyTree]:
+        """The network that acts, and its parameters."""
+        return self._policy[:2]
 
     def choose(self, output: PyTree) -> Array:
         """Return the action of a head's output, with a batch of 1 and before it is clipped."""

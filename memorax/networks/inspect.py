@@ -126,19 +126,10 @@ def memory_horizon(
     """
     _check_inputs("memory_horizon", network, action, reward)
 
-    def extract(network, inputs):
-        if isinstance(network, Network):
-            return network.feature_extractor(inputs, done=done, action=action, reward=reward)
-        return inputs
-
-    def read(network, features):
-        return apply_sequence_model(_memory(network), features, done)
-
     @jax.jit
     def horizon(params, features):
         def last_outputs(features):
-            _, outputs = nn.apply(read, network)(params, features)
-            return outputs[:, -1]
+            return _outputs(network, params, features, done)[:, -1]
 
         outputs, pull_back = jax.vjp(last_outputs, features)
 
@@ -149,7 +140,80 @@ def memory_horizon(
         norms = jax.lax.map(norms_of_one_output, jnp.arange(outputs.shape[-1]))
         return _norm(jnp.moveaxis(norms, 0, -1)).mean(axis=0)[::-1]
 
-    return horizon(params, nn.apply(extract, network)(params, inputs))
+    return horizon(params, _features(network, params, inputs, done, action, reward))
+
+
+def input_influence(
+    network: nn.Module,
+    params: PyTree,
+    inputs: PyTree[Shaped[Array, "batch time ..."]],
+    done: Bool[Array, "batch time"] | None = None,
+    action: Shaped[Array, "batch time ..."] | None = None,
+    reward: Shaped[Array, "batch time"] | None = None,
+) -> Float[Array, "batch time time"]:
+    """Measure how strongly the input of each step moves the output of each step.
+
+    With x the inputs and y the outputs, as for ``memory_horizon``, which is the mean over the batch
+    of its last row, read backwards::
+
+        influence[b, t, s] = || dy_t / dx_s ||      (Frobenius norm)
+
+    Takes one backward pass for each step and feature of y: 3,328 of an episode of 52 steps with 64
+    features.
+
+    Args:
+        network: As ``memory_horizon``.
+        params: As ``memory_horizon``.
+        inputs: As ``memory_horizon``.
+        done: As ``memory_horizon``; what lies before an episode's first step has no influence.
+        action: As ``memory_horizon``.
+        reward: As ``memory_horizon``.
+
+    Returns:
+        The influence on the output of step t of the input of step s; 0 where s is later.
+
+    Raises:
+        ValueError: As ``memory_horizon``.
+    """
+    _check_inputs("input_influence", network, action, reward)
+
+    @jax.jit
+    def influence(params, features):
+        outputs, pull_back = jax.vjp(
+            lambda features: _outputs(network, params, features, done), features
+        )
+
+        def norms_of_one_output(index):
+            time, output = jnp.divmod(index, outputs.shape[-1])
+            (gradient,) = pull_back(jnp.zeros_like(outputs).at[:, time, output].set(1))
+            return _norm(gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32)))
+
+        _, time, width = outputs.shape
+        norms = jax.lax.map(norms_of_one_output, jnp.arange(time * width))
+        # (time of y, feature of y, batch, time of x), the features of y last.
+        return _norm(norms.reshape(time, width, *norms.shape[1:]).transpose(2, 0, 3, 1))
+
+    return influence(params, _features(network, params, inputs, done, action, reward))
+
+
+def _features(network, params, inputs, done, action, reward):
+    """Return what the memory reads: of a ``Network`` what its feature extractor makes of inputs."""
+
+    def extract(network, inputs):
+        if isinstance(network, Network):
+            return network.feature_extractor(inputs, done=done, action=action, reward=reward)
+        return inputs
+
+    return nn.apply(extract, network)(params, inputs)
+
+
+def _outputs(network, params, features, done):
+    """Return what the memory makes of features."""
+
+    def read(network, features):
+        return apply_sequence_model(_memory(network), features, done)
+
+    return nn.apply(read, network)(params, features)[1]
 
 
 def plot_memory_horizon(

@@ -102,6 +102,23 @@ def test_the_report_is_one_page_with_the_numbers_and_nothing_from_elsewhere(fini
             assert f"{value:.3f}" in page.text
 
 
+def test_the_report_shows_what_each_memory_keeps(finished, tmp_path):
+    folder = tmp_path / "finished"
+    shutil.copytree(finished, folder)
+    assert main(["report", str(folder), "--influence"]) == 0
+    page = Page()
+    page.feed((folder / "report.html").read_text())
+    # Two plots of the comparison, and one of each run.
+    assert len(page.sources) == 2 + 4
+    assert "What each memory keeps" in page.text
+    for task in TASKS:
+        assert f"gru on {task}: how strongly the input of each step" in page.text
+    drawn = [path.stat().st_mtime_ns for path in sorted(folder.glob("runs/*/*/influence.png"))]
+    assert main(["report", str(folder), "--influence"]) == 0
+    again = [path.stat().st_mtime_ns for path in sorted(folder.glob("runs/*/*/influence.png"))]
+    assert (len(drawn), again) == (4, drawn)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -5,6 +5,7 @@ from PIL import Image
 
 import memorax
 from memorax.experiments.cli.command_line import main
+from memorax.experiments.play import influence
 from memorax.experiments.play.episode import Player, activity
 from memorax.experiments.play.gif import write_gif
 from memorax.experiments.run.agents import make_agent
@@ -87,6 +88,36 @@ def test_steps_are_printed_where_there_is_no_terminal_and_drawn_into_a_picture(
             assert (right_edge != 255).any() == whole
 
 
+def test_the_influence_of_each_step_is_measured_on_what_the_network_reads(run):
+    step = load_step(run, None, 1)
+    player = Player(step, TASK, draw=False)
+    episode = player.play(jax.random.key(5), max_steps=4)
+    network, params = step.network
+    read = jax.tree.map(jax.numpy.asarray, episode.inputs)
+    assert read.done.tolist() == [[True, False, False, False]]
+    # Read in one go, the inputs lead to the actions that were taken step by step.
+    _, output = network.apply(params, read.observation, read.done, read.action, read.reward)
+    actions = [int(moment.action) for moment in episode.moments]
+    assert output.policy.mode()[0].tolist() == actions
+    assert read.action[0, 1:].tolist() == actions[:-1]
+    measured = influence.measure_influence(player, episode)
+    assert measured.shape == (4, 4)
+    np.testing.assert_array_equal(measured > 0, np.tri(4, dtype=bool))
+
+
+def test_the_influence_of_each_step_is_drawn(run, tmp_path, capsys):
+    path = tmp_path / "influence.png"
+    assert main(["play", str(run), "--no-terminal", "--influence", str(path)]) == 0
+    assert "influence of each step" in capsys.readouterr().out
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+    assert main(["play", str(run), "--no-terminal", "--influence", str(path)]) == 2
+    assert "influence.png exists and is not overwritten" in capsys.readouterr().err
+    # A model without memory moves nothing but its own step, and a constant one not even that.
+    for values in (np.eye(3), np.zeros((3, 3)), np.ones((1, 1))):
+        influence.plot_influence(tmp_path / "other.png", values, "$")
+
+
 def test_an_episode_that_does_not_end_is_cut_off(run, capsys):
     assert main(["play", str(run), "--max-steps", "2"]) == 0
     told = capsys.readouterr().out
@@ -137,6 +168,8 @@ def test_the_units_that_vary_most_are_shown_each_on_its_own_scale():
     ("options", "message"),
     [
         (("--output", "taken.gif"), "taken.gif exists and is not overwritten"),
+        (("--influence", "picture.gif"), "influence must end in .png, got picture.gif"),
+        (("--influence", "nowhere/a.png"), "influence must be in a folder that exists"),
         (("--output", "episode.png"), "output must end in .gif, got episode.png"),
         (("--output", "nowhere/episode.gif"), "output must be in a folder that exists"),
         (("--no-terminal",), "--no-terminal leaves nothing to be seen but by --output"),

@@ -133,6 +133,22 @@ def test_the_horizon_is_the_norm_of_the_jacobian(done):
     np.testing.assert_allclose(horizon, np.mean(norms, axis=1), rtol=1e-5)
 
 
+def test_the_influence_is_the_norm_of_the_jacobian_between_each_two_steps():
+    model = gru()
+    params = draw_params(model, OBSERVATION)
+    jacobian = jax.jit(jax.jacrev(lambda inputs: model.apply(params, inputs, DONE)[1]))
+    jacobian = np.asarray(jacobian(OBSERVATION), np.float64)
+    expected = [np.sqrt((jacobian[row, :, :, row] ** 2).sum((1, 3))) for row in range(BATCH)]
+    influence = inspect.input_influence(model, params, OBSERVATION, DONE)
+    np.testing.assert_allclose(influence, expected, rtol=1e-5, atol=1e-12)
+    # Nothing later, and nothing of an episode before.
+    episode = np.cumsum(DONE, axis=1)
+    same = (episode[:, :, None] == episode[:, None, :]) & np.tri(TIME, dtype=bool)
+    np.testing.assert_array_equal(np.asarray(influence) > 0, same)
+    horizon = inspect.memory_horizon(model, params, OBSERVATION, DONE)
+    np.testing.assert_allclose(influence[:, -1, ::-1].mean(0), horizon, rtol=1e-5)
+
+
 def test_the_horizon_of_a_network_is_that_of_its_torso():
     extractors = {f"{name}_extractor": nn.Dense(2) for name in ("action", "reward", "done")}
     model = network(gru(), **extractors)

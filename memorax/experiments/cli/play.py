@@ -30,6 +30,9 @@ class Play:
     """Cut episodes off after so many steps."""
     output: Path | None = None
     """Also write an animated picture, a new file that ends in .gif."""
+    influence: Path | None = None
+    """Also draw what the memory keeps of the first episode, to a new file that ends in .png: how
+    strongly the input of each of its first 128 steps moves the outputs of later steps."""
     frames_per_second: int = 5
     """Steps shown of a second."""
     terminal: bool = True
@@ -45,6 +48,7 @@ def run(arguments: list[str]) -> int:
         config = RunFolder.open(options.run).config()
     import jax
 
+    from memorax.experiments.play import influence
     from memorax.experiments.play.episode import Player
     from memorax.experiments.play.gif import MOST_FRAMES_PER_SECOND, check_output, write_gif
     from memorax.experiments.play.terminal import show
@@ -58,8 +62,12 @@ def run(arguments: list[str]) -> int:
         check_integer("frames_per_second", options.frames_per_second, 1, MOST_FRAMES_PER_SECOND)
         if options.output is not None:
             check_output(options.output)
-        elif not options.terminal:
-            raise ValueError("--no-terminal leaves nothing to be seen but by --output")
+        if options.influence is not None:
+            influence.check_output(options.influence)
+        if options.output is None and options.influence is None and not options.terminal:
+            raise ValueError(
+                "--no-terminal leaves nothing to be seen but by --output or --influence"
+            )
         step = load_step(options.run, options.model, options.seed)
         player = Player(step, config.task, draw=options.output is not None)
         played = []
@@ -82,4 +90,9 @@ def run(arguments: list[str]) -> int:
             console.print(f"{played[0].task} does not draw: it is shown as text")
         write_gif(played, model, options.output, options.frames_per_second)
         console.print(f"picture: {options.output}", soft_wrap=True)
+    if options.influence is not None:
+        with console.status("measuring the influence of each step"):
+            measured = influence.measure_influence(player, played[0])
+        influence.plot_influence(options.influence, measured, f"{model} on {config.task}")
+        console.print(f"influence of each step: {options.influence}", soft_wrap=True)
     return 0

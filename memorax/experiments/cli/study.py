@@ -77,6 +77,9 @@ class Report:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder of the comparison or sweep."""
+    influence: bool = False
+    """Draw what each memory of a comparison keeps: how strongly the input of each step of an
+    episode moves later outputs. It takes some seconds for each run."""
 
 
 def run_compare(arguments: list[str]) -> int:
@@ -199,7 +202,26 @@ def run_report(arguments: list[str]) -> int:
 
     with input_checked():
         if SweepFolder.is_at(options.folder):
+            if options.influence:
+                raise ValueError(f"--influence is for comparisons, got the sweep {options.folder}")
             print(sweep.write_report(SweepFolder.open(options.folder)))
-        else:
-            print(comparison.write_report(ComparisonFolder.open(options.folder)))
+            return 0
+        folder = ComparisonFolder.open(options.folder)
+        if options.influence:
+            _draw_influences(folder)
+        print(comparison.write_report(folder))
     return 0
+
+
+def _draw_influences(folder: Any) -> None:
+    """Draw what the memory of each run keeps, unless it was drawn before."""
+    from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+    from memorax.experiments.play.influence import draw_influence
+
+    enable_compilation_cache()
+    console = make_console()
+    for run in folder.finished_runs():
+        path = folder.influence_path(run)
+        if not path.exists():
+            with console.status(f"measuring {run.model} on {run.task}"):
+                draw_influence(folder.path / run.path, path)

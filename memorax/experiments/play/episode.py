@@ -46,12 +46,14 @@ class Episode:
         memory: What each unit of the memory was after each step had been seen; complex numbers by
             their magnitude, integers and marks left out.
         ended: False if it was truncated after the steps that were asked for.
+        inputs: What the network read, a ``Timestep`` whose arrays lead with (1, time).
     """
 
     task: str
     moments: list[Moment]
     memory: Memory
     ended: bool
+    inputs: Any = None
 
 
 class Player:
@@ -64,12 +66,13 @@ class Player:
     """
 
     def __init__(self, step: PolicyStep, task: str, draw: bool):
-        self._step = step
+        self.step = step
         self._name = task
         self._draw = draw
         self._params = step.agent.env_params
         self._task = step.task.with_rendering() if draw else step.task
         self._act = jax.jit(step.__call__)
+        self._read = jax.jit(step.timestep)
         self._advance = jax.jit(
             lambda key, state, action: self._task.step(key, state, action, self._params)
         )
@@ -86,15 +89,16 @@ class Player:
         """
         reset_key, key = jax.random.split(key)
         observation, state = self._task.reset(reset_key, self._params)
-        carry, done, reward, total = self._step.initial_carry, True, 0.0, 0.0
-        moments, memory, ended = [], [], False
+        carry, done, reward, total = self.step.initial_carry, True, 0.0, 0.0
+        moments, memory, inputs, ended = [], [], [], False
         while not ended and len(moments) < max_steps:
             show_step(len(moments))
             text, frame = self._look(observation, state)
-            earned = jnp.float32(reward) if self._step.reads_reward else None
+            earned = jnp.float32(reward) if self.step.reads_reward else None
             observation = jax.tree.map(jnp.asarray, observation)
+            inputs.append(self._read(observation, carry, jnp.bool_(done), earned))
             action, carry = self._act(observation, carry, jnp.bool_(done), earned)
-            memory.append(_units(self._step.memory(carry)))
+            memory.append(_units(self.step.memory(carry)))
             observation, state, reward, terminated, truncated, _ = self._advance(
                 jax.random.fold_in(key, len(moments)), state, action
             )
@@ -102,7 +106,8 @@ class Player:
             moments.append(Moment(text, frame, np.asarray(action), float(reward), total))
             done, ended = False, bool(terminated | truncated)
         release(state)
-        return Episode(self._name, moments, np.stack(memory, axis=1), ended)
+        read = jax.tree.map(lambda *steps: np.stack(steps, axis=1), *inputs)
+        return Episode(self._name, moments, np.stack(memory, axis=1), ended, read)
 
     def _look(self, observation: Any, state: PyTree) -> tuple[str, Frame | None]:
         frame = self._task.render_frame(state, self._params) if self._draw else None

@@ -27,7 +27,7 @@ from memorax.experiments.study.comparison_results import (
     scores_over_tasks,
 )
 from memorax.experiments.study.folder import StudyFolder
-from memorax.experiments.study.page import reading_results, section, write_page
+from memorax.experiments.study.page import picture, reading_results, section, write_page
 from memorax.experiments.study.plots import plot_learning_curves, plot_performance_profiles
 from memorax.experiments.study.run_result import read_result
 from memorax.experiments.study.table import StudyTable
@@ -38,6 +38,11 @@ PLOTS = {
     "performance_profiles.png": "Performance profiles: the share of runs that reached more than "
     "each return, with 95 % bootstrap intervals.",
 }
+INFLUENCE = (
+    "how strongly the input of each step of an episode moves the memory's output at each later "
+    "step (norm of the gradient, divided by its largest), and its mean by steps back."
+)
+"""The caption of what a memory keeps."""
 
 
 class ComparisonFolder(StudyFolder):
@@ -58,6 +63,15 @@ class ComparisonFolder(StudyFolder):
         """Return whether a run has finished or diverged."""
         path = self.path / run.path
         return any((path / name).is_file() for name in ("evaluation.json", "diverged.txt"))
+
+    def finished_runs(self) -> list[ComparisonRun]:
+        """Return the runs that have been evaluated."""
+        runs = self.config().runs
+        return [run for run in runs if (self.path / run.path / "evaluation.json").is_file()]
+
+    def influence_path(self, run: ComparisonRun) -> Path:
+        """Return where the picture of what a run's memory keeps is, if there is one."""
+        return self.path / run.path / "influence.png"
 
 
 def check_runs(config: CompareConfig) -> None:
@@ -167,6 +181,20 @@ def write_report(folder: ComparisonFolder) -> Path:
         summary=f"{len(config.models)} model(s) on {len(config.environments)} task(s) with "
         f"{config.num_seeds} seed(s) each, {config.total_steps:,} environment steps a seed, "
         f"{config.features} features.",
-        sections=[section("Results", table.html()), section("Every seed", every_seed.html())],
+        sections=[
+            section("Results", table.html()),
+            section("Every seed", every_seed.html()),
+            *_influences(folder),
+        ],
         plots=PLOTS,
     )
+
+
+def _influences(folder: ComparisonFolder) -> list[str]:
+    """Return a section with the pictures of what each memory keeps, if there are any."""
+    pictures = [
+        picture(folder.influence_path(run), f"{run.model} on {run.task}: {INFLUENCE}")
+        for run in folder.finished_runs()
+        if folder.influence_path(run).is_file()
+    ]
+    return [section("What each memory keeps", *pictures)] if pictures else []
