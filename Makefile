@@ -95,7 +95,7 @@ audit: $(INSTALLED)
 	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python benchmarks/training.py --rivals plain
 
 # Train every algorithm with three memories for five million steps each; takes hours, and skips what
 # docs/results/soak.json has.

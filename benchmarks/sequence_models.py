@@ -16,8 +16,6 @@ Ratios above 1 mean that ours is faster. Temporary memory is that of the compile
 import contextlib
 import importlib.util
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import tyro
-from timing import medians
+from timing import machine, medians
 
 from memorax import networks, ops
 from memorax.networks import RNN, Memoroid
@@ -285,16 +283,6 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.legend(fontsize=8, ncols=2)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-
-
-def machine() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":")[1].strip()
-            break
-    else:
-        cpu = platform.processor()
-    return f"{cpu}, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}"
 
 
 def main() -> None:

@@ -1,30 +1,48 @@
-"""Environment steps per second of recurrent PPO, beside the environments alone.
+"""Environment steps per second of training, beside what one would train with otherwise.
 
-PPO with separate actor and critic, GRUs of width 64, 16 environments, 128 steps, four epochs of
-four minibatches, on CartPole. The floor is the same loop with random actions for a network and
-nothing learned. Time divides into acting, environment and update by leaving parts out.
+First recurrent PPO on CartPole with GRUs of width 64, 16 environments, 128 steps, four epochs of
+four minibatches: ours by name with a memory that actor and critic share and with separate ones, a
+plain Flax and Optax loop, and SB3-contrib's RecurrentPPO (an LSTM). All take turns and go on
+training where they were; the return is that of their last turn.
 
-Then every algorithm as ``memorax train`` runs it, with a GRU and one seed: on CartPole, SAC on
-Pendulum.
+Then where the time of an update goes: each part alone, in a program of its own, as a share of the
+whole, in processor time. The environments step with random actions.
 
-Then every torso by name, as ``memorax train --torso NAME`` builds it, trained by PPO on CartPole:
-its steps per second beside those of the GRU, which takes turns with it; the same for separate
-memories of actor and critic. What a layer costs is the time of a forward and backward pass through
-the torso, divided by its layers, as a multiple of its bare cell's.
+Then every algorithm as ``memorax train`` runs it, with a GRU and one seed, on CartPole, SAC on
+Pendulum; and every torso by name, trained by PPO on CartPole. Each takes turns with the plain loop,
+torsos with the GRU by name as well. What a layer costs is the time of a forward and backward pass
+through the torso, divided by its layers, as a multiple of its bare cell's.
 """
 
+import contextlib
+import datetime
+import importlib.metadata
+import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 import tyro
-from timing import medians
+from rivals import (
+    ENTROPY_COEFFICIENT,
+    FEATURES,
+    LEARNING_RATE,
+    STEPS_PER_UPDATE,
+    Contender,
+    check_stable_baselines,
+    compiled,
+    plain_loop,
+    stable_baselines,
+)
+from timing import machine, medians, seconds
 
-from memorax import environments
-from memorax.algorithms import PPO, PPOConfig
+from memorax.algorithms import PPOConfig
+from memorax.algorithms.rollout import in_groups, minibatch_indices, take_minibatch
 from memorax.catalog.algorithms import ALGORITHMS
 from memorax.environments import RecordEpisodeStatistics, Vectorize
 from memorax.experiments.presets.torsos import TORSOS, make_torso
@@ -34,7 +52,6 @@ from memorax.networks import (
     RNN,
     DeltaNetCell,
     DeltaNetConfig,
-    FeatureExtractor,
     FFMCell,
     FFMConfig,
     GatedDeltaNetCell,
@@ -54,7 +71,6 @@ from memorax.networks import (
     Memoroid,
     MinGRUCell,
     MinGRUConfig,
-    Network,
     RGLRUCell,
     RGLRUConfig,
     RoPE,
@@ -68,7 +84,6 @@ from memorax.networks import (
     SelfAttentionConfig,
     SHMCell,
     SHMConfig,
-    heads,
     mLSTMCell,
     mLSTMConfig,
     sLSTMCell,
@@ -81,60 +96,150 @@ TORSO_UPDATES = 4
 TORSO_REPEATS = 5
 SEQUENCES = (16, 128)
 """Batch and time of the passes that a layer's cost is measured with."""
-NUM_UPDATES = 10
-REPEATS = 7
+CART_POLE = "gymnax::CartPole-v1"
+PLAIN, SB3 = "plain Flax and Optax loop, GRU", "SB3-contrib RecurrentPPO, LSTM"
+SEPARATE = "gru, separate memories"
+
+Rival = Literal["plain", "sb3"]
 
 
-def make_agent() -> PPO:
-    env, env_params = environments.make("gymnax::CartPole-v1")
-
-    def network(head):
-        return Network(
-            feature_extractor=FeatureExtractor(
-                observation_extractor=nn.Sequential((nn.Dense(64), nn.relu))
-            ),
-            torso=RNN(cell=nn.GRUCell(features=64)),
-            head=head,
-        )
-
-    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
-    actor, critic = network(heads.Categorical(action_dim=2)), network(heads.VNetwork())
-    return PPO(PPOConfig(), env, env_params, actor, critic, optimizer)
+def by_name(torso: str, shared_memory: bool = True) -> TrainConfig:
+    """Return the configuration of ``memorax train`` with the rivals' learning rate."""
+    return TrainConfig(
+        CART_POLE,
+        torso=torso,
+        features=FEATURES,
+        learning_rate=LEARNING_RATE,
+        anneal_learning_rate=False,
+        shared_memory=shared_memory,
+        algorithm=PPOConfig(entropy_coefficient=ENTROPY_COEFFICIENT),
+    )
 
 
-def make_floor(agent: PPO, num_steps: int):
-    """Return a function that steps the environments with random actions."""
-    envs = Vectorize(RecordEpisodeStatistics(agent.env), agent.config.num_envs)
+def ours(config: TrainConfig, num_updates: int) -> Contender:
+    """Return what ``memorax train`` runs for one seed, compiled."""
+    agent = make_configured_agent(config, config.torso)
+    steps = num_updates * agent.steps_per_update
+    train = jax.jit(lambda key, state: agent.train(key, state, steps), donate_argnums=1)
+
+    def mean_return(metrics):
+        episodes = metrics["num_episodes"]
+        return jnp.nansum(metrics["episode_return"] * episodes) / episodes.sum()
+
+    return compiled(train, jax.jit(agent.init)(jax.random.key(0)), mean_return)
+
+
+def measure_rivals(options: "Options") -> list[str]:
+    """Return the table of loops that train the same task with the same sizes."""
+    updates = options.updates
+    contenders = {
+        "gru by name, shared memory": ours(by_name("gru"), updates),
+        "gru by name, separate memories": ours(by_name("gru", False), updates),
+        "lstm by name, shared memory": ours(by_name("lstm"), updates),
+    }
+    if "plain" in options.rivals:
+        contenders[PLAIN] = plain_loop(updates)
+    if "sb3" in options.rivals:
+        contenders[SB3] = stable_baselines(updates)
+    returns: dict[str, list[float]] = {name: [] for name in contenders}
+    calls = {
+        name: lambda name=name, contender=contender: returns[name].append(contender.train())
+        for name, contender in contenders.items()
+    }
+    times = {
+        name: statistics.median(measured)
+        for name, measured in seconds(calls, options.repeats).items()
+    }
+    there = [name for name in (PLAIN, SB3) if name in times]
+    header = ["loop", *(f"times the {name.split(',')[0]}" for name in there)]
+    header += ["steps/s", "return in the end", "compile s"]
+    rows = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for name, contender in contenders.items():
+        cells = [name, *(f"{times[rival] / times[name]:.2f}" for rival in there)]
+        cells += [f"{updates * STEPS_PER_UPDATE / times[name]:,.0f}", f"{returns[name][-1]:.0f}"]
+        compiling = contender.compile_seconds
+        cells.append("-" if compiling is None else f"{compiling:.1f}")
+        rows.append(f"| {' | '.join(cells)} |")
+    steps = (1 + options.repeats) * updates * STEPS_PER_UPDATE
+    return [*rows, "", f"Each trained for {steps:,} steps."]
+
+
+def measure_shares(options: "Options") -> list[str]:
+    """Return where the time of an update by name goes, part by part."""
+    config = by_name("gru")
+    agent: Any = make_configured_agent(config, config.torso)
+    key, sizes = jax.random.key(0), agent.config
+    state = jax.jit(agent.init)(key)
+    next_state, rollout = jax.jit(agent._rollout)(state, key)
+    sequences = jax.jit(agent._sequences)(state, next_state, rollout)
+    indices = minibatch_indices(key, 1, sizes.num_envs, sizes.update_epochs, sizes.num_minibatches)
+    gradients = jax.tree.map(jnp.ones_like, state.params)
+
+    def over_minibatches(compute):
+        """Return a program that computes a number of every minibatch."""
+
+        def step(total, index):
+            return total + compute(take_minibatch(in_groups(sequences, 1), index)), None
+
+        return jax.jit(lambda: jax.lax.scan(step, jnp.float32(0), indices)[0])
+
+    def total(tree):
+        return sum(leaf.sum(dtype=jnp.float32) for leaf in jax.tree.leaves(tree))
+
+    def optimise(learner, _):
+        params, optimizer_state = learner
+        updates, optimizer_state = agent.optimizer.update(gradients, optimizer_state, params)
+        return (optax.apply_updates(params, updates), optimizer_state), None
+
+    envs = Vectorize(RecordEpisodeStatistics(agent.env), sizes.num_envs)
     num_actions = agent.env.action_space(agent.env_params).n
 
-    def step(env_state, key):
+    def step_environments(env_state, key):
         action_key, env_key = jax.random.split(key)
-        action = jax.random.randint(action_key, (agent.config.num_envs,), 0, num_actions)
+        action = jax.random.randint(action_key, (sizes.num_envs,), 0, num_actions)
         observation, env_state, reward, *_ = envs.step(env_key, env_state, action, agent.env_params)
         return env_state, (observation.sum(), reward)
 
-    @jax.jit
-    def floor(key):
-        reset_key, key = jax.random.split(key)
-        _, env_state = envs.reset(reset_key, agent.env_params)
-        return jax.lax.scan(step, env_state, jax.random.split(key, num_steps))
+    _, env_state = jax.jit(lambda: envs.reset(key, agent.env_params))()
+    learner = state.params, state.optimizer_state
+    programs = {
+        "update": jax.jit(lambda: agent._update(state, key)),
+        "environment": jax.jit(
+            lambda: jax.lax.scan(
+                step_environments, env_state, jax.random.split(key, sizes.num_steps)
+            )
+        ),
+        "rollout": jax.jit(lambda: agent._rollout(state, key)),
+        "advantages": jax.jit(lambda: agent._sequences(state, next_state, rollout)),
+        "gather": over_minibatches(total),
+        "forward": over_minibatches(lambda minibatch: agent._loss(state.params, minibatch)[0]),
+        "backward": over_minibatches(
+            lambda minibatch: total(
+                jax.grad(lambda params: agent._loss(params, minibatch)[0])(state.params)
+            )
+        ),
+        "optimiser": jax.jit(lambda: jax.lax.scan(optimise, learner, length=len(indices))[0]),
+    }
+    times = medians(programs, 3 * options.repeats, time.process_time)
+    shares = {
+        "environment": times["environment"],
+        "acting": times["rollout"] - times["environment"],
+        "advantages": times["advantages"],
+        "minibatch gather": times["gather"],
+        "forward": times["forward"] - times["gather"],
+        "backward": times["backward"] - times["forward"],
+        "optimiser": times["optimiser"],
+    }
+    shares["the rest"] = times["update"] - sum(shares.values())
+    rows = ["| part of an update | share | ms |", "|---|---|---|"]
+    for name, value in shares.items():
+        rows.append(f"| {name} | {value / times['update']:.1%} | {1e3 * value:.2f} |")
+    return rows
 
-    return floor
 
-
-def make_acting(agent: PPO, num_updates: int):
-    """Return a function that acts without learning."""
-
-    @jax.jit
-    def acting(key, state):
-        return jax.lax.scan(agent._rollout, state, jax.random.split(key, num_updates))
-
-    return acting
-
-
-def measure_algorithm(name: str) -> str:
+def measure_algorithm(name: str, plain: Contender, repeats: int) -> str:
     """Return the row of an algorithm, once it has begun to learn."""
-    environment = "gymnax::Pendulum-v1" if name == "sac" else "gymnax::CartPole-v1"
+    environment = "gymnax::Pendulum-v1" if name == "sac" else CART_POLE
     algorithm = ALGORITHMS[name].config()
     if hasattr(algorithm, "learning_starts"):
         algorithm = replace(algorithm, learning_starts=1)
@@ -146,12 +251,15 @@ def measure_algorithm(name: str) -> str:
     compile_seconds = time.perf_counter() - started
     # The first call fills the replay.
     state, _ = train(key, state)
-    seconds = medians({name: lambda: train(key, state)}, REPEATS)[name]
+    times = medians({name: lambda: train(key, state), PLAIN: plain.train}, repeats)
+    speed = num_steps / times[name]
+    plain_speed = TORSO_UPDATES * STEPS_PER_UPDATE / times[PLAIN]
     gradient_steps = algorithm.optimizer_steps(ALGORITHM_UPDATES)
-    mebibytes = train.memory_analysis().temp_size_in_bytes / 2**20
+    memory = train.memory_analysis()
+    mebibytes = (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20
     return (
-        f"| {name} | {environment} | {num_steps / seconds:,.0f} | {gradient_steps / seconds:,.0f} "
-        f"| {compile_seconds:.1f} | {mebibytes:.1f} |"
+        f"| {name} | {environment} | {speed / plain_speed:.2f} | {speed:,.0f} "
+        f"| {gradient_steps / times[name]:,.0f} | {compile_seconds:.1f} | {mebibytes:.1f} |"
     )
 
 
@@ -185,16 +293,6 @@ BARE_CELLS = {
 """The cell inside each torso of equal layers, alone, of the same sizes."""
 
 
-def training_of(config: TrainConfig):
-    """Return a function that trains for a few updates, compiled, and the seconds that took."""
-    agent = make_configured_agent(config, config.torso)
-    key, num_steps = jax.random.key(0), TORSO_UPDATES * agent.steps_per_update
-    state = jax.block_until_ready(jax.jit(agent.init)(key))
-    started = time.perf_counter()
-    train = jax.jit(agent.train, static_argnums=2).lower(key, state, num_steps).compile()
-    return lambda: train(key, state), time.perf_counter() - started, num_steps
-
-
 def pass_through(torso):
     """Return a function that reads sequences and computes the gradient of all parameters."""
     inputs = jax.random.normal(jax.random.key(0), (*SEQUENCES, 64))
@@ -203,99 +301,105 @@ def pass_through(torso):
     return lambda: gradient(params)
 
 
-def measure_torsos(names: tuple[str, ...]) -> list[str]:
+def measure_torsos(names: tuple[str, ...], plain: Contender, repeats: int) -> list[str]:
     """Return the table of torsos by name, row by row."""
     rows = [
-        "| torso | layers | steps/s | of the GRU's | layer / bare cell | compile s |",
-        "|---|---|---|---|---|---|",
+        "| torso | layers | of the plain loop's steps/s | of the GRU's | steps/s "
+        "| layer / bare cell | compile s |",
+        "|---|---|---|---|---|---|---|",
     ]
-    environment = "gymnax::CartPole-v1"
-    gru, _, num_steps = training_of(TrainConfig(environment, torso="gru"))
+    gru = ours(by_name("gru"), TORSO_UPDATES)
     for name in names:
-        shared = name != "gru, separate memories"
+        shared = name != SEPARATE
         torso = name if shared else "gru"
-        config = TrainConfig(environment, torso=torso, shared_memory=shared)
-        train, compile_seconds, _ = training_of(config)
-        seconds = medians({"gru": gru, "this": train}, TORSO_REPEATS)
+        contender = ours(by_name(torso, shared), TORSO_UPDATES)
+        loops = {"gru": gru.train, "plain": plain.train, "this": contender.train}
+        times = medians(loops, repeats)
         layers, cost = TORSOS[torso].num_layers, "-"
         if shared and torso in BARE_CELLS:
-            named, bare = make_torso(torso, 64), BARE_CELLS[torso]()
-            passes = {"named": pass_through(named), "bare": pass_through(bare)}
-            times = medians(passes, TORSO_REPEATS)
-            cost = f"{times['named'] / layers / times['bare']:.2f}"
+            named, bare = make_torso(torso, FEATURES), BARE_CELLS[torso]()
+            passes = medians({"named": pass_through(named), "bare": pass_through(bare)}, repeats)
+            cost = f"{passes['named'] / layers / passes['bare']:.2f}"
         rows.append(
-            f"| {name} | {layers or '-'} | {num_steps / seconds['this']:,.0f} "
-            f"| {seconds['gru'] / seconds['this']:.2f} | {cost} | {compile_seconds:.1f} |"
+            f"| {name} | {layers or '-'} | {times['plain'] / times['this']:.2f} "
+            f"| {times['gru'] / times['this']:.2f} "
+            f"| {TORSO_UPDATES * STEPS_PER_UPDATE / times['this']:,.0f} "
+            f"| {cost} | {contender.compile_seconds:.1f} |"
         )
         print(rows[-1], flush=True)
     return rows
 
 
+Part = Literal["rivals", "shares", "algorithms", "torsos"]
+
+
 @dataclass
 class Options:
-    """Measure training: PPO and its floor, every algorithm, every torso by name."""
+    """Measure training: beside rivals, part by part, every algorithm, every torso by name."""
 
-    torsos: tuple[str, ...] = (*TORSOS, "gru, separate memories")
+    parts: tuple[Part, ...] = ("rivals", "shares", "algorithms", "torsos")
+    """What to measure."""
+    rivals: tuple[Rival, ...] = ("plain", "sb3")
+    """Whom to train beside; sb3 needs the extra benchmarks."""
+    updates: int = 10
+    """Updates of a turn, of 2,048 steps each, of the loops beside rivals."""
+    repeats: int = TORSO_REPEATS
+    """Turns of each, after one that is not timed; the median counts."""
+    torsos: tuple[str, ...] = (*TORSOS, SEPARATE)
     """Which torsos by name to measure."""
-    only_torsos: bool = False
-    """Measure nothing else."""
+    algorithms: tuple[str, ...] = tuple(ALGORITHMS)
+    """Which algorithms to measure."""
     output: Path | None = None
-    """A folder for training.md, the table of torsos; None: only print it."""
+    """A folder for training.md; None: only print."""
 
 
 def main() -> None:
     options = tyro.cli(Options)
     for name in options.torsos:
-        if name not in (*TORSOS, "gru, separate memories"):
+        if name not in (*TORSOS, SEPARATE):
             raise SystemExit(unknown_name("torso", name, TORSOS))
+    for name in options.algorithms:
+        if name not in ALGORITHMS:
+            raise SystemExit(unknown_name("algorithm", name, ALGORITHMS))
+    if "rivals" in options.parts and "sb3" in options.rivals:
+        check_stable_baselines()
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-    if not options.only_torsos:
-        measure_ppo()
-        print("| algorithm | task | environment steps/s | gradient steps/s | compile s | MiB |")
-        print("|---|---|---|---|---|---|")
-        for name in ALGORITHMS:
-            print(measure_algorithm(name), flush=True)
-        print()
-    rows = measure_torsos(options.torsos)
-    if options.output is not None:
-        (options.output / "training.md").write_text("\n".join(rows) + "\n")
+    text = [f"{datetime.date.today()}, {machine()}, {versions()}.", ""]
+
+    def add(rows):
+        print("\n".join(rows), flush=True)
+        text.extend([*rows, ""])
+        if options.output is not None:
+            (options.output / "training.md").write_text("\n".join(text))
+
+    print(text[0])
+    if "rivals" in options.parts:
+        add(measure_rivals(options))
+    if "shares" in options.parts:
+        add(measure_shares(options))
+    if {"algorithms", "torsos"} & set(options.parts):
+        plain = plain_loop(TORSO_UPDATES)
+    if "algorithms" in options.parts:
+        header = [
+            "| algorithm | task | of the plain loop's steps/s | steps/s | gradient steps/s "
+            "| compile s | MiB |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        rows = [measure_algorithm(name, plain, options.repeats) for name in options.algorithms]
+        add([*header, *rows])
+    if "torsos" in options.parts:
+        add(measure_torsos(options.torsos, plain, options.repeats))
 
 
-def measure_ppo() -> None:
-    agent = make_agent()
-    key = jax.random.key(0)
-    state = jax.block_until_ready(agent.init(key))
-    num_steps = NUM_UPDATES * agent.steps_per_update
-    started = time.perf_counter()
-    jax.block_until_ready(agent.train(key, state, num_steps))
-    compile_seconds = time.perf_counter() - started
-    floor, acting = (
-        make_floor(agent, NUM_UPDATES * agent.config.num_steps),
-        make_acting(agent, NUM_UPDATES),
-    )
-    seconds = medians(
-        {
-            "PPO": lambda: agent.train(key, state, num_steps),
-            "acting": lambda: acting(key, state),
-            "floor": lambda: floor(key),
-        },
-        REPEATS,
-    )
-    total = seconds["PPO"]
-    shares = {
-        "acting": (seconds["acting"] - seconds["floor"]) / total,
-        "environment": seconds["floor"] / total,
-        "update": (total - seconds["acting"]) / total,
-    }
-    print(f"first call, mostly compilation: {compile_seconds:.1f} s")
-    print("| loop | environment steps per second | ratio to the floor |")
-    print("|---|---|---|")
-    for name, label in (("PPO", "PPO, GRU torso"), ("floor", "random actions")):
-        speed, ratio = num_steps / seconds[name], seconds["floor"] / seconds[name]
-        print(f"| {label} | {speed:,.0f} | {ratio:.4f} |")
-    print("shares of PPO's time: " + ", ".join(f"{k} {v:.1%}" for k, v in shares.items()))
-    print()
+def versions() -> str:
+    """Return the versions of what is compared, as far as it is installed."""
+    names = ("flax", "optax", "gymnax", "sb3-contrib", "torch")
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 if __name__ == "__main__":

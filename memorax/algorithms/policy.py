@@ -217,8 +217,9 @@ class Policy:
             raise ValueError("Policy: this agent also needs the reward of its last action")
         earned = None
         if self._reads_reward:
-            earned = jnp.float32(0.0 if reward is None else float(reward))
-        action, self._carry = self._step(observation, self._carry, jnp.bool_(self._done), earned)
+            earned = np.float32(0.0 if reward is None else float(reward))
+        # NumPy scalars: to make JAX arrays of them takes longer than the step.
+        action, self._carry = self._step(observation, self._carry, np.bool_(self._done), earned)
         self._done = False
         return self._decode(np.asarray(action))
 
