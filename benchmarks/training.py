@@ -18,6 +18,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import statistics
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -326,7 +327,7 @@ def measure_torsos(names: tuple[str, ...], plain: Contender, repeats: int) -> li
             f"| {TORSO_UPDATES * STEPS_PER_UPDATE / times['this']:,.0f} "
             f"| {cost} | {contender.compile_seconds:.1f} |"
         )
-        print(rows[-1], flush=True)
+        print(rows[-1], flush=True, file=sys.stderr)
     return rows
 
 
