@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memorax.experiments.cli import command_line, parsing
+from memorax.experiments.cli import command_line, imports, parsing
 from memorax.experiments.cli.parsing import parse
 from memorax.experiments.presets.torsos import TORSOS, states_table, torsos_table
 from memorax.networks import cells
@@ -92,6 +92,9 @@ def test_every_command_is_understood(document, monkeypatch):
     for name, _ in command_line.COMMANDS.values():
         module = importlib.import_module(f"memorax.experiments.cli.{name}")
         monkeypatch.setattr(module, "parse", parse_only, raising=name != "doctor")
+    # The tutorial has written it by then.
+    monkeypatch.setattr(imports, "import_modules", lambda modules: None)
+    monkeypatch.setitem(TORSOS, "decay", TORSOS["gru"])
     # The doctor imports it when it is asked for.
     monkeypatch.setattr(parsing, "parse", parse_only)
     for block in blocks(document, "shell"):
@@ -148,7 +151,8 @@ def test_the_table_of_sequence_models_says_what_was_measured():
 @pytest.mark.exhaustive
 def test_the_tutorial_leads_from_the_first_command_to_the_last(as_a_user, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(TORSOS, "decay", None)  # so that the script's own is taken back, too
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(TORSOS, "decay", None)  # so that the tutorial's own is taken back, too
     targets = (ROOT / "Makefile").read_text()
     less = {"train": (*LESS_TRAINING, "--num-envs", "4"), "compare": LESS_TRAINING}
 

@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -123,7 +123,7 @@ def make_own(env: Any, /, **params: Any) -> tuple[Environment, Any]:
 def _spec(name: str) -> EnvSpec:
     """Return what is registered by a name, or a class of a module as if it were."""
     module_name, _, registered_name = name.rpartition(":")
-    module = importlib.import_module(module_name) if module_name else None
+    module = _import(module_name) if module_name else None
     own = getattr(module, registered_name, None)
     # Nothing but an environment: names are also read from files, which may run nothing else.
     if isinstance(own, type) and issubclass(own, gymnasium.Env):
@@ -134,6 +134,18 @@ def _spec(name: str) -> EnvSpec:
         # Another process has another __main__.
         return dataclasses.replace(spec, entry_point=load_env_creator(spec.entry_point))
     return spec
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ValueError(
+            f"there is no module {name!r} on Python's path: go to its folder, or set PYTHONPATH to "
+            "that"
+        ) from error
 
 
 def _copying(task: str, env: gymnasium.Env) -> Callable[[], gymnasium.Env]:

@@ -27,7 +27,8 @@ commands:
   environments   list suites, and the tasks that match a pattern
   doctor         describe this machine and what is installed, for reports of bugs
 
-'memorax COMMAND --help' lists the options of a command, 'memorax --version' the version."""
+'memorax COMMAND --help' lists the options of a command, 'memorax --version' the version.
+Every command takes '--import MODULE': a module of yours that registers memories or tasks."""
 
 
 COMMANDS = {
@@ -46,6 +47,8 @@ COMMANDS = {
     "doctor": ("doctor", "run"),
 }
 """The module and the function of each command; a module is imported when its command runs."""
+STORING_IMPORTS = "train", "compare", "sweep"
+"""Commands that store the modules of ``--import``, which every command takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,10 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     # Not at the top: they import JAX and more, which the overview does not need.
     from memorax.experiments.cli.errors import exit_code
+    from memorax.experiments.cli.imports import search_current_folder
     from memorax.experiments.cli.reported_errors import hide_reported_errors
 
     hide_reported_errors()
-    return exit_code(lambda: _command(name)(rest))
+    search_current_folder()
+    return exit_code(lambda: _run(name, rest))
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from memorax.experiments.cli.imports import FLAG, import_modules, take_imports
+
+    run = _command(name)
+    modules, arguments = take_imports(arguments)
+    import_modules(modules)
+    if modules and name in STORING_IMPORTS:
+        arguments += [FLAG, *modules]
+    return run(arguments)
 
 
 def _command(name: str) -> Callable[[list[str]], int]:

@@ -20,7 +20,7 @@ from memorax.catalog.algorithms import ALGORITHMS, algorithm_name
 GROUPS = {
     "task": (
         *("environment", "environments", "environment_parameters", "return_ranges", "encoder"),
-        *("show_episode_start", "previous_inputs"),
+        *("show_episode_start", "previous_inputs", "imports"),
     ),
     "memory": (
         *("torso", "torsos", "memoryless_twin", "features", "num_layers", "memory_horizon"),
@@ -116,7 +116,8 @@ def options_of(kind: Any, prefix: str = "--", algorithm: str = "") -> Iterator[O
         if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             yield Option(field.name, field.name.upper(), "", help_text)
             continue
-        flag = f"{prefix}{field.name.replace('_', '-')}"
+        name = next((part.name for part in given if part.name), field.name)
+        flag = f"{prefix}{name.replace('_', '-')}"
         values = _written(hint, field.name, prefix)
         yield Option(field.name, flag, values, help_text, _default(value), algorithm)
 
@@ -185,6 +186,7 @@ OWN_NAMES = {
     "value_range": " LOW HIGH",
     "coordinator": " HOST:PORT",
     "shared_memory": " [True|False]",
+    "imports": " MODULE",
 }
 """Placeholders for the values of fields whose type does not say enough."""
 

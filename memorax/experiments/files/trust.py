@@ -1,8 +1,10 @@
 """Safety checks for run folders from untrusted sources."""
 
+import importlib
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 IMPORTS = "MEMORAX_IMPORT"
@@ -42,9 +44,41 @@ def check_import(environment: str) -> None:
             variable ``MEMORAX_IMPORT``, a list with commas.
     """
     module, names_module, _ = environment.partition("::")[2].rpartition(":")
-    allowed = os.environ.get(IMPORTS, "").split(",")
-    if names_module and module not in sys.modules and module not in allowed:
+    if names_module and not _is_trusted(module):
         raise ValueError(
-            f"{environment} would import the module {module!r}, which can do anything: import it "
-            f"yourself, or set {IMPORTS}={module} if you trust it"
+            f"{environment} would import the module {module!r}, which can do anything: add "
+            f"--import {module} if you trust it, or set {IMPORTS}={module}"
         )
+
+
+def check_imports(path: Path, modules: Sequence[str]) -> None:
+    """Check that the modules that a run or a study was made with are imported.
+
+    Args:
+        path: Its ``config.json``.
+        modules: What it says of them.
+
+    Raises:
+        ValueError: If one is neither imported already nor in the environment variable
+            ``MEMORAX_IMPORT``; those are imported.
+    """
+    for module in modules:
+        if not _is_trusted(module):
+            raise ValueError(
+                f"{path} was made with the module {module!r}, which registers parts of its own and "
+                f"can do anything: add --import {module} if you trust it, or set "
+                f"{IMPORTS}={module}"
+            )
+        if module not in sys.modules and module != main_module():
+            importlib.import_module(module)
+
+
+def main_module() -> str | None:
+    """Return the name by which others can import the script that runs, None if it is none."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return None if file is None else Path(file).stem
+
+
+def _is_trusted(module: str) -> bool:
+    allowed = os.environ.get(IMPORTS, "").split(",")
+    return module in (*sys.modules, *allowed, main_module())

@@ -4,10 +4,11 @@ Flax is imported when a torso is built: the command line reads the names before.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from memorax.experiments.files.trust import main_module
 from memorax.validation import find_name
 
 STEPS_PER_TRIAL = 128
@@ -257,6 +258,19 @@ def find_torso(name: str) -> str:
     if name in RENAMED:
         raise ValueError(f"torso {name!r} is now called {RENAMED[name]!r}")
     return find_name("torso", name, TORSOS)
+
+
+def registering_modules(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the modules outside of memorax that have registered some of the torsos.
+
+    Args:
+        names: Names of torsos.
+    """
+    modules = (getattr(TORSOS[name].build, "__module__", "") for name in names)
+    own = (main_module() if module == "__main__" else module for module in modules)
+    return tuple(
+        dict.fromkeys(module for module in own if module and module.partition(".")[0] != "memorax")
+    )
 
 
 def make_torso(

@@ -23,6 +23,9 @@ def set_options(config: TrainConfig[Any], default: TrainConfig[Any]) -> Iterator
         for field in dataclasses.fields(mine):
             value, before = getattr(mine, field.name), getattr(plain, field.name)
             if value != before and field.name != "algorithm":
+                if field.name == "imports":
+                    yield from (f"--import {module}" for module in value)
+                    continue
                 yield _option(field.name.replace("_", "-"), value, before)
 
 

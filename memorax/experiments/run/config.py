@@ -12,7 +12,7 @@ import tyro
 from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_name
 from memorax.catalog.environments import unnamed_suite
 from memorax.experiments.files.fields import from_fields, read_json, reading
-from memorax.experiments.files.trust import check_import
+from memorax.experiments.files.trust import check_import, check_imports
 from memorax.experiments.files.write_errors import OnWriteError
 from memorax.experiments.loggers.registry import check_names
 from memorax.experiments.presets.names import (
@@ -21,7 +21,12 @@ from memorax.experiments.presets.names import (
     VALUE_HEADS,
     check_encoder_features,
 )
-from memorax.experiments.presets.torsos import check_torso_options, find_torso, num_layers_help
+from memorax.experiments.presets.torsos import (
+    check_torso_options,
+    find_torso,
+    num_layers_help,
+    registering_modules,
+)
 from memorax.experiments.run.options import OptionalFlag
 from memorax.validation import (
     LARGEST,
@@ -132,6 +137,9 @@ class Settings:
     loggers: tuple[str, ...] = ("csv", "tensorboard", "progress")
     """Where metrics go, any of csv (always written), jsonl, tensorboard, wandb and mlflow, and
     progress or dashboard in the terminal."""
+    imports: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules of your own to import first, which register memories or tasks; stored with what is
+    trained, for every command that reads it takes --import as well."""
 
     def __post_init__(self):
         """Check the fields."""
@@ -198,6 +206,8 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
                 f"num_envs={algorithm.num_envs}, num_steps={algorithm.num_steps}"
             )
         object.__setattr__(self, "torso", find_torso(self.torso))
+        imports = dict.fromkeys((*self.imports, *registering_modules([self.torso])))
+        object.__setattr__(self, "imports", tuple(imports))
         check_torso_options(
             *(self.torso, self.features, self.num_layers, self.memory_horizon),
             self.recurrence_learning_rate_scale,
@@ -285,7 +295,12 @@ def to_fields(config: TrainConfig) -> dict[str, Any]:
     """Return a configuration as what JSON can hold."""
     fields = dataclasses.asdict(config)
     fields["algorithm"] = {"name": config.algorithm_name} | fields["algorithm"]
-    return fields
+    return without_empty_imports(fields)
+
+
+def without_empty_imports(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields without those of ``imports`` where there are none, as for most."""
+    return {name: value for name, value in fields.items() if name != "imports" or value}
 
 
 def from_json(path: Path) -> TrainConfig:
@@ -295,7 +310,21 @@ def from_json(path: Path) -> TrainConfig:
         ValueError: If the file does not hold one; the message names what is wrong.
     """
     with reading(path, "configuration of a run"):
-        return run_from_fields(read_json(path))
+        fields = read_json(path)
+    check_stored_imports(path, fields)
+    with reading(path, "configuration of a run"):
+        return run_from_fields(fields)
+
+
+def check_stored_imports(path: Path, fields: Any) -> None:
+    """Check the modules of a configuration, before its names are looked up; import the allowed.
+
+    Raises:
+        ValueError: If one is not imported, as ``check_imports``.
+    """
+    imports = fields.get("imports") if isinstance(fields, dict) else None
+    if isinstance(imports, list):
+        check_imports(path, [module for module in imports if isinstance(module, str)])
 
 
 def run_from_fields(fields: Any) -> TrainConfig:
@@ -305,6 +334,7 @@ def run_from_fields(fields: Any) -> TrainConfig:
         ValueError: If it is none, or KeyError if it has no algorithm.
     """
     algorithm = fields["algorithm"].pop("name")
+    fields.setdefault("imports", [])
     if algorithm not in ALGORITHMS:
         raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
     config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm].config})

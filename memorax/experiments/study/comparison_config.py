@@ -13,12 +13,14 @@ from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.presets.preset import Preset
-from memorax.experiments.presets.torsos import find_torso
+from memorax.experiments.presets.torsos import find_torso, registering_modules
 from memorax.experiments.run.config import (
     DEMO_ENVIRONMENT,
     DEMO_PARAMETERS,
     Settings,
     TrainConfig,
+    check_stored_imports,
+    without_empty_imports,
 )
 from memorax.experiments.run.preset import with_preset as run_with_preset
 from memorax.validation import check_range, find_name
@@ -65,6 +67,8 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
         super().__post_init__()
         # The dataclass is frozen; files and tables use one spelling of a name.
         object.__setattr__(self, "torsos", tuple(map(find_torso, self.torsos)))
+        imports = dict.fromkeys((*self.imports, *registering_modules(self.torsos)))
+        object.__setattr__(self, "imports", tuple(imports))
         algorithms = (find_name("algorithm", name, ALGORITHMS) for name in self.algorithms)
         object.__setattr__(self, "algorithms", tuple(algorithms))
         for name in ("environments", "torsos", "algorithms"):
@@ -169,7 +173,8 @@ def _settings(config: Settings) -> dict[str, Any]:
 
 def to_json(config: CompareConfig) -> str:
     """Return a configuration as JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2, allow_nan=False) + "\n"
+    fields = without_empty_imports(dataclasses.asdict(config))
+    return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
 
 def from_json(path: Path) -> CompareConfig:
@@ -179,7 +184,11 @@ def from_json(path: Path) -> CompareConfig:
         ValueError: If the file does not hold one; the message names what is wrong.
     """
     with reading(path, "configuration of a comparison"):
-        config = from_fields(CompareConfig, read_json(path))
+        fields = read_json(path)
+    check_stored_imports(path, fields)
+    with reading(path, "configuration of a comparison"):
+        fields.setdefault("imports", [])
+        config = from_fields(CompareConfig, fields)
         for environment in config.environments:
             check_import(environment.split()[0])
         return config

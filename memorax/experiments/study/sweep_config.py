@@ -12,7 +12,13 @@ import tyro
 
 from memorax.distribution import install_command, is_installed
 from memorax.experiments.files.fields import from_fields, read_json, reading
-from memorax.experiments.run.config import AlgorithmConfig, TrainConfig, run_from_fields, to_fields
+from memorax.experiments.run.config import (
+    AlgorithmConfig,
+    TrainConfig,
+    check_stored_imports,
+    run_from_fields,
+    to_fields,
+)
 from memorax.experiments.study.search_space import Domain, RealRange, parse_search
 from memorax.validation import check_integer, check_positive, unknown_name
 
@@ -141,5 +147,8 @@ def from_json(path: Path) -> SweepConfig[Any]:
     """
     with reading(path, "configuration of a sweep"):
         fields = read_json(path)
-        train = run_from_fields(fields.pop("train"))
+        of_runs = fields.pop("train")
+    check_stored_imports(path, of_runs)
+    with reading(path, "configuration of a sweep"):
+        train = run_from_fields(of_runs)
         return SweepConfig(train=train, **vars(from_fields(Search, fields)))
