@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +12,14 @@ from jax.extend.core import jaxpr_as_fun
 
 from memorax import environments
 from memorax.algorithms import DQNConfig, SACConfig
+from memorax.algorithms.policy import PolicyStep
 from memorax.environments import Box, Discrete, Environment
+from memorax.environments.spaces import structure
 from memorax.experiments.presets.torsos import TORSOS
 from memorax.experiments.run import export as exporting
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.export import FORMATS, export
-from memorax.experiments.run.policy import PolicyStep
 from memorax.experiments.run.real_program import in_real_operators
 from memorax.experiments.run.verification import check_acts_alike
 
@@ -205,3 +209,71 @@ def test_a_file_that_acts_otherwise_is_refused_in_one_line_and_not_left(monkeypa
     with pytest.raises(ValueError, match=r"^torso mlp cannot be exported as stablehlo: at step 0"):
         export(wrong, "stablehlo", tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+class Parts(Pictures):
+    """Shows a dictionary of a picture, a category and numbers."""
+
+    def __init__(self):
+        super().__init__(10)
+        self.space = {
+            "image": self.space,
+            "text": Discrete(5),
+            "place": Box(np.array([-1.0, -np.inf]), np.array([1.0, np.inf]), (2,)),
+        }
+
+    def reset(self, key, params):
+        return jax.tree.map(
+            lambda part: jnp.zeros(part.shape, part.dtype), structure(self.space)
+        ), ()
+
+
+def test_an_onnx_program_of_a_batch_loads_without_a_warning_and_says_what_it_takes(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(environments, "make", lambda name, **_: (Parts(), None))
+    folder = export(untrained("gru", num_layers=2), "onnx", tmp_path / "x", batch_size=3)
+    code = f"import onnxruntime; onnxruntime.InferenceSession({str(folder / 'policy.onnx')!r})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+    signature = json.loads((folder / "signature.json").read_text())
+    inputs = {part.pop("name"): part for part in signature["inputs"]}
+    assert inputs == {
+        "observation/image": {
+            "shape": [3, 10, 10, 3],
+            "dtype": "uint8",
+            "values": {"low": 0, "high": 255, "categories": False},
+        },
+        "observation/place": {
+            "shape": [3, 2],
+            "dtype": "float32",
+            "values": {"low": [-1.0, None], "high": [1.0, None], "categories": False},
+        },
+        "observation/text": {
+            "shape": [3],
+            "dtype": "int32",
+            "values": {"low": 0, "high": 4, "categories": True},
+        },
+        "memory/layer_0": {"shape": [3, 8], "dtype": "float32"},
+        "memory/layer_1": {"shape": [3, 8], "dtype": "float32"},
+        "previous_action": {"shape": [3], "dtype": "int32"},
+        "done": {"shape": [3], "dtype": "bool"},
+    }
+    assert [part["name"] for part in signature["outputs"]] == [
+        *("action", "next_memory/layer_0", "next_memory/layer_1", "next_previous_action")
+    ]
+    carry = np.load(folder / "initial_carry.npz")
+    assert carry["memory/layer_1"].shape == (3, 8)
+
+
+def test_a_program_that_mixes_the_rows_of_a_batch_is_found(tmp_path, monkeypatch):
+    def mixing(step, batch_size):
+        whole = jax.vmap(flat(step, None))
+        return lambda *arrays: whole(*(jnp.roll(array, 1, 0) for array in arrays))
+
+    flat = exporting._flat
+    monkeypatch.setattr(exporting, "_flat", mixing)
+    with pytest.raises(ValueError, match="is not the agent's"):
+        export(untrained(), "stablehlo", tmp_path / "x", batch_size=2)
+    with pytest.raises(ValueError, match="batch_size must be"):
+        export(untrained(), "stablehlo", tmp_path / "x", batch_size=0)

@@ -29,6 +29,9 @@ class Export:
     """The torso's name; None: the run's own, not its memoryless twin."""
     seed: int = 0
     """Which of the run's seeds."""
+    batch_size: int | None = None
+    """How many environments the program acts in at once, the first axis of all arrays; None: one,
+    without that axis."""
     checkpoint: Choice = "last"
     """The last one, or the best: that with the greatest mean return before it."""
 
@@ -46,5 +49,5 @@ def run(arguments: list[str]) -> int:
     output = options.output or options.run / f"export-{options.format}"
     with input_checked():
         step = load_step(options.run, options.model, options.seed, options.checkpoint)
-        print(export(step, options.format, output))
+        print(export(step, options.format, output, options.batch_size))
     return 0

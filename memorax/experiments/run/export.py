@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,10 +15,14 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from memorax.algorithms.policy import PolicyStep
 from memorax.distribution import install_command
-from memorax.experiments.run.policy import PolicyStep
+from memorax.environments import Discrete, MultiDiscrete
+from memorax.environments.spaces import Space
 from memorax.experiments.run.real_program import in_real_operators
-from memorax.experiments.run.verification import check_acts_alike
+from memorax.experiments.run.verification import as_rows, check_acts_alike
+from memorax.networks import Stack
+from memorax.validation import check_positive
 
 PLATFORMS = "cpu", "cuda", "tpu"
 FORMATS = "stablehlo", "onnx"
@@ -36,7 +41,7 @@ class Signature:
     outputs: dict[str, jax.ShapeDtypeStruct]
 
 
-def export(step: PolicyStep, kind: str, folder: Path) -> Path:
+def export(step: PolicyStep, kind: str, folder: Path, batch_size: int | None = None) -> Path:
     """Write an agent's step, its signature and its initial carry into a new folder.
 
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
@@ -51,24 +56,29 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
         step: The step.
         kind: ``"stablehlo"`` or ``"onnx"``.
         folder: Where; its parent has to exist.
+        batch_size: How many environments the program acts in at once; all arrays then lead with
+            them. None: one, without an axis.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: If the folder exists, the kind is unknown, the network does something that
-            ONNX has no operator for, or what was written does not act as the agent does.
+        ValueError: If the folder exists, the kind is unknown, the batch is not positive, the
+            network does something that ONNX has no operator for, or what was written does not act
+            as the agent does.
         ModuleNotFoundError: If ONNX's extra is not installed.
     """
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if folder.exists():
         raise ValueError(f"{folder} exists and is not overwritten: choose another by --output")
-    signature = _signature(step)
+    if batch_size is not None:
+        check_positive("batch_size", batch_size)
+    signature = _signature(step, batch_size)
     serialize, load = (_stablehlo, _load_stablehlo) if kind == "stablehlo" else (_onnx, _load_onnx)
     refusal = f"{step.name} cannot be exported as {kind}"
     try:
-        program = serialize(_flat(step), signature)
+        program = serialize(_flat(step, batch_size), signature)
     except ValueError as error:
         raise ValueError(f"{refusal}: {_first_line(error)}") from error
     # Made beside its place and moved there, so that it is never half there.
@@ -77,11 +87,19 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
         file = partial / f"policy.{kind}"
         file.write_bytes(program)
         try:
-            check_acts_alike(load(file, signature), step, list(signature.outputs))
+            loaded = load(file, signature)
+            if batch_size is not None:
+                ranks = [len(array.shape) for array in signature.inputs.values()]
+                loaded = as_rows(loaded, batch_size, ranks)
+            check_acts_alike(loaded, step, list(signature.outputs))
         except ValueError as error:
             raise ValueError(f"{refusal}: {_first_line(error)}") from error
-        (partial / "signature.json").write_text(_to_json(signature), encoding="utf-8")
-        carry: Any = dict(zip(_carry_names(step), step.initial_carry, strict=True))
+        text = json.dumps(_described(step, signature), indent=2) + "\n"
+        (partial / "signature.json").write_text(text, encoding="utf-8")
+        carry: Any = {
+            name: np.broadcast_to(array, signature.inputs[name].shape)
+            for name, array in zip(_carry_names(step), step.initial_carry, strict=True)
+        }
         np.savez(partial / "initial_carry.npz", **carry)
         partial.chmod(0o755)
         partial.rename(folder)
@@ -92,10 +110,24 @@ def export(step: PolicyStep, kind: str, folder: Path) -> Path:
 
 
 def _carry_names(step: PolicyStep) -> list[str]:
-    return [f"carry_{index}" for index in range(len(step.initial_carry))]
+    """Return the names of a carry's arrays: the layer of each, and its place in there."""
+    memory = step.memory(step.initial_carry)
+    network: Any = step.agent._policy(step.state, deterministic=True)[0]
+    layers: dict[Any, str] = {}
+    if isinstance(network.torso, Stack):
+        # Blocks without a memory have no arrays here.
+        having = [index for index, carry in enumerate(memory) if jax.tree.leaves(carry)]
+        layers = {index: f"layer_{number}" for number, index in enumerate(having)}
+    names = []
+    for path, _ in jax.tree.leaves_with_path(memory):
+        parts = [jax.tree_util.keystr((part,), simple=True) for part in path]
+        if layers:
+            parts[0] = layers[path[0].idx]
+        names.append("/".join(["memory", *parts]))
+    return [*names, "previous_action"]
 
 
-def _flat(step: PolicyStep) -> Callable[..., tuple[Any, ...]]:
+def _flat(step: PolicyStep, batch_size: int | None) -> Callable[..., tuple[Any, ...]]:
     """Return the step as a function of arrays alone."""
     num_carries = len(step.initial_carry)
 
@@ -109,18 +141,35 @@ def _flat(step: PolicyStep) -> Callable[..., tuple[Any, ...]]:
         action, carry = step(observation, carry, done, *reward)
         return action, *carry
 
-    return flat
+    def one_row(*arrays):
+        arrays = [
+            array[None] if num_arrays <= index < num_arrays + num_carries else array
+            for index, array in enumerate(arrays)
+        ]
+        action, *carry = flat(*arrays)
+        return action, *(array[0] for array in carry)
+
+    return flat if batch_size is None else jax.vmap(one_row)
 
 
-def _signature(step: PolicyStep) -> Signature:
+def _signature(step: PolicyStep, batch_size: int | None) -> Signature:
+    batch = () if batch_size is None else (batch_size,)
+
+    def array(like):
+        return jax.ShapeDtypeStruct((*batch, *like.shape), like.dtype)
+
+    # A carry's arrays lead with a batch already, of one.
     carry = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype)
-        for name, array in zip(_carry_names(step), step.initial_carry, strict=True)
+        name: jax.ShapeDtypeStruct((batch_size or 1, *leaf.shape[1:]), leaf.dtype)
+        for name, leaf in zip(_carry_names(step), step.initial_carry, strict=True)
     }
-    inputs = {**_observations(step), **carry, "done": jax.ShapeDtypeStruct((), bool)}
+    observations = {
+        name: array(part) for name, part in _parts("observation", step.observation).items()
+    }
+    inputs = {**observations, **carry, "done": jax.ShapeDtypeStruct(batch, bool)}
     if step.reads_reward:
-        inputs["reward"] = jax.ShapeDtypeStruct((), jnp.float32)
-    action, *_ = jax.eval_shape(_flat(step), *inputs.values())
+        inputs["reward"] = jax.ShapeDtypeStruct(batch, jnp.float32)
+    action, *_ = jax.eval_shape(_flat(step, batch_size), *inputs.values())
     outputs = {
         "action": jax.ShapeDtypeStruct(action.shape, action.dtype),
         **{f"next_{name}": array for name, array in carry.items()},
@@ -128,21 +177,45 @@ def _signature(step: PolicyStep) -> Signature:
     return Signature(inputs, outputs)
 
 
-def _observations(step: PolicyStep) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return an observation's arrays by name, such as ``observation/image`` of several parts."""
-    arrays = jax.tree.leaves_with_path({"observation": step.observation})
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): array for path, array in arrays}
+def _parts(name: str, tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree by name, such as ``observation/image`` if there are several."""
+    leaves = jax.tree.leaves_with_path({name: tree})
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _to_json(signature: Signature) -> str:
-    described = {
+def _described(step: PolicyStep, signature: Signature) -> dict[str, Any]:
+    """Return what ``signature.json`` says."""
+    params = step.agent.env_params
+    spaces = {
+        **_parts("observation", step.task.observation_space(params)),
+        "action": step.task.action_space(params),
+    }
+    return {
         part: [
             {"name": name, "shape": list(array.shape), "dtype": str(array.dtype)}
+            | ({"values": _values(spaces[name])} if name in spaces else {})
             for name, array in arrays.items()
         ]
         for part, arrays in (("inputs", signature.inputs), ("outputs", signature.outputs))
     }
-    return json.dumps(described, indent=2) + "\n"
+
+
+def _values(space: Space) -> dict[str, Any]:
+    """Return what the elements of a space may be, as the task has them before any scaling."""
+    if isinstance(space, Discrete):
+        return {"low": 0, "high": space.n - 1, "categories": True}
+    bounds = {"low": np.asarray(space.low), "high": np.asarray(space.high)}
+    return {name: _bound(bound) for name, bound in bounds.items()} | {
+        "categories": isinstance(space, MultiDiscrete)
+    }
+
+
+def _bound(bound: np.ndarray) -> Any:
+    """Return a bound as JSON can hold it: one number if all are equal, null where there is none."""
+    values = np.unique(bound)
+    if len(values) == 1:
+        return values[0].item() if np.isfinite(values[0]) else None
+    return jax.tree.map(lambda value: value if math.isfinite(value) else None, bound.tolist())
 
 
 def _stablehlo(step: Callable[..., Any], signature: Signature) -> bytes:
@@ -168,6 +241,9 @@ def _onnx_libraries() -> tuple[Any, Any]:
 
 def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
     jax2onnx, _ = _onnx_libraries()
+    import onnx_ir  # noqa: PLC0415
+    import onnx_ir.passes.common  # noqa: PLC0415
+
     arrays = signature.inputs.values()
     try:
         # Traced by JAX itself: jax2onnx's own tracing puts tracers into shapes.
@@ -182,7 +258,10 @@ def _onnx(step: Callable[..., Any], signature: Signature) -> bytes:
     except Exception as error:
         # It fails in many ways where it has no operator.
         raise ValueError(_first_line(error)) from error
-    return model.SerializeToString()
+    # Else whoever loads it is warned of every constant that no operator reads.
+    model = onnx_ir.from_proto(model)
+    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
+    return onnx_ir.to_proto(model).SerializeToString()
 
 
 def _load_stablehlo(file: Path, signature: Signature) -> Callable[..., Any]:
@@ -192,7 +271,7 @@ def _load_stablehlo(file: Path, signature: Signature) -> Callable[..., Any]:
 def _load_onnx(file: Path, signature: Signature) -> Callable[..., Any]:
     _, onnxruntime = _onnx_libraries()
     options = onnxruntime.SessionOptions()
-    # What fails is raised, and it warns of every constant that no operator reads.
+    # What fails is raised.
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

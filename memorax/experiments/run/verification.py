@@ -1,5 +1,6 @@
 """Comparing an exported program with its agent."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from memorax.algorithms.policy import PolicyStep
 from memorax.environments import Discrete
 from memorax.environments.spaces import Space
-from memorax.experiments.run.policy import PolicyStep
 
 STEPS = 200
 """More than the 128 steps that attention by name sees, in the last episode alone."""
@@ -64,6 +65,40 @@ def check_acts_alike(
         for name, result, right in compared:
             if not _alike(result, right):
                 raise ValueError(f"at step {index} of a trial its {name} is not the agent's")
+
+
+def as_rows(
+    program: Callable[..., Sequence[Any]], batch_size: int, ranks: Sequence[int]
+) -> Callable[..., Sequence[Any]]:
+    """Return a program of a batch as one of a single row, each call another one of the batch.
+
+    The other rows are those of calls before, so that a program that mixes rows acts differently.
+
+    Args:
+        program: All that it takes and returns leads with the batch.
+        batch_size: Rows of the batch.
+        ranks: The number of axes of each of its inputs.
+    """
+    rows: list[Sequence[np.ndarray]] = []
+    calls = itertools.count()
+
+    def run(*arrays: Any) -> list[np.ndarray]:
+        own = [np.asarray(array) for array in arrays]
+        row = next(calls) % batch_size
+        if not rows:
+            rows.extend([own] * batch_size)
+        rows[row] = own
+        columns = zip(*rows, strict=True)
+        # A carry has an axis of one environment already.
+        action, *carry = program(
+            *(
+                np.concatenate(column) if column[0].ndim == rank else np.stack(column)
+                for column, rank in zip(columns, ranks, strict=True)
+            )
+        )
+        return [np.asarray(action[row]), *(np.asarray(array[row : row + 1]) for array in carry)]
+
+    return run
 
 
 def _draw(space: Space, rng: np.random.Generator) -> np.ndarray:
