@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memorax.experiments.cli.command_line import main
+from memorax.experiments.run import plotting
 
 OPTIONS = (
     *("--environment", "memory::TMazePassive", "--torso", "mlp", "--features", "4"),
@@ -57,6 +58,12 @@ def test_the_file_holds_every_episode_and_what_they_amount_to(
         (("--output", "no/results.json"), "output must be in a folder that exists"),
         (("--environment-parameters", "corridor"), "must be name=value, got 'corridor'"),
         (("--environment-parameters", "lenght=3"), "the closest are: corridor_length"),
+        (("--environment-parameters", "corridor_length=3,3"), "different values, got 3,3"),
+        (("--environment-parameters", "corridor_length=3,"), "must be name=value"),
+        (
+            ("--environment-parameters", "corridor_length=3,5", "active=True,False"),
+            "one parameter several values, got 'corridor_length=3,5' and 'active=True,False'",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_or_written_is_refused(
@@ -68,6 +75,34 @@ def test_what_cannot_be_evaluated_or_written_is_refused(
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert (tmp_path / "there.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_several_values_are_a_table_and_a_picture(columns, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    path = tmp_path / "results.json"
+    figures = []
+    save = plotting.save_figure
+    monkeypatch.setattr(
+        plotting, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path))
+    )
+    options = ["--environment-parameters", "corridor_length=3,7", "--output", str(path)]
+    assert main(["evaluate", str(run), *options]) == 0
+    told = capsys.readouterr().out
+    evaluations = json.loads(path.read_text())["evaluations"]
+    assert [part["environment_parameters"]["corridor_length"] for part in evaluations] == [3, 7]
+    for part in evaluations:
+        (model,) = part["models"]
+        assert f"{model['mean_return']:.3f}" in told
+    assert f"picture: {tmp_path / 'results.png'}\n" in told
+    assert (tmp_path / "results.png").is_file()
+    (figure,) = figures
+    (axes,) = figure.axes
+    title = axes.get_title().replace("\n", " ")
+    assert title == (
+        "ppo trained on memory::TMazePassive corridor_length=3 mean, worst and best of 2 seeds"
+    )
+    assert axes.get_xlabel() == "corridor_length"
 
 
 def test_parameters_that_change_the_observation_are_refused(tmp_path, capsys, as_a_user):

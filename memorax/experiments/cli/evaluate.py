@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -25,13 +25,13 @@ class Evaluate:
     evaluation_steps: int | None = None
     """Steps after which episodes that have not ended are truncated; None: as in the run itself."""
     environment_parameters: tuple[str, ...] | None = None
-    """Other values of the task's parameters, such as corridor_length=50, to see how far the memory
-    carries; None: all as in the run itself."""
+    """Other values of the task's parameters, such as corridor_length=50; several values of one,
+    corridor_length=10,20,50, show how far the memory carries; None: all as in the run itself."""
     checkpoint: Choice = "last"
     """The last one, or the best: that with the greatest mean return before it."""
     output: Path | None = None
     """Also write the results, with the return of every episode, into a new file that ends in
-    .json."""
+    .json, and of several values a picture beside it that ends in .png."""
 
 
 def run(arguments: list[str]) -> int:
@@ -42,12 +42,18 @@ def run(arguments: list[str]) -> int:
     with input_checked():
         folder = RunFolder.open(options.run)
         trained = folder.config()
-        config = evaluated_config(trained, options)
+        parameter, values, configs = evaluated_configs(trained, options)
     from memorax.experiments.cli.compilation_cache import enable_compilation_cache
     from memorax.experiments.run import evaluation_file
     from memorax.experiments.run.best_return import read_best_returns
     from memorax.experiments.run.devices import one_device
-    from memorax.experiments.run.evaluation import check_same_spaces, summarize, table
+    from memorax.experiments.run.evaluation import (
+        check_same_spaces,
+        summarize,
+        table,
+        table_by_parameter,
+    )
+    from memorax.experiments.run.plotting import plot_returns_by_parameter
     from memorax.experiments.run.program import Program
     from memorax.experiments.run.training import make_agents, restore
 
@@ -55,30 +61,97 @@ def run(arguments: list[str]) -> int:
     with input_checked():
         if options.output is not None:
             evaluation_file.check_output(options.output)
-        agents = make_agents(config)
+            if parameter:
+                evaluation_file.check_picture(picture_of(options.output))
+        agents = [make_agents(config) for config in configs]
         # A checkpoint also holds the environments' state, which other parameters may shape.
-        trained_agents = agents if config.task == trained.task else make_agents(trained)
+        trained_agents = next(
+            (
+                own
+                for own, config in zip(agents, configs, strict=True)
+                if config.task == trained.task
+            ),
+            None,
+        ) or make_agents(trained)
         states = {}
         for name, agent in trained_agents.items():
-            check_same_spaces(agent, agents[name])
+            for others in agents:
+                check_same_spaces(agent, others[name])
             states[name] = restore(trained, name, agent, folder, options.checkpoint)
     console = make_console()
-    evaluations, reports = [], []
-    for name, agent in agents.items():
-        program = Program(one_device(), config, name, agent)
-        # Nothing but Ctrl-C interrupts it here, which ends the command.
-        if (seen := program.evaluate(states[name], name, console)) is None:
-            continue
-        best = read_best_returns(folder, name, config.num_seeds)
-        if config.task != trained.task:
-            best = best * float("nan")  # While training, it was another task.
-        evaluations.append(summarize(config, name, states[name], seen, best))
-        reports.append(seen)
-    console.print(table(config, evaluations))
+
+    def evaluate(config: TrainConfig, own: dict[str, Any]) -> evaluation_file.Evaluated:
+        evaluations, reports = [], []
+        for name, agent in own.items():
+            program = Program(one_device(), config, name, agent)
+            # Nothing but Ctrl-C interrupts it here, which ends the command.
+            if (seen := program.evaluate(states[name], name, console)) is None:
+                continue
+            best = read_best_returns(folder, name, config.num_seeds)
+            if config.task != trained.task:
+                best = best * float("nan")  # While training, it was another task.
+            evaluations.append(summarize(config, name, states[name], seen, best))
+            reports.append(seen)
+        return evaluation_file.Evaluated(config, evaluations, reports)
+
+    evaluated = [evaluate(config, own) for config, own in zip(configs, agents, strict=True)]
+    by_value = [one.evaluations for one in evaluated]
+    several = parameter and table_by_parameter(trained, parameter, values, by_value)
+    console.print(several or table(configs[0], by_value[0]))
     if options.output is not None:
-        evaluation_file.write(options.output, config, evaluations, reports)
+        evaluation_file.write(options.output, evaluated)
         console.print(f"results: {options.output}", soft_wrap=True)
+        if parameter:
+            picture = picture_of(options.output)
+            plot_returns_by_parameter(picture, trained, parameter, values, by_value)
+            console.print(f"picture: {picture}", soft_wrap=True)
     return 0
+
+
+def picture_of(output: Path) -> Path:
+    """Return where the picture of several values goes, beside the results."""
+    return output.with_suffix(".png")
+
+
+def evaluated_configs(
+    trained: TrainConfig, options: Evaluate
+) -> tuple[str, list[int | float | bool | str], list[TrainConfig]]:
+    """Return the configuration of a run with what its evaluation changes, for each of the values.
+
+    Returns:
+        The parameter that has several values, and these; empty if none has. And the
+        configurations, one of each.
+
+    Raises:
+        ValueError: If a value is out of its range, or several parameters have several values.
+    """
+    given = options.environment_parameters or ()
+    several = [assignment for assignment in given if "," in assignment.partition("=")[2]]
+    if not several:
+        return "", [], [evaluated_config(trained, options)]
+    if len(several) > 1:
+        raise ValueError(
+            "environment_parameters may give one parameter several values, got "
+            f"{' and '.join(map(repr, several))}"
+        )
+    parameter, _, words = several[0].partition("=")
+    configs = [
+        evaluated_config(
+            trained,
+            dataclasses.replace(
+                options,
+                environment_parameters=tuple(
+                    f"{parameter}={word}" if assignment == several[0] else assignment
+                    for assignment in given
+                ),
+            ),
+        )
+        for word in words.split(",")
+    ]
+    values = [config.parsed_environment_parameters[parameter] for config in configs]
+    if len(set(values)) < len(values):
+        raise ValueError(f"{parameter} must have different values, got {words}")
+    return parameter, values, configs
 
 
 def evaluated_config(trained: TrainConfig, options: Evaluate) -> TrainConfig:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -312,6 +312,43 @@ def table(config: TrainConfig, evaluations: list[Evaluation]) -> FittedTable:
             if returns.num_cut_off
         ],
         words=2,
+    )
+
+
+def table_by_parameter(
+    config: TrainConfig,
+    parameter: str,
+    values: Sequence[int | float | bool | str],
+    evaluations: Sequence[Sequence[Evaluation]],
+) -> FittedTable:
+    """Show how the models of a run depend on a parameter of the task: a row for each value.
+
+    Args:
+        config: The run's configuration.
+        parameter: The parameter.
+        values: Its values.
+        evaluations: For each of them, each model's evaluation.
+    """
+    models = [evaluation.model for evaluation in evaluations[0]]
+    rows = [
+        (
+            str(value),
+            *(
+                f"{evaluation.mean_return:.3f}"
+                + ("" if math.isnan(evaluation.low) else f" [{evaluation.low:.3f}, ")
+                + ("" if math.isnan(evaluation.low) else f"{evaluation.high:.3f}]")
+                for evaluation in of_models
+            ),
+        )
+        for value, of_models in zip(values, evaluations, strict=True)
+    ]
+    seeds = "seed" if config.num_seeds == 1 else "seeds"
+    return FittedTable(
+        (parameter, *models),
+        {"": rows},
+        title=f"trained on {config.task}\n{config.num_seeds} {seeds}, "
+        f"{evaluations[0][0].num_episodes} fresh episodes each: mean return, 95 % interval",
+        words=1,
     )
 
 

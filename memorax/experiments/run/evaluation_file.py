@@ -3,7 +3,8 @@
 import json
 import math
 import os
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +24,49 @@ def check_output(path: Path) -> None:
     """
     if path.suffix != ".json":
         raise ValueError(f"output must end in .json, got {path}")
+    check_picture(path)
+
+
+def check_picture(path: Path) -> None:
+    """Check where the picture beside the results is to be written, or the results themselves.
+
+    Raises:
+        ValueError: If it exists, or lies in no folder.
+    """
     if path.exists():
         raise ValueError(f"{path} exists and is not overwritten: choose another by --output")
     if not path.parent.is_dir():
         raise ValueError(f"output must be in a folder that exists, got {path}")
 
 
-def write(
-    path: Path, config: TrainConfig, evaluations: list[Evaluation], reports: list[Reports]
-) -> None:
-    """Write the results of an evaluation as JSON, unknown values as ``null``.
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation of all models on one task.
 
-    Args:
-        path: The file.
+    Attributes:
         config: The configuration that was evaluated.
         evaluations: Each model's evaluation.
         reports: Each model's reports.
+    """
+
+    config: TrainConfig
+    evaluations: list[Evaluation]
+    reports: list[Reports]
+
+
+def write(path: Path, evaluated: Sequence[Evaluated]) -> None:
+    """Write the results of evaluations as JSON, unknown values as ``null``.
+
+    Args:
+        path: The file.
+        evaluated: One evaluation, whose fields the file has, or several, which it has as a list
+            named ``evaluations``.
 
     Raises:
         WriteFailedError: If it cannot be written.
     """
-    results = {
-        "environment": config.environment,
-        "environment_parameters": config.parsed_environment_parameters,
-        "models": [
-            _fields(evaluation)
-            | _episodes(seen.most_likely)
-            | {"sampled": _fields(evaluation.sampled) | _episodes(seen.sampled)}
-            for evaluation, seen in zip(evaluations, reports, strict=True)
-        ],
-    }
+    parts = [_results(one) for one in evaluated]
+    results = parts[0] if len(parts) == 1 else {"evaluations": parts}
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -60,6 +74,19 @@ def write(
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise WriteFailedError(f"{path} could not be written: {error}") from error
+
+
+def _results(evaluated: Evaluated) -> dict[str, Any]:
+    return {
+        "environment": evaluated.config.environment,
+        "environment_parameters": evaluated.config.parsed_environment_parameters,
+        "models": [
+            _fields(evaluation)
+            | _episodes(seen.most_likely)
+            | {"sampled": _fields(evaluation.sampled) | _episodes(seen.sampled)}
+            for evaluation, seen in zip(evaluated.evaluations, evaluated.reports, strict=True)
+        ],
+    }
 
 
 def _fields(reached: Any) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
 
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.evaluation import Evaluation
 from memorax.experiments.run.folder import RunFolder, read_curves
 
 COLUMNS = 2
@@ -50,12 +51,62 @@ def plot_learning_curve(folder: RunFolder, config: TrainConfig) -> None:
         )
     axes.set_xlabel("environment steps of each seed")
     axes.set_ylabel("mean episode return")
-    axes.set_title(f"{config.algorithm_name} on {config.task}")
+    seeds = count_seeds(config.num_seeds)
+    axes.set_title(f"{config.algorithm_name} on {config.task}: mean, worst and best of {seeds}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="best")
     save_figure(figure, folder.path / "learning_curve.png")
+
+
+@literal_names
+def plot_returns_by_parameter(
+    path: Path,
+    config: TrainConfig,
+    parameter: str,
+    values: Sequence[int | float | bool | str],
+    evaluations: Sequence[Sequence[Evaluation]],
+) -> None:
+    """Draw how each model's return depends on a parameter of the task.
+
+    A line is the mean over seeds, its band reaches from the worst seed to the best.
+
+    Args:
+        path: Where to write the picture.
+        config: The run's configuration, with the value that it was trained with.
+        parameter: The parameter.
+        values: Its values.
+        evaluations: For each of them, each model's evaluation.
+    """
+    figure, (axes,) = make_panels(1)
+    numbers = [value for value in values if isinstance(value, int | float)]
+    places = values if len(numbers) == len(values) else [str(value) for value in values]
+    for of_values in zip(*evaluations, strict=True):
+        model = of_values[0].model
+        reached = np.array([evaluation.seed_returns for evaluation in of_values]).T
+        (line,) = axes.plot(places, reached.mean(axis=0), "o-", label=model_label(model))
+        low, high = reached.min(axis=0), reached.max(axis=0)
+        axes.fill_between(places, low, high, alpha=0.2, color=line.get_color())
+    trained = config.parsed_environment_parameters.get(parameter)
+    if isinstance(trained, int | float) and len(numbers) == len(values):
+        axes.axvline(trained, color="grey", linestyle=":", label="trained")
+    axes.set_xlabel(parameter)
+    axes.set_ylabel("mean episode return")
+    seeds = count_seeds(config.num_seeds)
+    axes.set_title(
+        f"{config.algorithm_name} trained on {config.task}\nmean, worst and best of {seeds}"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
+    save_figure(figure, path)
+
+
+def count_seeds(*numbers: int) -> str:
+    """Return how many seeds there are, for a title; ``numbers`` may differ from model to model."""
+    fewest, most = min(numbers), max(numbers)
+    many = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{many} seed{'' if most == 1 else 's'}"
 
 
 def model_label(model: str) -> str:

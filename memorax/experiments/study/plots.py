@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from memorax.experiments.run.folder import Curves
-from memorax.experiments.run.plotting import literal_names, make_panels, model_label, save_figure
+from memorax.experiments.run.plotting import (
+    count_seeds,
+    literal_names,
+    make_panels,
+    model_label,
+    save_figure,
+)
 from memorax.experiments.study.statistics import (
     interquartile_mean,
     performance_profile,
@@ -43,6 +49,9 @@ def plot_learning_curves(path: Path, tasks: Mapping[str, Mapping[str, Curves]]) 
         axes.set_title(task)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.xaxis.set_major_locator(_few_ticks())
+    counts = (len(returns) for models in tasks.values() for _, returns in models.values())
+    seeds = count_seeds(*counts)
+    figure.suptitle(f"Return while training: interquartile mean of {seeds}, 95 % interval")
     _finish(figure, panels, path)
 
 
@@ -68,6 +77,9 @@ def plot_performance_profiles(path: Path, panels: Mapping[str, Mapping[str, Scor
         axes.set_xlabel(title)
         axes.set_ylabel("share of runs above")
         axes.set_ylim(-0.02, 1.02)
+    counts = (len(scores) for models in panels.values() for scores in models.values())
+    seeds = count_seeds(*counts)
+    figure.suptitle(f"Performance profiles after training: {seeds} of each model, 95 % interval")
     _finish(figure, all_axes, path)
 
 
@@ -90,12 +102,13 @@ class Reached:
 
 @literal_names
 def plot_searched_values(
-    path: Path, options: Mapping[str, Sequence[Reached]], logarithmic: Collection[str]
+    path: Path, title: str, options: Mapping[str, Sequence[Reached]], logarithmic: Collection[str]
 ) -> None:
     """Draw what trials reached against what they took, a panel for each option.
 
     Args:
         path: Where to write the picture.
+        title: What was trained, on what, and how often.
         options: By option, each trial's value and return.
         logarithmic: The options that were searched by their logarithm.
     """
@@ -114,7 +127,8 @@ def plot_searched_values(
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(option)
-        axes.set_ylabel("return")
+        axes.set_ylabel("return after training")
+    figure.suptitle(title)
     _finish(figure, panels, path)
 
 

@@ -17,6 +17,7 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import Devices, make_mesh
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.interrupt import Interrupt
+from memorax.experiments.run.plotting import count_seeds
 from memorax.experiments.run.training import (
     TerminatedError,
     make_agents,
@@ -226,6 +227,8 @@ def _finish(
         plot_learning_curves(folder.path / "learning_curves.png", {title: curves})
         plot_searched_values(
             folder.path / "searched_values.png",
+            f"{config.train.torso}, {title}: {len(finished)} trials, "
+            f"{count_seeds(config.train.num_seeds)} each",
             {flag: [_reached(row, flag) for row in finished] for flag in config.space},
             logarithmic=[
                 flag
