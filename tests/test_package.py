@@ -1,4 +1,6 @@
+import importlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -41,6 +43,13 @@ def files_of(package):
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def test_an_old_python_is_refused_in_one_line(monkeypatch):
+    importlib.import_module("setuptools")  # As it is on the Python that runs this.
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13))
+    with pytest.raises(SystemExit, match=r"^memorax needs Python 3.11 or newer, and this is \S+$"):
+        runpy.run_path(str(ROOT / "setup.py"))
 
 
 @pytest.mark.exhaustive

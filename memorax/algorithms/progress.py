@@ -36,7 +36,7 @@ class ProgressBar:
 
     def __enter__(self) -> "ProgressBar":
         """Show the bar; ``agent.train`` does so before it compiles."""
-        self._progress = progress_line(self._description, None, speed="compiling")
+        self._progress = progress_line(self._description, None)
         self._progress.start()
         self._since = time.perf_counter()
         return self
@@ -67,7 +67,6 @@ def progress_line(
     description: str,
     num_steps: int | None,
     step: int = 0,
-    speed: str = "starting",
     console: "Console | None" = None,
 ) -> "Progress":
     """Return a line that shows how far training is, how fast it goes, and its return.
@@ -76,27 +75,36 @@ def progress_line(
         description: What stands before the bar.
         num_steps: Environment steps of each seed, None if that is not known yet.
         step: Those made before.
-        speed: What stands in the place of the speed until it is known.
         console: The terminal; None: standard output.
     """
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text  # noqa: PLC0415
+
+    class Speed(ProgressColumn):
+        """The speed, or for how long the program has been compiled."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.fields["speed"]
+            return Text(f"compiling, {task.elapsed or 0:.0f} s" if speed is None else speed)
 
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}", markup=False),
+        Speed(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[outcome]}", markup=False),
         console=console,
     )
-    progress.add_task(description, total=num_steps, completed=step, speed=speed, outcome="")
+    progress.add_task(description, total=num_steps, completed=step, speed=None, outcome="")
     return progress
 
 

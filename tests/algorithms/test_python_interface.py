@@ -122,6 +122,18 @@ def test_a_progress_bar_shows_how_far_training_is(agent, state, num_steps, monke
     assert len(line) <= width
 
 
+def test_a_bar_says_for_how_long_a_program_is_compiled():
+    shown = io.StringIO()
+    console = Console(file=shown, width=120)
+    line = progress.progress_line("gru", 10, console=console)
+    console.print(line.get_renderable())
+    assert "compiling, 0 s" in shown.getvalue()
+    progress.advance(line, 5, np.ones((1, 2)), 1.0)
+    console.print(line.get_renderable())
+    assert shown.getvalue().splitlines()[-1].split()[-2:] == ["return", "1.00"]
+    assert "5 steps/s" in shown.getvalue()
+
+
 def test_a_policy_acts_as_an_evaluation_does_through_wrappers():
     env, params = environments.make("memory::StatelessCartPoleEasy")
     wrapped = NormalizeObservation(MaskObservation(env, hidden=(0,)))

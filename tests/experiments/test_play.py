@@ -1,16 +1,23 @@
+import io
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import memorax
+from memorax.algorithms.policy import PolicyStep
+from memorax.environments import Box, MultiDiscrete
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.play import influence
 from memorax.experiments.play.episode import Player, activity
 from memorax.experiments.play.gif import write_gif
+from memorax.experiments.play.terminal import show, summary
+from memorax.experiments.play.text import observation_frame, observation_text
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.policy import PolicyStep, load_step
+from memorax.experiments.run.policy import load_step
 
 TASK = "memory::TMazePassive"
 
@@ -60,7 +67,7 @@ def test_an_episode_is_what_a_policy_plays(run):
     assert episode.memory.shape == (8, len(episode.moments))
 
 
-def test_steps_are_printed_where_there_is_no_terminal_and_drawn_into_a_picture(
+def test_piped_output_is_a_line_for_each_episode_and_every_step_is_drawn_into_a_picture(
     run, tmp_path, capsys
 ):
     path = tmp_path / "episodes.gif"
@@ -69,14 +76,14 @@ def test_steps_are_printed_where_there_is_no_terminal_and_drawn_into_a_picture(
     told = capsys.readouterr().out
     step = load_step(run, None, 1)
     player = Player(step, TASK, draw=False)
-    lengths = [
-        len(player.play(jax.random.fold_in(jax.random.key(0), number), 500).moments)
-        for number in range(2)
-    ]
-    for length in set(lengths):
-        assert f"step {length} of {length}" in told
-    assert told.count("memory of gru") == told.count("action") == sum(lengths)
-    assert told.count("all 8 units") == sum(lengths)
+    episodes = [player.play(jax.random.fold_in(jax.random.key(0), index), 500) for index in (0, 1)]
+    lengths = [len(episode.moments) for episode in episodes]
+    title, *lines = told.splitlines()
+    assert title == f"{TASK} corridor_length=5, memory of gru"
+    for index, episode in enumerate(episodes):
+        assert lines[index] == f"episode {index}: {summary(episode)}"
+        assert f"return {episode.moments[-1].episode_return:.3f}" in lines[index]
+    assert len(lines) <= 5
     assert f"{TASK} corridor_length=5 does not draw: it is shown as text" in told
     with Image.open(path) as picture:
         assert picture.n_frames == sum(lengths)
@@ -121,8 +128,52 @@ def test_the_influence_of_each_step_is_drawn(run, tmp_path, capsys):
 def test_an_episode_that_does_not_end_is_cut_off(run, capsys):
     assert main(["play", str(run), "--max-steps", "2"]) == 0
     told = capsys.readouterr().out
-    assert "step 1, truncated at 2" in told
-    assert "step 3" not in told
+    assert "episode 0: 2 steps, truncated, return " in told
+
+
+def test_every_step_is_shown_in_a_terminal():
+    episode = Player(untrained(TASK), TASK, draw=False).play(jax.random.key(0), 3)
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120, color_system=None)
+    show([episode], "gru", console, 1000)
+    told = shown.getvalue()
+    assert "memory of gru" in told
+    assert all(f"step {index}" in told for index in (1, 2, 3))
+
+
+def test_pictures_are_shown_as_pictures_and_parts_by_name():
+    colours = np.zeros((2, 3, 3), np.uint8)
+    colours[0, 0] = 255
+    categories = np.array([[[1, 2], [0, 11]]])
+    channels = np.zeros((1, 3, 5), np.float32)
+    channels[0, 1, 4] = 1
+    observation = {"cells": categories, "layers": channels, "rgb": colours}
+    space = {
+        "cells": MultiDiscrete(0, 11, (1, 2, 2)),
+        "layers": Box(0, 1, (1, 3, 5)),
+        "rgb": Box(0, 255, (2, 3, 3), np.uint8),
+    }
+    assert observation_text(observation, space).splitlines() == [
+        "cells:",
+        "channel 0  channel 1",
+        "10         2b",
+        "layers:",
+        "·4·",
+        "the strongest of 5 channels",
+        "rgb:",
+        "█··",
+        "···",
+        "2×3×3 numbers, averaged",
+    ]
+    np.testing.assert_array_equal(observation_frame(observation, space), colours)
+
+
+def test_a_title_is_as_wide_as_a_picture_can_be(tmp_path):
+    title = f"{TASK} corridor_length=5 " + "a_long_name=1 " * 8
+    episode = Player(untrained(TASK), title, draw=False).play(jax.random.key(0), 1)
+    write_gif([episode], "gru", tmp_path / "a.gif", 5)
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.width > 7 * len(title) + 320
 
 
 def test_a_model_without_memory_is_said_to_have_none(tmp_path):

@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
                 played.append(player.play(key, options.max_steps, show_step))
     model = options.model or config.torso
     if options.terminal:
-        show(played, model, console, options.frames_per_second)
+        show(*(played, model, console, options.frames_per_second, options.first_episode))
     if options.output is not None:
         if played[0].moments[0].frame is None:
             console.print(f"{played[0].task} does not draw: it is shown as text")

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from memorax.algorithms.policy import PolicyStep
 from memorax.environments import release
 from memorax.environments.environment import Frame
-from memorax.experiments.play.text import observation_text
-from memorax.experiments.run.policy import PolicyStep
+from memorax.experiments.play.text import observation_frame, observation_text
 
 Memory = Float[np.ndarray, "units steps"]
 
@@ -110,10 +110,15 @@ class Player:
         return Episode(self._name, moments, np.stack(memory, axis=1), ended, read)
 
     def _look(self, observation: Any, state: PyTree) -> tuple[str, Frame | None]:
-        frame = self._task.render_frame(state, self._params) if self._draw else None
+        space = self._task.observation_space(self._params)
+        frame = None
+        if self._draw:
+            frame = self._task.render_frame(state, self._params)
+            if frame is None:
+                frame = observation_frame(observation, space)
         text = self._task.render_text(state, self._params)
         if text is None:
-            text = observation_text(observation, self._task.observation_space(self._params))
+            text = observation_text(observation, space)
         return text, frame
 
 

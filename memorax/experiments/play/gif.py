@@ -127,7 +127,7 @@ def _size(episodes: list[Episode]) -> tuple[int, int]:
     for episode in episodes:
         widths += [_picture(moment).width for moment in episode.moments]
         lines = [step_text(episode, index, "  ") for index in range(len(episode.moments))]
-        widths += [round(_font().getlength(line)) for line in lines]
+        widths += [math.ceil(_font().getlength(line)) for line in (episode.task, *lines)]
     width = 4 * MARGIN + max(widths) + MEMORY_WIDTH
     return width, 2 * MARGIN + 3 * LINE + HEIGHT
 

@@ -20,23 +20,50 @@ BORDER = 4
 """Width of a panel's borders, on both sides together."""
 
 
-def show(episodes: list[Episode], model: str, console: Console, frames_per_second: int) -> None:
-    """Play episodes back, step by step; without a terminal, print one step after the other.
+def show(
+    episodes: list[Episode],
+    model: str,
+    console: Console,
+    frames_per_second: int,
+    first_episode: int = 0,
+) -> None:
+    """Play episodes back, step by step; without a terminal, print a line for each episode.
 
     Args:
         episodes: The episodes.
         model: Whose memory it is.
         console: Where to show them.
         frames_per_second: Steps of a second.
+        first_episode: The number of the first one.
     """
     if not console.is_terminal:
-        for view in _views(episodes, model, console.width):
-            console.print(view)
+        console.print(f"{episodes[0].task}, memory of {model}", soft_wrap=True)
+        for number, episode in enumerate(episodes):
+            console.print(f"episode {first_episode + number}: {summary(episode)}", soft_wrap=True)
+        console.print("a terminal shows every step, and so does --output NAME.gif")
         return
     with Live(console=console, auto_refresh=False) as live:
         for view in _views(episodes, model, console.width):
             live.update(view, refresh=True)
             time.sleep(1 / frames_per_second)
+
+
+def summary(episode: Episode) -> str:
+    """Describe an episode in a line: its length, its end, its return and its actions."""
+    moments = episode.moments
+    parts = [
+        f"{len(moments)} step{'' if len(moments) == 1 else 's'}",
+        "ended" if episode.ended else "truncated",
+        f"return {moments[-1].episode_return:.3f}",
+    ]
+    actions = np.array([moment.action for moment in moments])
+    if np.issubdtype(actions.dtype, np.integer) and actions.ndim == 1:
+        counts = zip(*np.unique(actions, return_counts=True), strict=True)
+        parts.append("actions " + ", ".join(f"{action} ({count}x)" for action, count in counts))
+    else:
+        low, high = actions.min(), actions.max()
+        parts.append(f"actions from {low:.3g} to {high:.3g}")
+    return ", ".join(parts)
 
 
 def _views(episodes: list[Episode], model: str, width: int) -> Iterator[RenderableType]:

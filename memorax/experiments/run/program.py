@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -43,6 +44,7 @@ class Program:
     Attributes:
         like: The shapes of the state, and where each of its arrays lives.
         compile_seconds: How long compiling the training has taken so far.
+        was_cached: Whether the latest program was found in the cache of compiled programs.
     """
 
     def __init__(self, mesh: Mesh, config: TrainConfig[Any], model: str, agent: Algorithm):
@@ -50,7 +52,7 @@ class Program:
         self.total_steps = steps_to_train(config)
         longest = config.checkpoint_every // agent.steps_per_update
         self.chunk_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
-        self.compile_seconds = 0.0
+        self.compile_seconds, self.was_cached = 0.0, False
         self.like = abstract_state(mesh, config, model, agent)
         self._trains: dict[Any, Callable[..., tuple[PyTree, Metrics]]] = {}
 
@@ -92,13 +94,14 @@ class Program:
 
         key = num_steps, self._size()
         if key not in self._trains:
-            started = time.perf_counter()
+            started, hits = time.perf_counter(), cache_hits()
             with jax.set_mesh(self.mesh):
                 placed = shardings(self.like), replicated(self.mesh)
                 jitted = jax.jit(train, donate_argnums=2, out_shardings=placed)
                 step = jax.ShapeDtypeStruct((), jnp.uint32)
                 self._trains[key] = jitted.lower(self._arguments(), step, self.like).compile()
             self.compile_seconds += time.perf_counter() - started
+            self.was_cached = cache_hits() > hits
         return self._trains[key]
 
     def evaluate(
@@ -192,6 +195,23 @@ class Program:
 
     def _keys(self, seed: Any) -> Array:
         return jax.random.split(jax.random.key(seed), self.config.num_seeds)
+
+
+@cache
+def _counted_hits() -> list[int]:
+    """Return the number of programs found in the cache so far, which JAX's events count up."""
+    hits = [0]
+
+    def count(event: str, **details: Any) -> None:
+        hits[0] += event == "/jax/compilation_cache/cache_hits"
+
+    jax.monitoring.register_event_listener(count)
+    return hits
+
+
+def cache_hits() -> int:
+    """Return how many programs were found in the cache since this was first called."""
+    return _counted_hits()[0]
 
 
 def shardings(like: PyTree) -> PyTree:

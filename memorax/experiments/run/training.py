@@ -198,7 +198,11 @@ def _train_model(
         Checkpoints(folder, model, config.keep_checkpoints), writes
     ) as checkpoints:
         restored = checkpoints.restore(program.like)
-        step, state = restored or (0, program.init())
+        if restored:
+            step, state = restored
+        else:
+            with console.status(f"{model}: compiling the first state"):
+                step, state = 0, program.init()
         if step >= program.total_steps:
             console.print(f"{model} has finished its {step:,} steps before")
             return Trained(step, state, finished=True)
@@ -214,7 +218,8 @@ def _train_model(
             _, state = train_chunks(program, [recorder], state, lambda: interrupt.wanted, _record)
             recorder.save(state)
     console.print(
-        f"{model}: compiled in {program.compile_seconds:.1f} s, {recorder.step:,} steps of "
+        f"{model}: compiled in {program.compile_seconds:.1f} s"
+        f"{' (from the cache)' if program.was_cached else ''}, {recorder.step:,} steps of "
         f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
     )
     return Trained(recorder.step, state, finished=recorder.step >= program.total_steps)
