@@ -268,7 +268,7 @@ def test_an_onnx_program_of_a_batch_loads_without_a_warning_and_says_what_it_tak
 
 def test_a_program_that_mixes_the_rows_of_a_batch_is_found(tmp_path, monkeypatch):
     def mixing(step, batch_size):
-        whole = jax.vmap(flat(step, None))
+        whole = flat(step, batch_size)
         return lambda *arrays: whole(*(jnp.roll(array, 1, 0) for array in arrays))
 
     flat = exporting._flat

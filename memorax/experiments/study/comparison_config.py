@@ -106,6 +106,8 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
     def runs(self) -> Iterator["ComparisonRun"]:
         """The runs of the comparison, task by task."""
         settings = _settings(self)
+        # Single steps have no segments, and the memories beside them may.
+        without_memory: dict[str, Any] = {"gradient_checkpointing": False}
         for environment in self.environments:
             name, *parameters = environment.split()
             for algorithm in self.algorithms:
@@ -116,8 +118,7 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
                         torso=torso,
                         algorithm=getattr(self, algorithm),
                         memoryless_twin=False,
-                        # Single steps have no segments, and the memories beside them may.
-                        **settings | ({"gradient_checkpointing": False} if torso == "mlp" else {}),
+                        **settings | (without_memory if torso == "mlp" else {}),
                     )
                     yield ComparisonRun(environment, self._model(algorithm, torso), config)
 

@@ -7,9 +7,7 @@ from memorax.experiments.study import plots
 from memorax.experiments.study.plots import Reached
 
 STEPS = np.array([10, 20])
-CURVES = {
-    "memory::TMazePassive": {"gru": (STEPS, np.zeros((3, 2))), "mlp": (STEPS, np.ones((3, 2)))}
-}
+MODELS = {"gru": (STEPS, np.zeros((3, 2))), "mlp": (STEPS, np.ones((3, 2)))}
 
 
 @pytest.fixture
