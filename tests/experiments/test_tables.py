@@ -74,9 +74,12 @@ def test_an_episode_is_shown_whole_with_its_title(width):
     task = "memory::LabyrinthExploreHard " + " ".join(f"parameter_{n}={n}" for n in range(6))
     picture = "\n".join(["x" * 48] * 3)
     moments = [Moment(picture, None, np.array(1), 0.0, 0.0)]
-    console = Console(file=io.StringIO(), width=width, markup=False)
-    show([Episode(task, moments, np.zeros((2, 1)), ended=True)], "gru", console, 1)
-    told = console.file.getvalue()
+    terminal = {"force_terminal": True, "color_system": None}
+    console = Console(file=io.StringIO(), width=width, markup=False, **terminal)
+    show([Episode(task, moments, np.zeros((2, 1)), ended=True)], "gru", console, 1000)
+    # The last of the frames, each of which is drawn over the one before it.
+    frame = console.file.getvalue().rpartition("\x1b[2K")[2]
+    told = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", frame)
     assert all(len(line) <= width for line in told.splitlines())
     assert told.count("x" * 48) == 3
     assert all(word in told for word in task.split())
