@@ -133,7 +133,12 @@ def expected(agent: Any, devices: int) -> dict[str, dict[str, int]]:
     timestep = transitions.timestep
     sequences = replace(
         sequences,
-        transitions=(timestep.observation, timestep.done, transitions.action, transitions.cut_off),
+        transitions=(
+            timestep.observation,
+            timestep.done,
+            transitions.action,
+            transitions.truncated,
+        ),
     )
     step_times, step_numbers = SCALARS["optimizer step"]
     update_times, update_numbers = SCALARS["update"]

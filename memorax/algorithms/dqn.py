@@ -24,7 +24,8 @@ from memorax.algorithms.replay import (
     ReplayState,
     learned_from,
 )
-from memorax.algorithms.transitions import Sequences, masked_mean, n_step_returns
+from memorax.algorithms.returns import n_step_returns
+from memorax.algorithms.transitions import Sequences, masked_mean
 from memorax.buffers import ReplaySample, importance_weights
 from memorax.configurations.dqn import DQNConfig, R2D2Config
 from memorax.dtypes import as_before
@@ -177,7 +178,7 @@ class DQN(ReplayAlgorithm):
         output, sown = read(params)
         target_output, _ = read(target_params)
         learned = learned_from(sequences, config.burn_in_length)
-        mask = ~learned.cut_off
+        mask = ~learned.truncated
         acted_on = jax.tree.map(lambda leaf: leaf[:, :-1], output)
         chosen = heads.select_action(acted_on, learned.action)
         loss = head.loss(chosen, self._target(output, target_output, learned))

@@ -19,7 +19,11 @@ from memorax.algorithms.checks import (
 )
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.demons import DemonSteps, demon_targets
-from memorax.algorithms.returns import clipped_surrogate_loss, generalized_advantages
+from memorax.algorithms.returns import (
+    bootstrap_truncations,
+    clipped_surrogate_loss,
+    generalized_advantages,
+)
 from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState, cut_to_sequences
 from memorax.algorithms.transitions import mean_over, take_step, vectorize
 from memorax.configurations.ppo import PPOConfig
@@ -226,14 +230,10 @@ class PPO(RolloutAlgorithm):
         self, state: RolloutState, next_state: RolloutState, rollout: PPORollout
     ) -> PPOSequences:
         """Add advantages and the carries that acting began with; bring the batch to the front."""
-        _, last_outputs = self._read(next_state)
-        last_value, last_predictions = self._expectations(last_outputs)
+        last_value, last_predictions = self._expectations(self._read(next_state)[1])
         values = jnp.concatenate([rollout.value, last_value[None]])
         transitions = rollout.transitions
-        # A truncated episode's last observation bootstraps: its return is the value there.
-        reward = jnp.where(transitions.cut_off, rollout.value, transitions.reward)
-        ended = transitions.terminated | transitions.cut_off
-        discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
+        reward, discount = bootstrap_truncations(transitions, rollout.value, self.config.gamma)
         advantage = generalized_advantages(reward, discount, values, self.config.gae_lambda)
         steps = (
             transitions,
@@ -260,7 +260,7 @@ class PPO(RolloutAlgorithm):
         learned = jax.tree.map(
             lambda leaf: leaf[:, config.burn_in_length :], replace(sequences, carry={})
         )
-        mean = mean_over(~learned.transitions.cut_off)
+        mean = mean_over(~learned.transitions.truncated)
         log_ratio = distribution.log_prob(learned.transitions.action) - learned.log_prob
         ratio = jnp.exp(log_ratio)
         advantage = learned.advantage

@@ -16,7 +16,7 @@ from memorax.algorithms.checks import check_action_values
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.exploration import epsilon_greedy, linear_epsilon
 from memorax.algorithms.return_scale import ReturnScale
-from memorax.algorithms.returns import lambda_returns
+from memorax.algorithms.returns import bootstrap_truncations, lambda_returns
 from memorax.algorithms.rollout import (
     RolloutAlgorithm,
     RolloutState,
@@ -167,7 +167,7 @@ class PQN(RolloutAlgorithm):
         keys = jax.random.split(key, self.config.num_steps)
         state, rollout = jax.lax.scan(act, state, keys)
         transitions = rollout.transitions
-        ended = transitions.terminated | transitions.cut_off
+        ended = transitions.terminated | transitions.truncated
         scale = state.return_scale.update(transitions.reward, ended, self.config.gamma)
         return replace(state, return_scale=scale), rollout
 
@@ -200,10 +200,8 @@ class PQN(RolloutAlgorithm):
         return state, PQNRollout(transition, values.max(-1), episodes_of(info))
 
     def _targets(self, transitions: Transition, values: Array) -> Array:
-        """Return Q(lambda); a step that a time limit cut off is worth its own value."""
-        ended = transitions.terminated | transitions.cut_off
-        reward = jnp.where(transitions.cut_off, values[:-1], transitions.reward)
-        discount = jnp.where(jnp.asarray(ended), 0.0, self.config.gamma)
+        """Return Q(lambda)."""
+        reward, discount = bootstrap_truncations(transitions, values[:-1], self.config.gamma)
         return lambda_returns(reward, discount, values[1:], self.config.q_lambda)
 
     def _loss(self, params: PyTree, sequences: PQNSequences) -> tuple[Array, Metrics]:
@@ -213,12 +211,12 @@ class PQN(RolloutAlgorithm):
         output, sown = read_sequences(
             self.network, params, transitions.timestep, sequences.carry, burn_in_length
         )
-        action, targets, cut_off = (
+        action, targets, truncated = (
             leaf[:, burn_in_length:]
-            for leaf in (transitions.action, sequences.targets, transitions.cut_off)
+            for leaf in (transitions.action, sequences.targets, transitions.truncated)
         )
         chosen: Any = heads.select_action(output, action)
         head: Any = self.network.head
-        loss = mean_over(~cut_off)(head.loss(chosen, targets))
+        loss = mean_over(~truncated)(head.loss(chosen, targets))
         metrics = {"loss": loss, "action_value": chosen.mean()}
         return loss + self.config.sown_loss_coefficient * sown, metrics

@@ -196,7 +196,7 @@ class ReplayAlgorithm(Algorithm):
             self._act, state, jax.random.split(act_key, self.config.num_steps)
         )
         window = move_window(state.window, transitions, carry)
-        ended = transitions.terminated | transitions.cut_off
+        ended = transitions.terminated | transitions.truncated
         state = replace(
             state,
             num_updates=optax.safe_increment(state.num_updates),

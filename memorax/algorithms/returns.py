@@ -1,8 +1,30 @@
-"""Returns, advantages and the loss of policies that are learned from rollouts."""
+"""Returns and advantages, where they bootstrap, and the loss of a policy."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from memorax.algorithms.transitions import Sequences, Transition
+
+
+def bootstrap_truncations(
+    transitions: Transition,
+    values: Float[Array, "time batch"],
+    gamma: float | Float[Array, ""],
+) -> tuple[Float[Array, "time batch"], Float[Array, "time batch"]]:
+    """Return rewards and discounts with which returns bootstrap from values at time limits.
+
+    The last observation of a truncated episode is a step of its own (see ``vectorize``), whose
+    return is its value.
+
+    Args:
+        transitions: Those of a rollout, time first.
+        values: The values of what each action was chosen in.
+        gamma: The discount, which is 0 where an episode terminated or was truncated.
+    """
+    reward = jnp.where(transitions.truncated, values, transitions.reward)
+    ended = transitions.terminated | transitions.truncated
+    return reward, jnp.where(jnp.asarray(ended), 0.0, gamma)
 
 
 def lambda_returns(
@@ -77,3 +99,31 @@ def clipped_surrogate_loss(
     advantage = jax.lax.stop_gradient(advantage)
     clipped = jnp.clip(ratio, 1 - clip_coefficient, 1 + clip_coefficient)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def n_step_returns(
+    sequences: Sequences, gamma: float | Float[Array, ""], n_step: int
+) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"], Int[Array, "batch time"]]:
+    """Add up the next ``n_step`` rewards, fewer where the episode or the sequence ends before.
+
+    Returns:
+        The discounted sum of rewards, the discount of the value to bootstrap from (0 after a
+        termination), and at which of the ``time + 1`` timesteps that value is.
+    """
+    batch, time = sequences.reward.shape
+
+    def later(values, steps, filler):
+        padding = jnp.full((batch, steps), filler, values.dtype)
+        return jnp.concatenate([values, padding], axis=1)[:, steps:]
+
+    returns, discount = jnp.zeros_like(sequences.reward), jnp.ones_like(sequences.reward)
+    index = jnp.broadcast_to(jnp.arange(time), (batch, time))
+    continues = jnp.ones((batch, time), bool)
+    for steps in range(n_step):
+        continues &= ~later(sequences.truncated, steps, True)
+        returns += jnp.where(continues, discount * later(sequences.reward, steps, 0), 0)
+        index += continues
+        terminated = later(sequences.terminated, steps, False)
+        discount = jnp.where(continues, discount * gamma * (1.0 - terminated), discount)
+        continues &= ~terminated
+    return returns, discount, index

@@ -207,7 +207,7 @@ class SAC(ReplayAlgorithm):
         """Return the objective to minimise, and metrics."""
         config, critic = self.config, self.networks["critic"]
         learned = learned_from(sequences, config.burn_in_length)
-        mask = ~learned.cut_off
+        mask = ~learned.truncated
 
         def read(name, params, candidate_action=None):
             return read_sequences(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax.algorithms.acting import Timestep, batch_first
 from memorax.environments import (
@@ -27,7 +27,7 @@ class Transition:
         action: The action taken.
         reward: The reward of the action.
         terminated: True where the action terminated the episode.
-        cut_off: True where ``timestep`` is the last of an episode that a time limit ended: the
+        truncated: True where ``timestep`` is the last of an episode that a time limit ended: the
             action meant nothing, but the value of the step is what the steps before bootstrap from.
     """
 
@@ -35,7 +35,7 @@ class Transition:
     action: PyTree
     reward: PyTree
     terminated: PyTree
-    cut_off: PyTree
+    truncated: PyTree
 
 
 @struct.dataclass
@@ -50,7 +50,7 @@ class Sequences:
         action: The action taken.
         reward: The reward of the action.
         terminated: True where the action terminated the episode.
-        cut_off: True where a step is not to be learned from and returns do not continue.
+        truncated: True where a step is not to be learned from and returns do not continue.
         carry: The networks' carries before the first step.
     """
 
@@ -58,7 +58,7 @@ class Sequences:
     action: PyTree
     reward: PyTree
     terminated: PyTree
-    cut_off: PyTree
+    truncated: PyTree
     carry: PyTree
 
 
@@ -129,7 +129,7 @@ def empty_window(timestep: Timestep, carry: PyTree, sequence_length: int, num_st
         action=jnp.zeros((*steps, *timestep.action.shape[1:]), timestep.action.dtype),
         reward=jnp.zeros(steps, timestep.reward.dtype),
         terminated=jnp.zeros(steps, bool),
-        cut_off=jnp.ones(steps, bool),
+        truncated=jnp.ones(steps, bool),
     )
     parts = sequence_length // num_steps
     carries = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], parts, axis=0), carry)
@@ -174,37 +174,9 @@ def window_to_sequences(window: Window, timestep: Timestep) -> Sequences:
         action=transitions.action,
         reward=transitions.reward,
         terminated=transitions.terminated,
-        cut_off=transitions.cut_off,
+        truncated=transitions.truncated,
         carry=jax.tree.map(lambda leaf: leaf[0], window.carries),
     )
-
-
-def n_step_returns(
-    sequences: Sequences, gamma: float | Float[Array, ""], n_step: int
-) -> tuple[Float[Array, "batch time"], Float[Array, "batch time"], Int[Array, "batch time"]]:
-    """Add up the next ``n_step`` rewards, fewer where the episode or the sequence ends before.
-
-    Returns:
-        The discounted sum of rewards, the discount of the value to bootstrap from (0 after a
-        termination), and at which of the ``time + 1`` timesteps that value is.
-    """
-    batch, time = sequences.reward.shape
-
-    def later(values, steps, filler):
-        padding = jnp.full((batch, steps), filler, values.dtype)
-        return jnp.concatenate([values, padding], axis=1)[:, steps:]
-
-    returns, discount = jnp.zeros_like(sequences.reward), jnp.ones_like(sequences.reward)
-    index = jnp.broadcast_to(jnp.arange(time), (batch, time))
-    continues = jnp.ones((batch, time), bool)
-    for steps in range(n_step):
-        continues &= ~later(sequences.cut_off, steps, True)
-        returns += jnp.where(continues, discount * later(sequences.reward, steps, 0), 0)
-        index += continues
-        terminated = later(sequences.terminated, steps, False)
-        discount = jnp.where(continues, discount * gamma * (1.0 - terminated), discount)
-        continues &= ~terminated
-    return returns, discount, index
 
 
 def masked_mean(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from memorax.distribution import install_command, is_installed
+from memorax.installed_package import install_command, is_installed
 from memorax.validation import unknown_name
 
 REGISTERING = (

@@ -16,17 +16,13 @@ from memorax.environments.processes.environment import process_failure, release,
 from memorax.environments.registration import SUITES, adapt, make, names
 from memorax.environments.spaces import Box, Discrete, MultiDiscrete, Space
 from memorax.environments.wrappers.actions_and_rewards import (
+    ClipAction,
     ClipReward,
     ScaleReward,
     StickyAction,
 )
-from memorax.environments.wrappers.base import (
-    ClipAction,
-    RecordEpisodeStatistics,
-    ShowFinalObservation,
-    Vectorize,
-    Wrapper,
-)
+from memorax.environments.wrappers.base import Wrapper
+from memorax.environments.wrappers.episode_statistics import RecordEpisodeStatistics
 from memorax.environments.wrappers.normalization import NormalizeObservation, NormalizeReward
 from memorax.environments.wrappers.observations import (
     FlattenObservation,
@@ -36,6 +32,8 @@ from memorax.environments.wrappers.observations import (
     ShowPreviousInputs,
 )
 from memorax.environments.wrappers.recent_observations import DelayObservation, StackObservations
+from memorax.environments.wrappers.time_limits import ShowFinalObservation
+from memorax.environments.wrappers.vectorize import Vectorize
 
 __all__ = [
     "SUITES",

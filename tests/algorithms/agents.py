@@ -143,8 +143,8 @@ def random_sequences(agent, seed=0):
         return jnp.asarray(draw.uniform(-1, 2, (batch, time, 1)), jnp.float32)
 
     terminated = draw.random((batch, time)) < 0.15
-    cut_off = ~terminated & (draw.random((batch, time)) < 0.15)
-    done = np.concatenate([np.zeros((batch, 1), bool), terminated | cut_off], axis=1)
+    truncated = ~terminated & (draw.random((batch, time)) < 0.15)
+    done = np.concatenate([np.zeros((batch, 1), bool), terminated | truncated], axis=1)
     carry = jax.tree.map(lambda leaf: np.repeat(leaf[:1], batch, 0), agent._initial_carry())
     return Sequences(
         timestep=Timestep(
@@ -156,7 +156,7 @@ def random_sequences(agent, seed=0):
         action=actions(time),
         reward=normal(batch, time),
         terminated=jnp.asarray(terminated),
-        cut_off=jnp.asarray(cut_off),
+        truncated=jnp.asarray(truncated),
         carry=perturbed(carry, seed),
     )
 

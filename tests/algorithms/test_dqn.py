@@ -45,7 +45,7 @@ def follow(sequences, row, step, n_step):
     """Return the n-step return from a step on, and the discount and time of the bootstrap."""
     total, discount = 0.0, 1.0
     for _ in range(n_step):
-        if step == sequences.reward.shape[1] or sequences.cut_off[row, step]:
+        if step == sequences.reward.shape[1] or sequences.truncated[row, step]:
             break
         total += discount * float(sequences.reward[row, step])
         if sequences.terminated[row, step]:
@@ -121,7 +121,7 @@ def test_the_loss_and_the_priorities_are_the_published_ones(head, fields):
     for row in range(config.batch_size):
         losses, errors = [], []
         for step in range(burn_in, config.sequence_length):
-            if not sequences.cut_off[row, step]:
+            if not sequences.truncated[row, step]:
                 step_loss, error = errors_of(*outputs, sequences, row, step, config)
                 losses.append(step_loss)
                 errors.append(error)

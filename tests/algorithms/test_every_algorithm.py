@@ -129,7 +129,7 @@ def test_replay_never_mixes_episodes(name):
     sequences = replace(
         sequences,
         timestep=replace(sequences.timestep, done=done),
-        cut_off=sequences.cut_off.at[:, :first].set(True),
+        truncated=sequences.truncated.at[:, :first].set(True),
     )
     other = random_sequences(agent, seed=1)
 

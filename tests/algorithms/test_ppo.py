@@ -44,7 +44,7 @@ def ratio_error(agent):
 
 def ended_steps(rollout):
     """Return where the next step is the first of an episode, ``(time, envs)``."""
-    return rollout.transitions.terminated | rollout.transitions.cut_off
+    return rollout.transitions.terminated | rollout.transitions.truncated
 
 
 def roll_out(agent):
@@ -170,12 +170,12 @@ def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_d
     state, next_state, _, sequences = roll_out(agent)
     transitions, critic = sequences.transitions, agent.networks["critic"]
     timestep = transitions.timestep
-    terminated, cut_off = np.asarray(transitions.terminated), np.asarray(transitions.cut_off)
+    terminated, truncated = np.asarray(transitions.terminated), np.asarray(transitions.truncated)
     assert terminated.any()
-    assert cut_off.any()
+    assert truncated.any()
     # The last observation of an episode of five steps that a time limit ends, and no other.
     observation = np.asarray(timestep.observation)
-    np.testing.assert_array_equal(cut_off, (observation == 1).all(-1))
+    np.testing.assert_array_equal(truncated, (observation == 1).all(-1))
 
     # A critic that reads all of it at once.
     last = np.asarray(next_state.timestep.observation)
@@ -193,11 +193,11 @@ def test_time_limits_bootstrap_from_the_true_last_observation_and_terminations_d
     advantage = np.zeros((4, 14))
     for row in range(4):
         for t in reversed(range(13)):
-            if not cut_off[row, t]:
+            if not truncated[row, t]:
                 going_on = 0.0 if terminated[row, t] else 1.0
                 delta = 1.0 + 0.9 * going_on * value[row, t + 1] - value[row, t]
                 advantage[row, t] = delta + 0.9 * 0.8 * going_on * advantage[row, t + 1]
-    learned = ~cut_off
+    learned = ~truncated
     np.testing.assert_allclose(
         sequences.advantage[learned], advantage[:, :13][learned], rtol=1e-4, atol=1e-5
     )
@@ -257,8 +257,8 @@ def test_burn_in_only_refreshes_the_carry():
 def test_nothing_is_learned_from_a_step_that_a_time_limit_cut_off():
     agent = make_agent(gru_torso(), Counting(), num_steps=13)
     state, *_, sequences = roll_out(agent)
-    cut_off = np.asarray(sequences.transitions.cut_off)
-    assert cut_off.any()
+    truncated = np.asarray(sequences.transitions.truncated)
+    assert truncated.any()
 
     def loss(log_prob, advantage, target):
         changed = replace(sequences, log_prob=log_prob, advantage=advantage, target=target)
@@ -266,11 +266,11 @@ def test_nothing_is_learned_from_a_step_that_a_time_limit_cut_off():
 
     read = sequences.log_prob, sequences.advantage, sequences.target
     # Their own gradients would have been cut where they decide how others are normalised.
-    changed = [jnp.where(cut_off, leaf + 100, leaf) for leaf in read]
+    changed = [jnp.where(truncated, leaf + 100, leaf) for leaf in read]
     gradients = jax.jit(jax.grad(loss, argnums=(0, 2)))(*read)
     for gradient in gradients:
-        assert not gradient[cut_off].any()
-        assert gradient[~cut_off].any()
+        assert not gradient[truncated].any()
+        assert gradient[~truncated].any()
     np.testing.assert_allclose(loss(*changed), loss(*read), rtol=1e-6)
 
 
@@ -577,10 +577,10 @@ def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
     state, next_state, _, sequences = roll_out(agent)
     transitions = sequences.transitions
     timestep, action = transitions.timestep, np.asarray(transitions.action)
-    terminated, cut_off = np.asarray(transitions.terminated), np.asarray(transitions.cut_off)
-    assert cut_off[:, :-1].any()
+    terminated, truncated = np.asarray(transitions.terminated), np.asarray(transitions.truncated)
+    assert truncated[:, :-1].any()
     assert terminated.any()
-    assert not (terminated | cut_off)[:, -1].all()
+    assert not (terminated | truncated)[:, -1].all()
     observation = np.concatenate(
         [timestep.observation, np.asarray(next_state.timestep.observation)[:, None]], axis=1
     )
@@ -603,7 +603,7 @@ def test_demons_learn_from_what_follows_a_rollout_or_a_time_limit():
         }
         for demon, target in expected.items():
             got = sequences.demon_targets[name][demon]
-            np.testing.assert_allclose(got[~cut_off], target[~cut_off], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(got[~truncated], target[~truncated], rtol=1e-4, atol=1e-5)
 
 
 @drawn_parameters

@@ -45,14 +45,14 @@ def test_targets_are_q_lambda_and_bootstrap_at_time_limits_alone():
 
     values = np.asarray(greatest_values(), np.float64)
     count, limited = np.moveaxis(np.asarray(transitions.timestep.observation), -1, 0)
-    cut_off = np.isclose(count, 1.0)
+    truncated = np.isclose(count, 1.0)
     terminated = np.isclose(count, 0.8) & (limited == 0)
-    assert cut_off.any()
+    assert truncated.any()
     assert terminated.any()
     for row in range(4):
         following = values[row, 16]
         for step in reversed(range(16)):
-            if cut_off[row, step]:
+            if truncated[row, step]:
                 # The value of what the time limit cut off; nothing was done there.
                 following = values[row, step]
                 continue
@@ -80,7 +80,7 @@ def test_the_loss_is_half_the_squared_error_of_what_was_learned_from(burn_in_len
         0.5 * (float(values[row, step, action[row, step]]) - targets[row, step]) ** 2
         for row in range(4)
         for step in range(burn_in_length, 12)
-        if not transitions.cut_off[row, step]
+        if not transitions.truncated[row, step]
     ]
     assert len(losses) < 4 * (12 - burn_in_length)
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-4)

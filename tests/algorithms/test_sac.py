@@ -82,7 +82,7 @@ def test_the_losses_are_the_published_ones(burn_in_length):
         losses = []
         for step in range(config.sequence_length - burn_in_length):
             now = burn_in_length + step
-            if sequences.cut_off[row, now]:
+            if sequences.truncated[row, now]:
                 continue
             target = float(sequences.reward[row, now])
             if not sequences.terminated[row, now]:
@@ -204,7 +204,7 @@ def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them
     sequences = jax.tree.map(np.asarray, window_to_sequences(state.window, state.timestep))
     count, limited = np.moveaxis(np.asarray(sequences.timestep.observation), -1, 0)
     for row, step in np.ndindex(*sequences.reward.shape):
-        if sequences.cut_off[row, step]:
+        if sequences.truncated[row, step]:
             assert count[row, step] == 1
             assert limited[row, step] == 1
             assert sequences.reward[row, step] == 0
@@ -216,7 +216,7 @@ def test_sequences_show_what_a_time_limit_cut_off_and_carries_as_acting_had_them
             if not sequences.terminated[row, step]:
                 assert count[row, step + 1] == pytest.approx(count[row, step] + 0.2)
                 assert limited[row, step + 1] == limited[row, step]
-    assert sequences.cut_off.any()
+    assert sequences.truncated.any()
     assert sequences.terminated.any()
     acted = jax.tree.map(lambda leaf: leaf[:, :-1], sequences.timestep)
     for name, network in agent.networks.items():

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 from memorax.algorithms.acting import Timestep
+from memorax.algorithms.returns import n_step_returns
 from memorax.algorithms.transitions import (
     Sequences,
     Transition,
     empty_window,
     move_window,
-    n_step_returns,
     window_to_sequences,
 )
 
@@ -18,14 +18,14 @@ BATCH, TIME, GAMMA = 4, 11, 0.9
 def random_sequences(seed):
     draw = np.random.default_rng(seed)
     shape = BATCH, TIME
-    cut_off = draw.random(shape) < 0.15
+    truncated = draw.random(shape) < 0.15
     return Sequences(
         timestep=None,
         action=None,
         reward=draw.standard_normal(shape, np.float32),
         # What is cut off does not terminate too.
-        terminated=(draw.random(shape) < 0.15) & ~cut_off,
-        cut_off=cut_off,
+        terminated=(draw.random(shape) < 0.15) & ~truncated,
+        truncated=truncated,
         carry=None,
     )
 
@@ -34,7 +34,7 @@ def loop_target(sequences, values, row, step, n_step):
     """Follow one step's rewards until the count, the episode or the sequence ends."""
     total, discount, now = 0.0, 1.0, step
     for _ in range(n_step):
-        if now == TIME or sequences.cut_off[row, now]:
+        if now == TIME or sequences.truncated[row, now]:
             break
         total += discount * float(sequences.reward[row, now])
         if sequences.terminated[row, now]:
@@ -72,7 +72,7 @@ def test_windows_overlap_and_keep_the_carry_of_their_first_step():
     window = empty_window(
         timestep(0), np.full((2, 1), -1.0, np.float32), parts * num_steps, num_steps
     )
-    assert window.transitions.cut_off.all(), "nothing is to be learned from an empty window"
+    assert window.transitions.truncated.all(), "nothing is to be learned from an empty window"
     for update in range(4):
         counts = [num_steps * update + step for step in range(num_steps)]
         transitions = [
@@ -93,5 +93,5 @@ def test_windows_overlap_and_keep_the_carry_of_their_first_step():
         np.testing.assert_array_equal(sequences.timestep.observation[row, :, 0], range(2, 9))
         np.testing.assert_array_equal(sequences.reward[row], range(2, 8))
         assert sequences.carry[row] == 2.0
-    assert not sequences.cut_off.any()
+    assert not sequences.truncated.any()
     assert sequences.timestep.observation.dtype == np.uint8

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from memorax import environments
-from memorax.distribution import install_command
 from memorax.environments import SUITES, Box, Discrete, MultiDiscrete, Vectorize
 from memorax.environments.episodic import EpisodicEnvironment
 from memorax.environments.spaces import structure
+from memorax.installed_package import install_command
 
 STEPS = 14
 # Their programs take longest to compile.

@@ -20,7 +20,7 @@ from memorax.experiments.run import export as exporting
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.export import FORMATS, export
-from memorax.experiments.run.real_program import in_real_operators
+from memorax.experiments.run.onnx_operators import in_real_operators
 from memorax.experiments.run.verification import check_acts_alike
 
 PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"

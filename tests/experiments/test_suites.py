@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from memorax.catalog.suites import Suite
-from memorax.distribution import install_command
 from memorax.environments import SUITES, names
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.run.folder import RunFolder, number_in, read_metrics
+from memorax.installed_package import install_command
 
 # The cheapest task of each suite; what is given is to end episodes soon.
 TASKS = {

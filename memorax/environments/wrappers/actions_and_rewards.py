@@ -11,9 +11,32 @@ from jaxtyping import Array, PyTree
 from memorax.environments.checks import as_action
 from memorax.environments.environment import Environment, Step
 from memorax.environments.rewards import changed_reward
-from memorax.environments.spaces import Discrete
+from memorax.environments.spaces import Box, Discrete
 from memorax.environments.wrappers.base import LARGEST_FLOAT, SMALLEST_FLOAT, Wrapper
 from memorax.validation import check_between
+
+
+class ClipAction(Wrapper):
+    """Clip continuous actions to the action space's bounds; discrete ones are unchanged.
+
+    A normal policy exceeds any bounds. The agent still learns from the action that it drew; only
+    the environment's input is clipped.
+
+    Examples:
+        >>> pendulum, _ = make("memory::StatelessPendulumEasy")
+        >>> wrapped = ClipAction(pendulum)
+        >>> observation, state = wrapped.reset(key, None)
+        >>> observation, state, reward, *_ = wrapped.step(key, state, jnp.array([100.0]), None)
+    """
+
+    keeps_observations = True
+
+    def step(self, key: Array, state: PyTree, action: Array, params: Any) -> Step:
+        """Act once, within the bounds."""
+        space = self.env.action_space(params)
+        if isinstance(space, Box):
+            action = jnp.clip(as_action(self.name, space, action), space.low, space.high)
+        return self.env.step(key, state, action, params)
 
 
 @struct.dataclass

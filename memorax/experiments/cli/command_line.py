@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from memorax import __version__
-from memorax.distribution import conflict
+from memorax.installed_package import conflict
 from memorax.validation import unknown_name
 
 _OVERVIEW = """usage: memorax COMMAND [OPTIONS]

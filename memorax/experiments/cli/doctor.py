@@ -61,7 +61,7 @@ def as_one_line(error: BaseException) -> str:
 def installation() -> Iterator[str]:
     """Describe memorax, Python and the operating system."""
     from memorax import __version__
-    from memorax.distribution import DISTRIBUTION, OTHER, conflict
+    from memorax.installed_package import DISTRIBUTION, OTHER, conflict
 
     yield f"memorax {__version__} in {Path(__file__).parents[2]}"
     for name in (DISTRIBUTION, OTHER):
@@ -124,7 +124,7 @@ def settings() -> Iterator[str]:
 def suites() -> Iterator[str]:
     """Import every suite of environments that is installed."""
     from memorax import environments
-    from memorax.distribution import install_command
+    from memorax.installed_package import install_command
 
     for name, suite in sorted(environments.SUITES.items()):
         if not suite.installed:

@@ -8,12 +8,12 @@ import tyro
 
 from memorax.catalog.algorithms import ALGORITHMS, algorithms_with_head
 from memorax.catalog.suites import SUITES
-from memorax.distribution import install_command
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
 from memorax.experiments.presets import preset
 from memorax.experiments.presets.names import ENCODERS, POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import KINDS, TORSOS
+from memorax.installed_package import install_command
 from memorax.validation import find_name
 
 Row = tuple[str, ...]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memorax.distribution import install_command, is_installed
+from memorax.installed_package import install_command, is_installed
 from memorax.validation import unknown_name
 
 

@@ -20,8 +20,8 @@ from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
 from memorax.environments import release
 from memorax.experiments.loggers.registry import TERMINAL
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.fitted_table import FittedTable
 from memorax.experiments.run.processes import any_process
+from memorax.experiments.run.terminal_table import FittedTable
 
 SECONDS_AT_ONCE = 0.5
 """The longest time that compiled episodes run between progress updates and checks for Ctrl-C."""

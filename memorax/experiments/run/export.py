@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from memorax.algorithms.policy import PolicyStep
-from memorax.distribution import install_command
 from memorax.environments import Discrete, MultiDiscrete
 from memorax.environments.spaces import Space
-from memorax.experiments.run.real_program import in_real_operators
+from memorax.experiments.run.onnx_operators import in_real_operators
 from memorax.experiments.run.verification import as_rows, check_acts_alike
+from memorax.installed_package import install_command
 from memorax.networks import Stack
 from memorax.validation import check_positive
 

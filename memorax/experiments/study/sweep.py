@@ -40,7 +40,7 @@ from memorax.experiments.study.sweep_config import (
     to_json,
 )
 from memorax.experiments.study.sweep_results import TrialRow, make_rows, make_table
-from memorax.experiments.study.traced import program_key, traceable
+from memorax.experiments.study.traced_hyperparameters import program_key, traceable
 from memorax.experiments.study.trial import Ending, Trial, text
 from memorax.experiments.study.trial_training import TrialsProgram, last_step, train_trials
 

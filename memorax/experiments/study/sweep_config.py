@@ -10,7 +10,6 @@ from typing import Annotated, Any, Generic, Literal
 
 import tyro
 
-from memorax.distribution import install_command, is_installed
 from memorax.experiments.files.fields import from_fields, read_json, reading
 from memorax.experiments.run.config import (
     AlgorithmConfig,
@@ -20,6 +19,7 @@ from memorax.experiments.run.config import (
     to_fields,
 )
 from memorax.experiments.study.search_space import Domain, RealRange, parse_search
+from memorax.installed_package import install_command, is_installed
 from memorax.validation import check_integer, check_positive, unknown_name
 
 METHODS = "random", "grid", "optuna"

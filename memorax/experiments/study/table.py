@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from memorax.experiments.run.config import Settings
 from memorax.experiments.run.evaluation import truncation_note
-from memorax.experiments.run.fitted_table import FittedTable
+from memorax.experiments.run.terminal_table import FittedTable
 from memorax.experiments.study import page
 from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
 

@@ -28,7 +28,7 @@ from memorax.experiments.run.program import Program, shardings
 from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.run.training import closing_checkpoints, train_chunks
 from memorax.experiments.study.pruning import Reports
-from memorax.experiments.study.traced import agent_with, numbers_of
+from memorax.experiments.study.traced_hyperparameters import agent_with, numbers_of
 from memorax.experiments.study.trial import RUNGS, Ending, Trial
 
 ShouldStop = Callable[[Trial, Reports], bool]

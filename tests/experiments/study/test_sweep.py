@@ -20,7 +20,7 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder, read_metrics
 from memorax.experiments.run.recorder import Recorder
 from memorax.experiments.study import proposals
-from memorax.experiments.study.traced import agent_with, numbers_of, traceable
+from memorax.experiments.study.traced_hyperparameters import agent_with, numbers_of, traceable
 
 pytestmark = pytest.mark.exhaustive
 

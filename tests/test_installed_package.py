@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from memorax import distribution
+from memorax import installed_package
 from memorax.experiments.cli.command_line import main
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def test_an_earlier_version_of_this_project_under_that_name_is_not_reported(inst
 
 
 def test_the_project_has_the_name_that_messages_give_it():
-    assert PROJECT["name"] == distribution.DISTRIBUTION
+    assert PROJECT["name"] == installed_package.DISTRIBUTION
 
 
 def test_no_page_installs_the_other_project():
