@@ -440,6 +440,7 @@ def test_help_lists_every_field_of_every_configuration(algorithm, capsys):
         for field in dataclasses.fields(config)
         if field.name != "algorithm"
     ]
+    names[names.index("imports")] = "import"
     for name in (*names, "run_folder", "resume"):
         assert f"--{name.replace('_', '-')} " in told or f"--{name.replace('_', '-')}," in told
 

@@ -165,17 +165,17 @@ def test_a_complex_carry_is_refused():
 
 def changed(step, change):
     """Return an agent's step as a program that changes its arguments or results."""
-    program = jax.jit(exporting._flat(step))
+    program = jax.jit(exporting._flat(step, None))
     return lambda *arrays: change(program, *arrays)
 
 
 def outputs(step):
-    return list(exporting._signature(step).outputs)
+    return list(exporting._signature(step, None).outputs)
 
 
 def test_a_program_that_does_not_see_where_episodes_begin_is_found():
     step = untrained("gru", show_episode_start=False)
-    check_acts_alike(jax.jit(exporting._flat(step)), step, outputs(step))
+    check_acts_alike(jax.jit(exporting._flat(step, None)), step, outputs(step))
 
     def unseen(program, *arrays):
         return program(*arrays[:-1], np.bool_(False))

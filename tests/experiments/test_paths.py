@@ -120,7 +120,7 @@ def test_the_command_to_resume_by_is_one_that_a_shell_understands(path, word):
     assert shown == f"memorax train --run-folder {word} --resume"
 
 
-def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys):
+def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys, monkeypatch):
     config = TrainConfig(environment="memory::[/b]:smile:[bold]", environment_parameters=())
     reached = Returns([0.5], 0.5, 0.1, 0.9, 1, 0)
     evaluation = Evaluation(
@@ -144,7 +144,11 @@ def test_names_with_brackets_are_shown_as_they_are_in_every_table(capsys):
     assert "Left out: gru on memory::[/b]: [/red] it is" in capsys.readouterr().out
     moment = Moment("[/seen]", None, np.array(1), 0.0, 0.0)
     episode = Episode("memory::[/b]", [moment], np.zeros((1, 1)), ended=True)
-    show([episode], "[/model]", make_console(), frames_per_second=1)
+    show([episode], "[/model]", make_console(), frames_per_second=1000)
+    shown = capsys.readouterr().out
+    assert "memory::[/b], memory of [/model]" in shown
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    show([episode], "[/model]", make_console(), frames_per_second=1000)
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("memory::[/b]", "[/seen]", "memory of [/model]"))
     assert main(["environments"]) == 0
