@@ -112,7 +112,7 @@ FACTS = {
     "AssociativeRecall": Facts(
         "the value last written to each key",
         {"num_keys": 4, "num_values": 4, "num_writes": 4, "num_queries": 4},
-        steps=lambda task: task.num_keys * task.num_writes + task.num_queries,
+        steps=lambda task: task.num_keys * (task.num_writes + task.num_queries),
         observation=lambda _: "2 categories",
         actions=lambda task: f"{task.num_values}",
         best=_one,
