@@ -348,7 +348,7 @@ def test_train_says_what_reads_the_observation(tmp_path, capsys):
 
 @pytest.mark.exhaustive
 @pytest.mark.extra("gymnasium")
-def test_an_observation_of_several_parts_trains_acts_and_is_exported(tmp_path, capsys):
+def test_an_observation_of_several_parts_trains_acts_and_is_exported(tmp_path, capsys, monkeypatch):
     import gymnasium
 
     import memorax
@@ -368,7 +368,9 @@ def test_an_observation_of_several_parts_trains_acts_and_is_exported(tmp_path, c
     observation["choice"] = 0
     with pytest.raises(ValueError, match=r"\['choice'\] must lie in Discrete\(7, start=1\), got 0"):
         policy(observation)
-    assert main(["play", str(folder)]) == 0
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert main(["play", str(folder), "--frames-per-second", "50"]) == 0
+    monkeypatch.delenv("TTY_COMPATIBLE")
     played = capsys.readouterr().out
     assert all(name in played for name in ("choice:", "numbers/0:", "numbers/1:", "picture:"))
     assert main(["export", str(folder)]) == 0

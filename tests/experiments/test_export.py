@@ -180,7 +180,9 @@ def test_a_program_that_does_not_see_where_episodes_begin_is_found():
     def unseen(program, *arrays):
         return program(*arrays[:-1], np.bool_(False))
 
-    with pytest.raises(ValueError, match=r"at step 3 of a trial its next_memory/layer_0 is not the agent's"):
+    with pytest.raises(
+        ValueError, match=r"at step 3 of a trial its next_memory/layer_0 is not the agent's"
+    ):
         check_acts_alike(changed(step, unseen), step, outputs(step))
 
 
