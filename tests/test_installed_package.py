@@ -55,3 +55,13 @@ def test_no_page_installs_the_other_project():
     code = [*(ROOT / "memorax").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
     found = [path.name for path in pages + code if other.search(path.read_text())]
     assert found == []
+
+
+def test_the_lock_of_uv_has_every_extra_and_dependency():
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (locked,) = (package["metadata"] for package in packages if package["name"] == PROJECT["name"])
+    extras = PROJECT["optional-dependencies"]
+    assert set(locked["provides-extras"]) == set(extras)
+    declared = [*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)]
+    names = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in declared}
+    assert {requirement["name"] for requirement in locked["requires-dist"]} == names
