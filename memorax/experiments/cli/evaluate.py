@@ -44,6 +44,7 @@ def run(arguments: list[str]) -> int:
         trained = folder.config()
         parameter, values, configs = evaluated_configs(trained, options)
     from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+    from memorax.experiments.files.output import check_output
     from memorax.experiments.run import evaluation_file
     from memorax.experiments.run.best_return import read_best_returns
     from memorax.experiments.run.devices import one_device
@@ -60,9 +61,9 @@ def run(arguments: list[str]) -> int:
     enable_compilation_cache()
     with input_checked():
         if options.output is not None:
-            evaluation_file.check_output(options.output)
+            check_output(options.output, ".json")
             if parameter:
-                evaluation_file.check_picture(picture_of(options.output))
+                check_output(picture_of(options.output), ".png")
         agents = [make_agents(config) for config in configs]
         # A checkpoint also holds the environments' state, which other parameters may shape.
         trained_agents = next(

@@ -48,9 +48,10 @@ def run(arguments: list[str]) -> int:
         config = RunFolder.open(options.run).config()
     import jax
 
+    from memorax.experiments.files.output import check_output
     from memorax.experiments.play import influence
     from memorax.experiments.play.episode import Player
-    from memorax.experiments.play.gif import MOST_FRAMES_PER_SECOND, check_output, write_gif
+    from memorax.experiments.play.gif import MOST_FRAMES_PER_SECOND, write_gif
     from memorax.experiments.play.terminal import show
     from memorax.experiments.run.policy import load_step
 
@@ -61,9 +62,9 @@ def run(arguments: list[str]) -> int:
         check_positive("max_steps", options.max_steps)
         check_integer("frames_per_second", options.frames_per_second, 1, MOST_FRAMES_PER_SECOND)
         if options.output is not None:
-            check_output(options.output)
+            check_output(options.output, ".gif")
         if options.influence is not None:
-            influence.check_output(options.influence)
+            check_output(options.influence, ".png", "influence")
         if options.output is None and options.influence is None and not options.terminal:
             raise ValueError(
                 "--no-terminal leaves nothing to be seen but by --output or --influence"

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
+from memorax.experiments.files.output import check_output
 from memorax.experiments.play.episode import Activity, Episode, Moment, activity
 from memorax.experiments.play.terminal import step_text
 
@@ -22,20 +23,6 @@ MARGIN, LINE, LETTER, TEXT_LETTER = 10, 18, 12, 20
 BACKGROUND, INK = "white", "black"
 MOST_FRAMES_PER_SECOND = 50
 """Viewers show none faster."""
-
-
-def check_output(path: Path) -> None:
-    """Check where a picture is to be written.
-
-    Raises:
-        ValueError: If it is no GIF, exists, or lies in no folder.
-    """
-    if path.suffix != ".gif":
-        raise ValueError(f"output must end in .gif, got {path}")
-    if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten: choose another by --output")
-    if not path.parent.is_dir():
-        raise ValueError(f"output must be in a folder that exists, got {path}")
 
 
 def write_gif(episodes: list[Episode], model: str, path: Path, frames_per_second: int) -> None:
@@ -52,7 +39,7 @@ def write_gif(episodes: list[Episode], model: str, path: Path, frames_per_second
     Raises:
         ValueError: As ``check_output``.
     """
-    check_output(path)
+    check_output(path, ".gif")
     size = _size(episodes)
     first, *rest = (frame for episode in episodes for frame in _frames(episode, model, size))
     partial = path.with_name(f".{path.stem}.partial.gif")

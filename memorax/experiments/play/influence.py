@@ -19,20 +19,6 @@ SMALLEST_SHARE = 1e-4
 """Of the largest influence, which a picture tells from none."""
 
 
-def check_output(path: Path) -> None:
-    """Check where a picture is to be written.
-
-    Raises:
-        ValueError: If it is no PNG, exists, or lies in no folder.
-    """
-    if path.suffix != ".png":
-        raise ValueError(f"influence must end in .png, got {path}")
-    if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten: choose another by --influence")
-    if not path.parent.is_dir():
-        raise ValueError(f"influence must be in a folder that exists, got {path}")
-
-
 def measure_influence(player: Player, episode: Episode) -> Float[np.ndarray, "time time"]:
     """Return the influence on the output of each step (row) of the input of each step (column).
 

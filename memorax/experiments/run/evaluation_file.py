@@ -16,29 +16,6 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.evaluation import Evaluation, Reports
 
 
-def check_output(path: Path) -> None:
-    """Check where the results are to be written.
-
-    Raises:
-        ValueError: If it is no JSON file, exists, or lies in no folder.
-    """
-    if path.suffix != ".json":
-        raise ValueError(f"output must end in .json, got {path}")
-    check_picture(path)
-
-
-def check_picture(path: Path) -> None:
-    """Check where the picture beside the results is to be written, or the results themselves.
-
-    Raises:
-        ValueError: If it exists, or lies in no folder.
-    """
-    if path.exists():
-        raise ValueError(f"{path} exists and is not overwritten: choose another by --output")
-    if not path.parent.is_dir():
-        raise ValueError(f"output must be in a folder that exists, got {path}")
-
-
 @dataclass(frozen=True)
 class Evaluated:
     """The evaluation of all models on one task.
