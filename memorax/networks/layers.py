@@ -190,6 +190,32 @@ def unit_length(values: Float[Array, "*axes dim"]) -> Float[Array, "*axes dim"]:
     return values * jax.lax.rsqrt((values * values).sum(-1, keepdims=True) + 1e-6)
 
 
+def complex_units(
+    kernel: Float[Array, "inputs features"],
+    decay: tuple[Array, Array],
+    B: tuple[Float[Array, "features states"], Float[Array, "features states"]],
+) -> tuple[Array, ...]:
+    """Return the parameters of each state of ``h' = decay h + B (x kernel)``, states last.
+
+    They are the real and the imaginary part of the decay and of the product of both matrices,
+    which alone says how the input enters a state: with respect to the kernel by itself, every
+    state would have a derivative of the kernel's size.
+    """
+    return *decay, kernel @ B[0], kernel @ B[1]
+
+
+def complex_unit_step(
+    parameters: tuple[Array, ...], state: PyTree[Array], inputs: Float[Array, " inputs"]
+) -> PyTree[Array]:
+    """Return the state after an input, given what ``complex_units`` returns."""
+    decay_real, decay_imag, B_real, B_imag = parameters
+    real, imaginary = state
+    return (
+        decay_real * real - decay_imag * imaginary + inputs @ B_real,
+        decay_real * imaginary + decay_imag * real + inputs @ B_imag,
+    )
+
+
 def run_complex_states(
     x: Float[Array, "batch time features"],
     decay: Any,

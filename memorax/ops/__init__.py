@@ -13,6 +13,12 @@ from memorax.ops.gated_recurrence import gru, lstm
 from memorax.ops.implementation import Implementation
 from memorax.ops.linear_recurrence import linear_recurrence
 from memorax.ops.positions import Positions
+from memorax.ops.real_time_gradient import (
+    next_sensitivity,
+    reset_sensitivity,
+    state_with_history,
+    zero_sensitivity,
+)
 from memorax.ops.running_angle import running_angle
 from memorax.ops.windows import episode_age, slide_window
 
@@ -30,8 +36,12 @@ __all__ = [
     "gru",
     "linear_recurrence",
     "lstm",
+    "next_sensitivity",
+    "reset_sensitivity",
     "running_angle",
     "slide_window",
     "sliding_window_attention",
     "sliding_window_attention_weights",
+    "state_with_history",
+    "zero_sensitivity",
 ]

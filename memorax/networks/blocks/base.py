@@ -1,6 +1,7 @@
 """The base class of blocks."""
 
 import dataclasses
+import itertools
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from memorax.networks.sequence_models.base import (
     checked_inputs,
     initialize_carry,
 )
+from memorax.networks.sequence_models.sensitivities import without_exact_gradient
 
 
 class Block(SequenceModel):
@@ -65,6 +67,13 @@ class Block(SequenceModel):
         if isinstance(wrapped, tuple):
             return tuple(initialize_carry(model, key, input_shape) for model in wrapped)
         return initialize_carry(wrapped, key, input_shape)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return those of all wrapped models; see ``SequenceModel``."""
+        wrapped = getattr(self, self.wrapped)
+        models = wrapped if isinstance(wrapped, tuple) else (wrapped,)
+        return tuple(itertools.chain.from_iterable(map(without_exact_gradient, models)))
 
 
 def unshared(modules: Any) -> Any:

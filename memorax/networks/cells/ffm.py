@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax import ops
 from memorax.networks.layers import head_wise_norm, linear
@@ -122,8 +122,7 @@ class FFMCell(MemoroidCell):
         input_gate = jax.nn.sigmoid(
             linear(self, config.memory_size, "input_gate", use_bias=True)(inputs)
         )
-        modulus = jnp.exp(jnp.clip(a, -LARGEST_DECAY, -1e-8))[:, None]
-        decay = jax.lax.complex(modulus * jnp.cos(b), modulus * jnp.sin(b))
+        decay = jax.lax.complex(*_decay(a, b))
         real, imaginary = carry
         state, states = ops.linear_recurrence(
             decay,
@@ -160,8 +159,43 @@ class FFMCell(MemoroidCell):
         return 2 * math.pi / periods
 
     @nn.nowrap
+    def unit_parameters(self, params: PyTree) -> PyTree:
+        """Return what each number of the state depends on, with last axes (traces, contexts).
+
+        A trace's kernels are copied for each context, since contexts forget them differently.
+        """
+        real, imaginary = _decay(params["a"], params["b"])
+
+        def for_each_context(leaf):
+            return jnp.broadcast_to(leaf[..., None], (*leaf.shape, self.config.context_size))
+
+        layers = jax.tree.map(for_each_context, (params["value"], params["input_gate"]))
+        return real, imaginary, *layers
+
+    @nn.nowrap
+    def unit_step(
+        self, parameters: PyTree, state: Carry, inputs: Float[Array, " features"]
+    ) -> Carry:
+        """Return the state after an input, as ``__call__`` does, for one row."""
+        decay_real, decay_imag, *layers = parameters
+        value, gate = (
+            jnp.tensordot(inputs, layer["kernel"], axes=1) + layer["bias"] for layer in layers
+        )
+        real, imaginary = state
+        return (
+            decay_real * real - decay_imag * imaginary + value * jax.nn.sigmoid(gate),
+            decay_real * imaginary + decay_imag * real,
+        )
+
+    @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return states of zero."""
         shape = (input_shape[0], self.config.memory_size, self.config.context_size)
         zeros = jnp.zeros(shape, self.param_dtype)
         return zeros, zeros
+
+
+def _decay(a, b):
+    """Return the real and the imaginary part of exp(a + i b), for all traces and contexts."""
+    modulus = jnp.exp(jnp.clip(a, -LARGEST_DECAY, -1e-8))[:, None]
+    return modulus * jnp.cos(b), modulus * jnp.sin(b)

@@ -16,10 +16,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax.networks.initializers import check_ring, ring_nu_log, ring_theta_log
-from memorax.networks.layers import linear, run_complex_states
+from memorax.networks.layers import (
+    complex_unit_step,
+    complex_units,
+    linear,
+    run_complex_states,
+)
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -116,9 +121,7 @@ class LRUCell(MemoroidCell):
         C = self.param("C", to_outputs, (2, states, features), self.param_dtype)
         D = self.param("D", normal(1.0), (features,), self.param_dtype)
 
-        modulus = jnp.exp(-jnp.exp(nu_log))
-        phase = jnp.exp(theta_log)
-        decay = jax.lax.complex(modulus * jnp.cos(phase), modulus * jnp.sin(phase))
+        decay = jax.lax.complex(*_decay(nu_log, theta_log))
         B = jnp.concatenate(list(B * jnp.exp(gamma_log)), axis=1)
         C = jnp.concatenate([C[0], -C[1]])
         return run_complex_states(
@@ -126,7 +129,27 @@ class LRUCell(MemoroidCell):
         )
 
     @nn.nowrap
+    def unit_parameters(self, params: PyTree) -> tuple[Array, ...]:
+        """Return what each state's recurrence depends on, see ``complex_units``."""
+        decay = _decay(params["nu_log"], params["theta_log"])
+        B = params["B"] * jnp.exp(params["gamma_log"])
+        return complex_units(params["input_projection"]["kernel"], decay, (B[0], B[1]))
+
+    @nn.nowrap
+    def unit_step(
+        self, parameters: tuple[Array, ...], state: Carry, inputs: Float[Array, " features"]
+    ) -> Carry:
+        """Return the state after an input, as ``__call__`` does, for one row."""
+        return complex_unit_step(parameters, state, inputs)
+
+    @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return states of zero."""
         zeros = jnp.zeros((input_shape[0], self.config.hidden_dim), self.param_dtype)
         return zeros, zeros
+
+
+def _decay(nu_log, theta_log):
+    """Return the real and the imaginary part of lambda."""
+    modulus, phase = jnp.exp(-jnp.exp(nu_log)), jnp.exp(theta_log)
+    return modulus * jnp.cos(phase), modulus * jnp.sin(phase)

@@ -19,7 +19,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from memorax import ops
 from memorax.networks.initializers import check_memory_horizon, chrono_bias
@@ -105,10 +105,9 @@ class MinGRUCell(MemoroidCell):
         gate = linear(self, features, "gate", use_bias, bias_init=gate_bias)(inputs)
         gate = gate.astype(carry.dtype)
         candidate = linear(self, features, "candidate", use_bias)(inputs).astype(carry.dtype)
-        g = jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))
         return ops.linear_recurrence(
             jax.nn.sigmoid(-gate),
-            jax.nn.sigmoid(gate) * g,
+            jax.nn.sigmoid(gate) * _g(candidate),
             done,
             carry,
             implementation,
@@ -116,6 +115,23 @@ class MinGRUCell(MemoroidCell):
         )
 
     @nn.nowrap
+    def unit_parameters(self, params: PyTree) -> PyTree:
+        """Return what each unit's recurrence depends on: kernels and biases, units last."""
+        return params["gate"], params["candidate"]
+
+    @nn.nowrap
+    def unit_step(
+        self, parameters: PyTree, state: Float[Array, " units"], inputs: Float[Array, " features"]
+    ) -> Float[Array, " units"]:
+        """Return the state after an input, as ``__call__`` does, for one row."""
+        gate, candidate = (inputs @ layer["kernel"] + layer.get("bias", 0) for layer in parameters)
+        return jax.nn.sigmoid(-gate) * state + jax.nn.sigmoid(gate) * _g(candidate)
+
+    @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return a state of zero."""
         return jnp.zeros((input_shape[0], self.config.features), self.param_dtype)
+
+
+def _g(candidate):
+    return jnp.where(candidate >= 0, candidate + 0.5, jax.nn.sigmoid(candidate))

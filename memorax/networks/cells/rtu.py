@@ -19,7 +19,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from memorax.networks.initializers import check_ring, ring_nu_log, ring_theta_log
 from memorax.validation import check_positive
@@ -117,21 +117,46 @@ class RTUCell(nn.RNNCellBase):
         theta_log = self.param(
             "theta_log", ring_theta_log(config.max_phase), shape, self.param_dtype
         )
-        nu, theta = jnp.exp(nu_log.astype(h1.dtype)), jnp.exp(theta_log.astype(h1.dtype))
-        r = jnp.exp(-nu)
-        # sqrt(1 - r^2), which does not round to 0 where r rounds to 1.
-        normaliser = jnp.sqrt(-jnp.expm1(-2 * nu))
-        real, imaginary = r * jnp.cos(theta), r * jnp.sin(theta)
+        real, imaginary, normaliser = _decay(nu_log.astype(h1.dtype), theta_log.astype(h1.dtype))
 
         # W_1 and W_2 side by side.
         project = nn.Dense(2 * config.hidden_dim, use_bias=False, name="input_projection", **dtypes)
         x1, x2 = jnp.split(project(inputs).astype(h1.dtype), 2, axis=-1)
-        h1, h2 = (
-            config.activation(real * h1 - imaginary * h2 + normaliser * x1),
-            config.activation(real * h2 + imaginary * h1 + normaliser * x2),
-        )
+        h1, h2 = self._turn(real, imaginary, carry, normaliser * x1, normaliser * x2)
         output = nn.Dense(config.features, name="output_projection", **dtypes)
         return (h1, h2), output(jnp.concatenate([h1, h2], axis=-1))
+
+    @nn.nowrap
+    def _turn(self, real, imaginary, carry, x1, x2):
+        h1, h2 = carry
+        return (
+            self.config.activation(real * h1 - imaginary * h2 + x1),
+            self.config.activation(real * h2 + imaginary * h1 + x2),
+        )
+
+    @nn.nowrap
+    def unit_parameters(self, params: PyTree) -> tuple[Array, ...]:
+        """Return what each unit's recurrence depends on, units last.
+
+        They are r cos(theta), r sin(theta), sqrt(1 - r^2) W_1 and sqrt(1 - r^2) W_2.
+
+        Args:
+            params: The cell's parameters.
+        """
+        real, imaginary, normaliser = _decay(params["nu_log"], params["theta_log"])
+        W1, W2 = jnp.split(params["input_projection"]["kernel"], 2, axis=-1)
+        return real, imaginary, normaliser * W1, normaliser * W2
+
+    @nn.nowrap
+    def unit_step(
+        self,
+        parameters: tuple[Array, ...],
+        state: tuple[Float[Array, " hidden_dim"], Float[Array, " hidden_dim"]],
+        inputs: Float[Array, " features"],
+    ) -> tuple[Float[Array, " hidden_dim"], Float[Array, " hidden_dim"]]:
+        """Return the state after an input, as ``__call__`` does, for one row."""
+        real, imaginary, W1, W2 = parameters
+        return self._turn(real, imaginary, state, inputs @ W1, inputs @ W2)
 
     @nn.nowrap
     def initialize_carry(
@@ -146,3 +171,11 @@ class RTUCell(nn.RNNCellBase):
     def num_feature_axes(self) -> int:
         """Number of axes of an input that are features."""
         return 1
+
+
+def _decay(nu_log, theta_log):
+    """Return r cos(theta), r sin(theta) and sqrt(1 - r^2)."""
+    nu, theta = jnp.exp(nu_log), jnp.exp(theta_log)
+    r = jnp.exp(-nu)
+    # sqrt(1 - r^2), which does not round to 0 where r rounds to 1.
+    return r * jnp.cos(theta), r * jnp.sin(theta), jnp.sqrt(-jnp.expm1(-2 * nu))

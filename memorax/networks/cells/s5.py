@@ -19,10 +19,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float, PyTree
 
 from memorax.networks.initializers import log_uniform
-from memorax.networks.layers import linear, run_complex_states
+from memorax.networks.layers import (
+    complex_unit_step,
+    complex_units,
+    linear,
+    run_complex_states,
+)
 from memorax.networks.sequence_models.base import Carry
 from memorax.networks.sequence_models.memoroid import MemoroidCell
 from memorax.ops.implementation import Implementation
@@ -138,22 +143,40 @@ class S5Cell(MemoroidCell):
         steps = log_uniform(config.min_step, config.max_step)
         log_step = self.param("log_step", steps, (states,), self.param_dtype)
 
+        A, B = self._discretized(Lambda_real, Lambda_imag, log_step, B_real, B_imag)
+        B = jnp.concatenate(B, axis=1)
+        C = jnp.concatenate([C_real, -C_imag]) * (2 if config.conjugate_symmetry else 1)
+        return run_complex_states(
+            x, A, B, C, D, done, carry, implementation, chunk_size, self.dtype
+        )
+
+    @nn.nowrap
+    def _discretized(self, Lambda_real, Lambda_imag, log_step, B_real, B_imag):
+        """Return the decay of a step, and the real and the imaginary part of B for it."""
+        config = self.config
         if config.clip_eigenvalues:
             Lambda_real = jnp.minimum(Lambda_real, LARGEST_REAL_PART)
         A, scale = discretize(
             jax.lax.complex(Lambda_real, Lambda_imag), jnp.exp(log_step), config.discretization
         )
-        B = jnp.concatenate(
-            [
-                B_real * scale.real - B_imag * scale.imag,
-                B_real * scale.imag + B_imag * scale.real,
-            ],
-            axis=1,
+        return A, (
+            B_real * scale.real - B_imag * scale.imag,
+            B_real * scale.imag + B_imag * scale.real,
         )
-        C = jnp.concatenate([C_real, -C_imag]) * (2 if config.conjugate_symmetry else 1)
-        return run_complex_states(
-            x, A, B, C, D, done, carry, implementation, chunk_size, self.dtype
-        )
+
+    @nn.nowrap
+    def unit_parameters(self, params: PyTree) -> tuple[Array, ...]:
+        """Return what each state's recurrence depends on, see ``complex_units``."""
+        names = ("Lambda_real", "Lambda_imag", "log_step")
+        A, B = self._discretized(*(params[name] for name in names), *params["B"])
+        return complex_units(params["input_projection"]["kernel"], (A.real, A.imag), B)
+
+    @nn.nowrap
+    def unit_step(
+        self, parameters: tuple[Array, ...], state: Carry, inputs: Float[Array, " features"]
+    ) -> Carry:
+        """Return the state after an input, as ``__call__`` does, for one row."""
+        return complex_unit_step(parameters, state, inputs)
 
     def _draw_B(self, key, eigenvectors):
         """Draw the input matrix of the whole system and see it from the eigenvectors."""

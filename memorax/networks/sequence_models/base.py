@@ -63,6 +63,14 @@ class SequenceModel(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement initialize_carry")
 
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return the names of the memories whose gradient cannot be carried beside the state.
+
+        A memory whose carry does not depend on its parameters has none to carry, and is not named.
+        """
+        return (type(self).__name__,)
+
 
 def fresh_carry(model: Any, input_shape: tuple[int, ...]) -> Carry:
     """Return the carry that a call without carry starts from, and that resets return to."""

@@ -80,3 +80,8 @@ class CausalConv1d(SequenceModel):
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return a window of zeros."""
         return jnp.zeros((input_shape[0], self.kernel_size - 1, self.features), self.param_dtype)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return nothing: the window holds inputs, which do not depend on the parameters."""
+        return ()

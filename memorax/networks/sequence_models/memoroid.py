@@ -12,6 +12,10 @@ from memorax.networks.sequence_models.base import (
     checked_carry,
     checked_inputs,
 )
+from memorax.networks.sequence_models.sensitivities import (
+    carry_with_history,
+    has_exact_gradient,
+)
 from memorax.ops.implementation import Implementation, check_implementation
 from memorax.validation import check_positive
 
@@ -161,9 +165,15 @@ class Memoroid(SequenceModel):
         """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         carry = checked_carry(self, initial_carry, inputs)
+        carry = carry_with_history(self, self.cell, inputs, done, carry)
         return self.cell(inputs, done, carry, self.implementation, self.chunk_size)
 
     @nn.nowrap
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return the cell's own initial carry."""
         return self.cell.initialize_carry(key, input_shape)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return the cell's name if its gradient cannot be carried; see ``SequenceModel``."""
+        return () if has_exact_gradient(self.cell) else (type(self.cell).__name__,)

@@ -15,6 +15,7 @@ from memorax.networks.sequence_models.base import (
     checked_inputs,
     initialize_carry,
 )
+from memorax.networks.sequence_models.sensitivities import without_exact_gradient
 from memorax.validation import check_integer
 
 LONGEST_TRIAL = 2**30
@@ -88,3 +89,8 @@ class RL2Wrapper(SequenceModel):
         """Return the memory's own fresh carry, and how many steps each row read of its trial."""
         carry = initialize_carry(self.sequence_model, key, input_shape)
         return carry, jnp.zeros(input_shape[:1], jnp.int32)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return those of the wrapped memory; see ``SequenceModel``."""
+        return without_exact_gradient(self.sequence_model)

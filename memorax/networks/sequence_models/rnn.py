@@ -13,6 +13,10 @@ from memorax.networks.sequence_models.base import (
     checked_inputs,
     fresh_carry,
 )
+from memorax.networks.sequence_models.sensitivities import (
+    carry_with_history,
+    has_exact_gradient,
+)
 from memorax.ops import gru, lstm
 from memorax.validation import check_positive
 
@@ -74,6 +78,7 @@ class RNN(SequenceModel):
         """Read a chunk of a sequence; see ``SequenceModel``."""
         inputs, done = checked_inputs(self, inputs, done)
         carry = checked_carry(self, initial_carry, inputs)
+        carry = carry_with_history(self, self.cell, inputs, done, carry)
         run = _run_with_own_backward_pass if _has_own_backward_pass(self.cell) else _run_any_cell
         return run(self.cell, inputs, done, carry, self.unroll)
 
@@ -81,6 +86,11 @@ class RNN(SequenceModel):
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return the cell's own initial carry."""
         return self.cell.initialize_carry(key, input_shape)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return the cell's name if its gradient cannot be carried; see ``SequenceModel``."""
+        return () if has_exact_gradient(self.cell) else (type(self.cell).__name__,)
 
 
 def _run_any_cell(cell, inputs, done, carry, unroll):

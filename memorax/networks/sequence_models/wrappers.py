@@ -12,6 +12,7 @@ from memorax.networks.sequence_models.base import (
     check_sequence_model,
     initialize_carry,
 )
+from memorax.networks.sequence_models.sensitivities import without_exact_gradient
 
 
 class SequenceModelWrapper(SequenceModel):
@@ -51,3 +52,8 @@ class SequenceModelWrapper(SequenceModel):
     def initialize_carry(self, key: Array, input_shape: tuple[int, ...]) -> Carry:
         """Return ``()``, or the carry of the sequence model that was wrapped needlessly."""
         return initialize_carry(self.module, key, input_shape)
+
+    @nn.nowrap
+    def without_exact_gradient(self) -> tuple[str, ...]:
+        """Return those of the wrapped module, if it is a memory; see ``SequenceModel``."""
+        return without_exact_gradient(self.module)
