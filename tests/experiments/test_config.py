@@ -28,7 +28,7 @@ def test_a_configuration_is_read_back_as_it_was_written(config, tmp_path):
     assert from_json(path) == config
 
 
-def test_a_configuration_of_another_version_is_refused_entry_by_entry(tmp_path):
+def test_a_configuration_of_another_version_is_refused_in_one_line_with_every_entry(tmp_path):
     path = tmp_path / "config.json"
     entries = json.loads(to_json(TrainConfig()))
     entries["num_sead"] = entries.pop("num_seeds")
@@ -36,7 +36,8 @@ def test_a_configuration_of_another_version_is_refused_entry_by_entry(tmp_path):
     path.write_text(json.dumps(entries))
     with pytest.raises(ValueError, match=r"config.json .* it does not fit this version") as caught:
         from_json(path)
-    assert str(caught.value).splitlines()[1:] == [
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).partition("of memorax: ")[2].split("; ") == [
         f"algorithm/gamma: missing, its default is {TrainConfig().algorithm.gamma}",
         "num_sead: unexpected, the file has 3",
         "num_seeds: missing, its default is 3",

@@ -286,7 +286,7 @@ def test_a_run_from_before_encoders_is_refused_with_the_default(tmp_path):
     del fields["encoder"]
     path = tmp_path / "config.json"
     path.write_text(json.dumps(fields))
-    with pytest.raises(ValueError, match=r"\nencoder: missing, its default is 'auto'$"):
+    with pytest.raises(ValueError, match=r"memorax: encoder: missing, its default is 'auto'$"):
         from_json(path)
 
 

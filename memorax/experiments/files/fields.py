@@ -81,9 +81,7 @@ def from_fields(kind: type[Kind], fields: Any, kinds: Mapping[str, type] | None 
     hints = get_type_hints(kind) | dict(kinds or {})
     different, mistaken = sorted(_differences(kind, fields, hints)), _mistakes(kind, fields, hints)
     if different:
-        raise ValueError(
-            "\n".join(["it does not fit this version of memorax:", *_first(different)])
-        )
+        raise ValueError(f"it does not fit this version of memorax: {'; '.join(_first(different))}")
     if mistaken:
         raise ValueError("; ".join(_first(mistaken)))
     return kind(**{name: _read(hints[name], value, name) for name, value in fields.items()})
