@@ -23,6 +23,7 @@ BIN := $(VENV)/bin
 # The version is in their names for when the default becomes another.
 INSTALLED := $(VENV)/.installed-$(VERSION)
 INSTALLED_FOR_SHORT_TESTS := $(VENV)/.installed-for-short-tests-$(VERSION)
+INSTALLED_FOR_DEMO := $(VENV)/.installed-for-demo-$(VERSION)
 
 .PHONY: demo test test-exhaustive test-short test-pythons test-other-pythons lint docs audit bench learn soak install python
 
@@ -34,11 +35,14 @@ python:
 # An environment that uv has made has no pip.
 define install
 @test "$$($(BIN)/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = $(VERSION) || $(PYTHON) -m venv --clear $(VENV)
-$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+$(BIN)/python -m pip install $(VERBOSITY) --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 @# On all cores, which takes pip one, and half of its time.
--@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
+$(if $(COMPILED),-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib)
 @touch $@
 endef
+
+VERBOSITY := --quiet
+COMPILED := yes
 
 $(INSTALLED): EXTRAS := all-envs,dev,docs,mlflow,onnx,optuna,oracles,wandb
 $(INSTALLED): pyproject.toml constraints.txt
@@ -48,8 +52,16 @@ $(INSTALLED_FOR_SHORT_TESTS): EXTRAS := dev,envs,oracles
 $(INSTALLED_FOR_SHORT_TESTS): pyproject.toml constraints.txt
 	$(install)
 
+# The fewest packages, and Python compiles only those modules that are imported.
+$(INSTALLED_FOR_DEMO): EXTRAS := envs
+$(INSTALLED_FOR_DEMO): VERBOSITY :=
+$(INSTALLED_FOR_DEMO): COMPILED :=
+$(INSTALLED_FOR_DEMO): pyproject.toml constraints.txt
+	@echo "installing memorax and Gymnax, 800 MB; later demos start at once"
+	$(install)
+
 # Train a GRU on a task that needs memory, beside the same network without memory.
-demo: python $(INSTALLED)
+demo: python $(or $(firstword $(wildcard $(INSTALLED) $(INSTALLED_FOR_SHORT_TESTS))),$(INSTALLED_FOR_DEMO))
 	@$(BIN)/memorax train
 
 test: python $(INSTALLED)

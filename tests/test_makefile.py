@@ -50,6 +50,19 @@ def test_the_first_supported_python_is_taken_and_named(make):
     assert 'echo "Python 3.11: python3, installed in .venv"' in made.stdout
 
 
+def test_the_demo_installs_what_it_needs_unless_more_is_installed(make, tmp_path):
+    made = make("demo", "--dry-run", python3="3.11")
+    (installing,) = (line for line in made.stdout.splitlines() if "pip install" in line)
+    assert installing.endswith("--editable '.[envs]'")
+    assert "--quiet" not in installing
+    stamp = tmp_path / "clone" / ".venv" / ".installed-3.11"
+    stamp.parent.mkdir()
+    stamp.touch()
+    made = make("demo", "--dry-run", python3="3.11")
+    assert "pip install" not in made.stdout
+    assert ".venv/bin/memorax train" in made.stdout
+
+
 def test_each_python_has_an_environment_of_its_own(make):
     made = make("test", "--dry-run", "PYTHON=python3.13", python3="3.11", python3_13="3.13")
     assert 'echo "Python 3.13: python3.13, installed in .venv-3.13"' in made.stdout

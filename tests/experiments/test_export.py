@@ -23,6 +23,20 @@ from memorax.experiments.run.export import FORMATS, export
 from memorax.experiments.run.onnx_operators import in_real_operators
 from memorax.experiments.run.verification import check_acts_alike
 
+RUN_WITHOUT_MEMORAX = """
+import sys
+import numpy as np
+import onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+four = dict(np.load(sys.argv[2]))
+together = session.run(["next_memory/layer_1"], four)[0]
+single = [
+    session.run(["next_memory/layer_1"], {name: array[[row]] for name, array in four.items()})[0]
+    for row in range(4)
+]
+np.testing.assert_allclose(np.concatenate(single), together, atol=1e-5)
+print(*(array.shape for array in (together, *single)))
+"""
 PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"
 
 
@@ -230,42 +244,62 @@ class Parts(Pictures):
         ), ()
 
 
-def test_an_onnx_program_of_a_batch_loads_without_a_warning_and_says_what_it_takes(
+def test_an_onnx_program_of_a_free_batch_runs_with_any_and_says_what_it_takes(
     monkeypatch, tmp_path
 ):
     monkeypatch.setattr(environments, "make", lambda name, **_: (Parts(), None))
-    folder = export(untrained("gru", num_layers=2), "onnx", tmp_path / "x", batch_size=3)
-    code = f"import onnxruntime; onnxruntime.InferenceSession({str(folder / 'policy.onnx')!r})"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stderr == ""
+    folder = export(untrained("gru", num_layers=2), "onnx", tmp_path / "x", batch_size="free")
     signature = json.loads((folder / "signature.json").read_text())
     inputs = {part.pop("name"): part for part in signature["inputs"]}
     assert inputs == {
         "observation/image": {
-            "shape": [3, 10, 10, 3],
+            "shape": ["batch", 10, 10, 3],
             "dtype": "uint8",
             "values": {"low": 0, "high": 255, "categories": False},
         },
         "observation/place": {
-            "shape": [3, 2],
+            "shape": ["batch", 2],
             "dtype": "float32",
             "values": {"low": [-1.0, None], "high": [1.0, None], "categories": False},
         },
         "observation/text": {
-            "shape": [3],
+            "shape": ["batch"],
             "dtype": "int32",
             "values": {"low": 0, "high": 4, "categories": True},
         },
-        "memory/layer_0": {"shape": [3, 8], "dtype": "float32"},
-        "memory/layer_1": {"shape": [3, 8], "dtype": "float32"},
-        "previous_action": {"shape": [3], "dtype": "int32"},
-        "done": {"shape": [3], "dtype": "bool"},
+        "memory/layer_0": {"shape": ["batch", 8], "dtype": "float32"},
+        "memory/layer_1": {"shape": ["batch", 8], "dtype": "float32"},
+        "previous_action": {"shape": ["batch"], "dtype": "int32"},
+        "done": {"shape": ["batch"], "dtype": "bool"},
     }
     assert [part["name"] for part in signature["outputs"]] == [
         *("action", "next_memory/layer_0", "next_memory/layer_1", "next_previous_action")
     ]
     carry = np.load(folder / "initial_carry.npz")
-    assert carry["memory/layer_1"].shape == (3, 8)
+    assert carry["memory/layer_1"].shape == (1, 8)
+    rng = np.random.default_rng(0)
+    four = {
+        name: rng.integers(0, 2, (4, *part["shape"][1:])).astype(part["dtype"])
+        for name, part in inputs.items()
+    }
+    np.savez(tmp_path / "four.npz", **four)
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN_WITHOUT_MEMORAX, str(folder / "policy.onnx"), "four.npz"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stderr == ""
+    assert ran.stdout == "(4, 8) (1, 8) (1, 8) (1, 8) (1, 8)\n"
+
+
+@pytest.mark.exhaustive
+def test_a_torso_without_a_free_batch_is_refused_by_name_in_one_line(tmp_path):
+    refused = r"^torso mamba3 cannot be exported as onnx with a free batch: [^\n]*'batch'[^\n]*$"
+    with pytest.raises(ValueError, match=refused):
+        export(untrained("mamba3"), "onnx", tmp_path / "x", batch_size="free")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_program_that_mixes_the_rows_of_a_batch_is_found(tmp_path, monkeypatch):

@@ -1,16 +1,20 @@
 """Evaluations of episodes that are long, or never end."""
 
+import contextlib
+import io
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from memorax.environments.processes import pool as process_pool
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.run import evaluation
-from memorax.experiments.run.console import make_console
+from memorax.experiments.run.console import make_console, waiting_line
 from memorax.experiments.run.evaluation import EvaluationProgress
 
 SMALL = (
@@ -159,3 +163,35 @@ def test_where_nobody_watches_a_line_now_and_then_tells_how_an_evaluation_goes(
     progress.close()
     told = capsys.readouterr().out
     assert told == "gru: evaluation: 3 of 4 episodes ended, step 1,024 of at most 2,000\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            lambda console: waiting_line(console, "gru: compiling the first state"),
+            "gru: compiling the first state, 12 s",
+        ),
+        (
+            lambda console: EvaluationProgress("gru", evaluation.TrainConfig(), console),
+            "compiling, 12 s",
+        ),
+    ],
+    ids=["first state", "evaluation"],
+)
+def test_a_terminal_shows_the_seconds_that_compiling_takes(line, shown):
+    clock, terminal = [0.0], io.StringIO()
+    console = Console(
+        file=terminal, force_terminal=True, width=80, get_time=lambda: clock[0], color_system=None
+    )
+    with contextlib.ExitStack() as opened:
+        progress = line(console)
+        if isinstance(progress, EvaluationProgress):
+            opened.callback(progress.close)
+        else:
+            opened.enter_context(progress)
+        clock[0] = 12.4
+        until = time.monotonic() + 10
+        while shown not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    assert shown in terminal.getvalue()

@@ -10,7 +10,7 @@ import tyro
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
 from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.console import make_console
+from memorax.experiments.run.console import make_console, waiting_line
 from memorax.experiments.run.options import Choice
 
 
@@ -59,6 +59,7 @@ def run(arguments: list[str]) -> int:
     from memorax.experiments.run.training import make_agents, restore
 
     enable_compilation_cache()
+    console = make_console()
     with input_checked():
         if options.output is not None:
             check_output(options.output, ".json")
@@ -78,8 +79,8 @@ def run(arguments: list[str]) -> int:
         for name, agent in trained_agents.items():
             for others in agents:
                 check_same_spaces(agent, others[name])
-            states[name] = restore(trained, name, agent, folder, options.checkpoint)
-    console = make_console()
+            with waiting_line(console, f"{name}: reading the checkpoint"):
+                states[name] = restore(trained, name, agent, folder, options.checkpoint)
 
     def evaluate(config: TrainConfig, own: dict[str, Any]) -> evaluation_file.Evaluated:
         evaluations, reports = [], []

@@ -29,9 +29,9 @@ class Export:
     """The torso's name; None: the run's own, not its memoryless twin."""
     seed: int = 0
     """Which of the run's seeds."""
-    batch_size: int | None = None
-    """How many environments the program acts in at once, the first axis of all arrays; None: one,
-    without that axis."""
+    batch_size: int | Literal["free"] | None = None
+    """How many environments the program acts in at once, the first axis of all arrays; free: any
+    number, chosen with each call; None: one, without that axis."""
     checkpoint: Choice = "last"
     """The last one, or the best: that with the greatest mean return before it."""
 

@@ -8,7 +8,7 @@ import tyro
 
 from memorax.experiments.cli.errors import input_checked
 from memorax.experiments.cli.parsing import parse
-from memorax.experiments.run.console import make_console
+from memorax.experiments.run.console import make_console, waiting_line
 from memorax.validation import check_integer, check_positive
 
 
@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> int:
         write_gif(played, model, options.output, options.frames_per_second)
         console.print(f"picture: {options.output}", soft_wrap=True)
     if options.influence is not None:
-        with console.status("measuring the influence of each step"):
+        with waiting_line(console, "measuring the influence of each step"):
             measured = influence.measure_influence(player, played[0])
         influence.plot_influence(options.influence, measured, f"{model} on {config.task}")
         console.print(f"influence of each step: {options.influence}", soft_wrap=True)

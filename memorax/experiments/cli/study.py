@@ -25,7 +25,7 @@ from memorax.experiments.files.lock import lock
 from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import AlgorithmConfig, TrainConfig
-from memorax.experiments.run.console import make_console, resume_command
+from memorax.experiments.run.console import make_console, resume_command, waiting_line
 from memorax.experiments.run.options import Devices
 from memorax.experiments.run.preset import with_preset
 from memorax.experiments.study.comparison_config import CompareConfig
@@ -223,5 +223,5 @@ def _draw_influences(folder: Any) -> None:
     for run in folder.finished_runs():
         path = folder.influence_path(run)
         if not path.exists():
-            with console.status(f"measuring {run.model} on {run.task}"):
+            with waiting_line(console, f"measuring {run.model} on {run.task}"):
                 draw_influence(folder.path / run.path, path)

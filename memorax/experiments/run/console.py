@@ -8,9 +8,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def make_console(quiet: bool = False) -> Console:
@@ -69,6 +72,23 @@ class _StandardOutput(io.TextIOBase):
     def fileno(self) -> int:
         """Return its number, by which Rich finds the terminal's width."""
         return self._stream.fileno()
+
+
+def waiting_line(console: Console, doing: str) -> "Progress":
+    """Return a context that shows the seconds passing, such as ``gru: compiling, 12 s``.
+
+    The line is gone when it ends; where output is no terminal there is none.
+
+    Args:
+        console: The terminal.
+        doing: What takes the seconds.
+    """
+    from rich.progress import Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    seconds = TextColumn("{task.description}, {task.elapsed:.0f} s", markup=False)
+    progress = Progress(SpinnerColumn(), seconds, console=console, transient=True)
+    progress.add_task(doing, total=None)
+    return progress
 
 
 def resume_command(command: str, folder: Path) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, PyTree
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from memorax.algorithms import Algorithm
 from memorax.algorithms.evaluation import EvaluationReport, EvaluationState
@@ -154,12 +154,11 @@ class EvaluationProgress:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[status]}", markup=False),
-                TimeElapsedColumn(),
+                TextColumn("{task.fields[status]}, {task.elapsed:.0f} s", markup=False),
                 console=console,
                 transient=True,
             )
-            self._bar.add_task(f"{title}: evaluation", total=None, status="starting")
+            self._bar.add_task(f"{title}: evaluation", total=None, status="compiling")
             self._bar.start()
 
     def update(self, step: int, completed: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.extend
@@ -26,6 +26,9 @@ from memorax.validation import check_positive
 
 PLATFORMS = "cpu", "cuda", "tpu"
 FORMATS = "stablehlo", "onnx"
+BatchSize = int | Literal["free"] | None
+FREE_SIZES = 2, 5
+"""The batches that a program of a free batch is checked with."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Signature:
     outputs: dict[str, jax.ShapeDtypeStruct]
 
 
-def export(step: PolicyStep, kind: str, folder: Path, batch_size: int | None = None) -> Path:
+def export(step: PolicyStep, kind: str, folder: Path, batch_size: BatchSize = None) -> Path:
     """Write an agent's step, its signature and its initial carry into a new folder.
 
     ``policy.stablehlo`` (by ``jax.export``, for cpu, cuda and tpu) or ``policy.onnx`` is a function
@@ -57,29 +60,35 @@ def export(step: PolicyStep, kind: str, folder: Path, batch_size: int | None = N
         kind: ``"stablehlo"`` or ``"onnx"``.
         folder: Where; its parent has to exist.
         batch_size: How many environments the program acts in at once; all arrays then lead with
-            them. None: one, without an axis.
+            them. ``"free"``: any number, chosen anew with each call; ``initial_carry.npz`` then has
+            one row, to be repeated. None: one, without an axis.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: If the folder exists, the kind is unknown, the batch is not positive, the
-            network does something that ONNX has no operator for, or what was written does not act
-            as the agent does.
+            network does something that ONNX has no operator for or that a free batch rules out, or
+            what was written does not act as the agent does.
         ModuleNotFoundError: If ONNX's extra is not installed.
     """
     if kind not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {kind!r}")
     if folder.exists():
         raise ValueError(f"{folder} exists and is not overwritten: choose another by --output")
-    if batch_size is not None:
-        check_positive("batch_size", batch_size)
-    signature = _signature(step, batch_size)
     serialize, load = (_stablehlo, _load_stablehlo) if kind == "stablehlo" else (_onnx, _load_onnx)
     refusal = f"{step.name} cannot be exported as {kind}"
+    if batch_size == "free":
+        refusal = f"{refusal} with a free batch"
+        (rows,) = jax.export.symbolic_shape("batch")
+    else:
+        if batch_size is not None:
+            check_positive("batch_size", batch_size)
+        rows = batch_size
     try:
-        program = serialize(_flat(step, batch_size), signature)
-    except ValueError as error:
+        signature = _signature(step, rows)
+        program = serialize(_flat(step, rows), signature)
+    except (ValueError, jax.errors.InconclusiveDimensionOperation) as error:
         raise ValueError(f"{refusal}: {_first_line(error)}") from error
     # Made beside its place and moved there, so that it is never half there.
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -90,14 +99,16 @@ def export(step: PolicyStep, kind: str, folder: Path, batch_size: int | None = N
             loaded = load(file, signature)
             if batch_size is not None:
                 ranks = [len(array.shape) for array in signature.inputs.values()]
-                loaded = as_rows(loaded, batch_size, ranks)
+                sizes = FREE_SIZES if batch_size == "free" else (batch_size,)
+                loaded = as_rows(loaded, sizes, ranks)
             check_acts_alike(loaded, step, list(signature.outputs))
         except ValueError as error:
             raise ValueError(f"{refusal}: {_first_line(error)}") from error
         text = json.dumps(_described(step, signature), indent=2) + "\n"
         (partial / "signature.json").write_text(text, encoding="utf-8")
+        repeats = 1 if batch_size in (None, "free") else batch_size
         carry: Any = {
-            name: np.broadcast_to(array, signature.inputs[name].shape)
+            name: np.repeat(array, repeats, axis=0)
             for name, array in zip(_carry_names(step), step.initial_carry, strict=True)
         }
         np.savez(partial / "initial_carry.npz", **carry)
@@ -127,8 +138,8 @@ def _carry_names(step: PolicyStep) -> list[str]:
     return [*names, "previous_action"]
 
 
-def _flat(step: PolicyStep, batch_size: int | None) -> Callable[..., tuple[Any, ...]]:
-    """Return the step as a function of arrays alone."""
+def _flat(step: PolicyStep, rows: Any) -> Callable[..., tuple[Any, ...]]:
+    """Return the step as a function of arrays alone, which lead with rows if there are any."""
     num_carries = len(step.initial_carry)
 
     num_arrays = len(jax.tree.leaves(step.observation))
@@ -149,18 +160,18 @@ def _flat(step: PolicyStep, batch_size: int | None) -> Callable[..., tuple[Any, 
         action, *carry = flat(*arrays)
         return action, *(array[0] for array in carry)
 
-    return flat if batch_size is None else jax.vmap(one_row)
+    return flat if rows is None else jax.vmap(one_row)
 
 
-def _signature(step: PolicyStep, batch_size: int | None) -> Signature:
-    batch = () if batch_size is None else (batch_size,)
+def _signature(step: PolicyStep, rows: Any) -> Signature:
+    batch = () if rows is None else (rows,)
 
     def array(like):
         return jax.ShapeDtypeStruct((*batch, *like.shape), like.dtype)
 
     # A carry's arrays lead with a batch already, of one.
     carry = {
-        name: jax.ShapeDtypeStruct((batch_size or 1, *leaf.shape[1:]), leaf.dtype)
+        name: jax.ShapeDtypeStruct((1 if rows is None else rows, *leaf.shape[1:]), leaf.dtype)
         for name, leaf in zip(_carry_names(step), step.initial_carry, strict=True)
     }
     observations = {
@@ -169,7 +180,7 @@ def _signature(step: PolicyStep, batch_size: int | None) -> Signature:
     inputs = {**observations, **carry, "done": jax.ShapeDtypeStruct(batch, bool)}
     if step.reads_reward:
         inputs["reward"] = jax.ShapeDtypeStruct(batch, jnp.float32)
-    action, *_ = jax.eval_shape(_flat(step, batch_size), *inputs.values())
+    action, *_ = jax.eval_shape(_flat(step, rows), *inputs.values())
     outputs = {
         "action": jax.ShapeDtypeStruct(action.shape, action.dtype),
         **{f"next_{name}": array for name, array in carry.items()},
@@ -192,12 +203,17 @@ def _described(step: PolicyStep, signature: Signature) -> dict[str, Any]:
     }
     return {
         part: [
-            {"name": name, "shape": list(array.shape), "dtype": str(array.dtype)}
+            {"name": name, "shape": _shape(array), "dtype": str(array.dtype)}
             | ({"values": _values(spaces[name])} if name in spaces else {})
             for name, array in arrays.items()
         ]
         for part, arrays in (("inputs", signature.inputs), ("outputs", signature.outputs))
     }
+
+
+def _shape(array: jax.ShapeDtypeStruct) -> list[int | str]:
+    """Return a shape as JSON can hold it, a free axis by its name."""
+    return [size if isinstance(size, int) else str(size) for size in array.shape]
 
 
 def _values(space: Space) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.console import waiting_line
 from memorax.experiments.run.devices import abstract_state, one_device
 from memorax.experiments.run.evaluation import Evaluation, summarize, table, to_json
 from memorax.experiments.run.failures import (
@@ -201,7 +202,7 @@ def _train_model(
         if restored:
             step, state = restored
         else:
-            with console.status(f"{model}: compiling the first state"):
+            with waiting_line(console, f"{model}: compiling the first state"):
                 step, state = 0, program.init()
         if step >= program.total_steps:
             console.print(f"{model} has finished its {step:,} steps before")

@@ -68,7 +68,7 @@ def check_acts_alike(
 
 
 def as_rows(
-    program: Callable[..., Sequence[Any]], batch_size: int, ranks: Sequence[int]
+    program: Callable[..., Sequence[Any]], batch_sizes: Sequence[int], ranks: Sequence[int]
 ) -> Callable[..., Sequence[Any]]:
     """Return a program of a batch as one of a single row, each call another one of the batch.
 
@@ -76,19 +76,20 @@ def as_rows(
 
     Args:
         program: All that it takes and returns leads with the batch.
-        batch_size: Rows of the batch.
+        batch_sizes: Rows of the batch, of one call after the other by turns.
         ranks: The number of axes of each of its inputs.
     """
     rows: list[Sequence[np.ndarray]] = []
-    calls = itertools.count()
+    calls, sizes = itertools.count(), itertools.cycle(batch_sizes)
 
     def run(*arrays: Any) -> list[np.ndarray]:
         own = [np.asarray(array) for array in arrays]
-        row = next(calls) % batch_size
+        size = next(sizes)
+        row = next(calls) % size
         if not rows:
-            rows.extend([own] * batch_size)
+            rows.extend([own] * max(batch_sizes))
         rows[row] = own
-        columns = zip(*rows, strict=True)
+        columns = zip(*rows[:size], strict=True)
         # A carry has an axis of one environment already.
         action, *carry = program(
             *(

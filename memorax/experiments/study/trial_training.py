@@ -20,6 +20,7 @@ from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import Checkpoints
 from memorax.experiments.run.config import TrainConfig
+from memorax.experiments.run.console import waiting_line
 from memorax.experiments.run.evaluation import summarize, to_json
 from memorax.experiments.run.failures import DivergedError
 from memorax.experiments.run.interrupt import Interrupt
@@ -119,7 +120,7 @@ def train_trials(
     with contextlib.ExitStack() as opened:
         for trial in trials:
             opened.enter_context(lock(trial.folder.path, trial.folder.kind))
-        step, state = _restore(trials, program)
+        step, state = _restore(trials, program, console)
         recorders = [
             opened.enter_context(_recording(trial, step, program, console)) for trial in trials
         ]
@@ -194,8 +195,7 @@ def _evaluate(
     interrupt: Interrupt,
 ) -> bool:
     """Evaluate trials that trained to their end; return whether that was not interrupted."""
-    title = ", ".join(trial.name for trial in trials)
-    reports = program.evaluate(state, title, console, lambda: interrupt.wanted)
+    reports = program.evaluate(state, _title(trials), console, lambda: interrupt.wanted)
     if reports is None:
         return False
     for index, trial in enumerate(trials):
@@ -209,14 +209,21 @@ def _evaluate(
     return True
 
 
-def _restore(trials: Sequence[Trial], program: TrialsProgram) -> tuple[int, PyTree]:
+def _title(trials: Sequence[Trial]) -> str:
+    return ", ".join(trial.name for trial in trials)
+
+
+def _restore(
+    trials: Sequence[Trial], program: TrialsProgram, console: Console
+) -> tuple[int, PyTree]:
     """Return the step that trials resume from, and their state."""
     restored = []
     for trial in trials:
         with contextlib.closing(Checkpoints(trial.folder, trial.config.torso)) as checkpoints:
             restored.append(checkpoints.restore(program.one_trial))
     if None in restored:
-        return 0, program.init()
+        with waiting_line(console, f"{_title(trials)}: compiling the first state"):
+            return 0, program.init()
     (step,) = {step for step, _ in restored}
     return step, program.stack([state for _, state in restored])
 
