@@ -198,7 +198,10 @@ def _written(hint: Any, field: str, prefix: str) -> str:
     if typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+        parts = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        if len(parts) > 1:
+            return " " + "|".join(_written(part, field, prefix).strip() for part in parts)
+        (hint,) = parts
     if hint is bool:
         return f", {prefix}no-{field.replace('_', '-')}"
     if typing.get_origin(hint) is Literal:
