@@ -244,7 +244,9 @@ def measure_algorithm(name: str, plain: Contender, repeats: int) -> str:
     algorithm = ALGORITHMS[name].config()
     if hasattr(algorithm, "learning_starts"):
         algorithm = replace(algorithm, learning_starts=1)
-    agent = make_configured_agent(TrainConfig(environment, algorithm=algorithm), "gru")
+    # A GRU has no exact recurrent gradient to carry.
+    torso = "gru" if ALGORITHMS[name].has_optimizer else "rtu"
+    agent = make_configured_agent(TrainConfig(environment, algorithm=algorithm), torso)
     key, num_steps = jax.random.key(0), ALGORITHM_UPDATES * agent.steps_per_update
     state = jax.block_until_ready(jax.jit(agent.init)(key))
     started = time.perf_counter()

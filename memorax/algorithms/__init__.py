@@ -9,7 +9,7 @@ Examples:
     >>> import optax
     >>> from memorax import environments
     >>> from memorax.algorithms import *
-    >>> from memorax.networks import RNN, FeatureExtractor, Network, heads
+    >>> from memorax.networks import RNN, FeatureExtractor, Network, RTUCell, RTUConfig, heads
     >>> env, env_params = environments.make("memory::StatelessCartPoleEasy")
     >>> def network(head):
     ...     return Network(FeatureExtractor(nn.Dense(8)), RNN(nn.GRUCell(8)), head)
@@ -29,6 +29,11 @@ from memorax.algorithms.reporting import TrainingProgress
 from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState
 from memorax.algorithms.sac import SAC, SACConfig
 from memorax.algorithms.saving import load, save
+from memorax.algorithms.streaming import (
+    StreamingActorCritic,
+    StreamingActorCriticConfig,
+    StreamingState,
+)
 
 __all__ = [
     "DQN",
@@ -50,6 +55,9 @@ __all__ = [
     "RolloutAlgorithm",
     "RolloutState",
     "SACConfig",
+    "StreamingActorCritic",
+    "StreamingActorCriticConfig",
+    "StreamingState",
     "TrainingProgress",
     "hyperparameters",
     "load",

@@ -95,6 +95,11 @@ class Algorithm:
         return self.config.num_envs * self.config.num_steps
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a run says of how it learns, a line each."""
+        return ()
+
+    @property
     def batch_sequences(self) -> int:
         """Sequences that a gradient step learns from."""
         raise NotImplementedError(f"{type(self).__name__} must implement batch_sequences")

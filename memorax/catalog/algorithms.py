@@ -7,6 +7,7 @@ from memorax.configurations.dqn import DQNConfig, R2D2Config
 from memorax.configurations.ppo import PPOConfig
 from memorax.configurations.pqn import PQNConfig
 from memorax.configurations.sac import SACConfig
+from memorax.configurations.streaming import StreamingActorCriticConfig
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class AlgorithmEntry:
     """The registry entry of an algorithm, all that training by name needs.
 
     The class is called with the configuration, the environment, its parameters, a network for each
-    of the policy and the value head that the algorithm has, and the optimizer.
+    of the policy and the value head that the algorithm has, and the optimizer if it takes one.
 
     Attributes:
         config: Its configuration, which imports no JAX.
@@ -29,6 +30,9 @@ class AlgorithmEntry:
             network, with None in the critic's place.
         critic_hidden_dims: The hidden layers of its value head by default, if the paper has others
             than one as wide as the torso.
+        has_optimizer: Whether it takes an Optax optimizer; else it has steps of its own.
+        normalizes_layers: Whether its networks by name have layer norms around the torso, as in its
+            paper.
     """
 
     config: type[Any]
@@ -40,6 +44,8 @@ class AlgorithmEntry:
     value_heads: tuple[str, ...] = ()
     shares_memory: bool = False
     critic_hidden_dims: tuple[int, ...] | None = None
+    has_optimizer: bool = True
+    normalizes_layers: bool = False
 
 
 Q_NETWORKS = "discrete_q_network", "dueling_q_network", "c51_q_network"
@@ -88,6 +94,17 @@ ALGORITHMS = {
         policy_heads=("squashed_gaussian",),
         value_heads=("twin_continuous_q_network", "continuous_q_network"),
         critic_hidden_dims=(256, 256),
+    ),
+    "streaming_ac": AlgorithmEntry(
+        config=StreamingActorCriticConfig,
+        implementation="memorax.algorithms.streaming:StreamingActorCritic",
+        kind="single steps",
+        actions=("discrete", "continuous"),
+        paper="arXiv 2410.14606",
+        policy_heads=("categorical", "gaussian"),
+        value_heads=("v_network",),
+        has_optimizer=False,
+        normalizes_layers=True,
     ),
 }
 """Every algorithm by its name; the first is the default."""

@@ -9,11 +9,22 @@ import numpy as np
 import optax
 
 from memorax import environments
-from memorax.algorithms import DQN, PPO, PQN, SAC, DQNConfig, PPOConfig, PQNConfig, SACConfig
+from memorax.algorithms import (
+    DQN,
+    PPO,
+    PQN,
+    SAC,
+    DQNConfig,
+    PPOConfig,
+    PQNConfig,
+    SACConfig,
+    StreamingActorCritic,
+    StreamingActorCriticConfig,
+)
 from memorax.algorithms.acting import Timestep
 from memorax.algorithms.transitions import Sequences, window_to_sequences
 from memorax.environments import Box, Discrete
-from memorax.networks import RNN, FeatureExtractor, Network, heads
+from memorax.networks import RNN, FeatureExtractor, Network, RTUCell, RTUConfig, heads
 from tests.algorithms.tasks import Counting
 
 # Values are compared in the unit of rewards.
@@ -119,6 +130,17 @@ def make_sac(torso=None, actor_head=None, critic_head=None, env=None, optimizer=
     config = SACConfig(**REPLAY | fields)
     optimizer = optimizer or optax.adam(1e-3)
     return SAC(config, env or Counting(CONTINUOUS), None, actor, critic, optimizer)
+
+
+def make_streaming_ac(torso=None, env=None, **fields):
+    """Return streaming actor-critic, by default on ``Counting`` with recurrent trace units."""
+    torso = torso or RNN(RTUCell(RTUConfig(8, hidden_dim=8)))
+    actor, critic = (
+        small_network(torso, heads.Categorical(2)),
+        small_network(torso, heads.VNetwork()),
+    )
+    config = StreamingActorCriticConfig(**{"num_steps": 16} | fields)
+    return StreamingActorCritic(config, env or Counting(), None, actor, critic)
 
 
 def perturbed(params, seed=0, scale=0.3):

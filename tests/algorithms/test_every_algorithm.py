@@ -15,6 +15,7 @@ from tests.algorithms.agents import (
     make_dqn,
     make_pqn,
     make_sac,
+    make_streaming_ac,
     perturbed,
     random_sequences,
 )
@@ -25,8 +26,13 @@ def make_ppo(torso=None, **config):
     return make_agent(torso or gru_torso(8), Counting(), **config)
 
 
-MAKERS = {"ppo": make_ppo, "dqn": make_dqn, "pqn": make_pqn, "sac": make_sac}
-every_algorithm = pytest.mark.parametrize("name", MAKERS)
+MAKERS = {
+    "ppo": make_ppo,
+    "dqn": make_dqn,
+    "pqn": make_pqn,
+    "sac": make_sac,
+    "streaming_ac": make_streaming_ac,
+}
 
 
 def rollout_of(agent, state):
@@ -42,7 +48,7 @@ def of_replay(name, agent, state, sequences):
 
 
 @pytest.mark.exhaustive
-@every_algorithm
+@pytest.mark.parametrize("name", ["ppo", "dqn", "pqn", "sac"])
 def test_what_a_network_sows_enters_the_objective_by_its_coefficient(name):
     """With one expert heard at a time its gate is 1: a router learns from what it sows alone."""
     router = TopKRouter(num_experts=2, k=1, load_balancing_coefficient=1.0)

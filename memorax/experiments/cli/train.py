@@ -105,7 +105,8 @@ def _train(options: Train[Any]) -> int:
     agent = next(iter(agents.values()))
     space = agent.env.observation_space(agent.env_params)
     reader = report_encoder(options.config.encoder, space, options.config.features)
-    console.print(reader, markup=False, highlight=False, soft_wrap=True)
+    for line in (reader, *agent.notes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def train():
         with exit_on_failure(expected=EXPECTED):

@@ -20,7 +20,7 @@ from memorax.experiments.presets.heads import POLICY_HEADS, VALUE_HEADS
 from memorax.experiments.presets.torsos import TORSOS, make_torso
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.schedules import fit_schedules
-from memorax.networks import FeatureExtractor, Network, heads
+from memorax.networks import FeatureExtractor, Network, Stack, heads
 from memorax.validation import LARGEST
 
 PREVIOUS_FEATURES = 16
@@ -50,20 +50,22 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     who = f"{config.algorithm_name} on {config.environment}"
     check_action_space(who, space, bounded=entry.policy_heads == (BOUNDED_HEAD,))
     _check_actions(config, entry, space)
-    network = partial(_network, config, torso, encoder, space)
+    network = partial(_network, config, entry, torso, encoder, space)
     parts = _heads(config, entry, space)
     networks: list[Network | None] = [network(head) for head in parts]
     if entry.shares_memory and config.shared_memory is not False:
         networks = [network(heads.ActorCritic(*parts)), None]
     module, name = entry.implementation.split(":")
     algorithm = getattr(importlib.import_module(module), name)
-    return algorithm(config.algorithm, env, env_params, *networks, _optimizer(config, torso))
+    optimizer = (_optimizer(config, torso),) if entry.has_optimizer else ()
+    return algorithm(config.algorithm, env, env_params, *networks, *optimizer)
 
 
 def _heads(config: TrainConfig[Any], entry: AlgorithmEntry, space: Any) -> list[nn.Module]:
     """Return the heads of the algorithm's networks, that which acts first."""
-    width = config.features if config.head_features is None else config.head_features
-    hidden_dims = (width,) if width else ()
+    width = _head_width(config)
+    # With layer norms, the hidden layers of heads stand behind the torso.
+    hidden_dims = (width,) if width and not entry.normalizes_layers else ()
     made = []
     if entry.policy_heads:
         discrete = isinstance(space, Discrete)
@@ -78,8 +80,17 @@ def _heads(config: TrainConfig[Any], entry: AlgorithmEntry, space: Any) -> list[
     return made
 
 
+def _head_width(config: TrainConfig[Any]) -> int:
+    return config.features if config.head_features is None else config.head_features
+
+
 def _network(
-    config: TrainConfig[Any], torso: str, encoder: nn.Module, space: Any, head: nn.Module
+    config: TrainConfig[Any],
+    entry: AlgorithmEntry,
+    torso: str,
+    encoder: nn.Module,
+    space: Any,
+    head: nn.Module,
 ) -> Network:
     """Return the wiring of all networks by name: a joint encoder, the torso, and the head."""
     inputs: dict[str, Any] = {"across_episodes": TORSOS[torso].across_episodes}
@@ -91,17 +102,26 @@ def _network(
         inputs["action_dim"] = space.n if isinstance(space, Discrete) else None
     if config.show_episode_start or TORSOS[torso].across_episodes:
         inputs["done_extractor"] = _as_it_is
+    memory = make_torso(torso, config.features, config.num_layers, config.memory_horizon)
+    activation = _normalized_leaky_relu if entry.normalizes_layers else nn.relu
+    if entry.normalizes_layers and (width := _head_width(config)):
+        memory = Stack((memory, nn.Dense(width), activation))
     return Network(
         feature_extractor=FeatureExtractor(
             observation_extractor=encoder,
-            joint_extractor=nn.Sequential((nn.Dense(config.features), nn.relu)),
+            joint_extractor=nn.Sequential((nn.Dense(config.features), activation)),
             **inputs,
         ),
-        torso=make_torso(torso, config.features, config.num_layers, config.memory_horizon),
+        torso=memory,
         head=head,
         # The twin has no carry to cut its time by.
         gradient_checkpointing=config.gradient_checkpointing and torso != "mlp",
     )
+
+
+def _normalized_leaky_relu(values: Array) -> Array:
+    """Bring each step's features to mean 0 and variance 1, then apply a leaky ReLU."""
+    return nn.leaky_relu(jax.nn.standardize(values, epsilon=1e-5))
 
 
 def _as_it_is(values: Array) -> Array:

@@ -51,6 +51,12 @@ DEMO_PARAMETERS = ("memory_length=24",)
 NAMED = {"policy_head": POLICY_HEADS, "value_head": VALUE_HEADS, "encoder": ENCODERS}
 """Options that are names, and their choices."""
 
+OF_THE_OPTIMIZER = (
+    *("learning_rate", "recurrence_learning_rate_scale"),
+    *("anneal_learning_rate", "max_gradient_norm"),
+)
+"""Options of the optimizer, which not every algorithm takes."""
+
 AlgorithmConfig = TypeVar("AlgorithmConfig")
 
 
@@ -213,6 +219,7 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             self.recurrence_learning_rate_scale,
         )
         self._check_heads()
+        self._check_optimizer()
         if self.gradient_checkpointing and self.torso == "mlp":
             raise ValueError(
                 "gradient_checkpointing needs a torso with memory, since mlp learns from single "
@@ -247,6 +254,19 @@ class TrainConfig(Settings, Subject, Generic[AlgorithmConfig]):
             if given is not None and given not in heads:
                 raise ValueError(
                     f"{option} of {name} must be one of {', '.join(heads)}, got {given!r}"
+                )
+
+    def _check_optimizer(self) -> None:
+        name = self.algorithm_name
+        if ALGORITHMS[name].has_optimizer:
+            return
+        defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+        for option in OF_THE_OPTIMIZER:
+            if getattr(self, option) != defaults[option]:
+                others = ", ".join(other for other in ALGORITHMS if ALGORITHMS[other].has_optimizer)
+                raise ValueError(
+                    f"{option} is an option of {others}; {name} has no optimizer and sets its own "
+                    f"steps, got {getattr(self, option)}"
                 )
 
     @property

@@ -172,26 +172,33 @@ def test_trials_that_are_pruned_or_diverge_leave_the_others_alone(tmp_path, monk
     assert main(["report", str(folder)]) == 0
 
 
+SHORT_REPLAY = {
+    **{"num_envs": 2, "sequence_length": 4, "batch_size": 2},
+    **{"buffer_size": 64, "learning_starts": 8},
+}
 TINY = {
-    "ppo": {"num_minibatches": 1, "update_epochs": 1, "target_kl": 0.5},
-    "dqn": {"sequence_length": 4, "batch_size": 2, "buffer_size": 64, "learning_starts": 8},
+    "ppo": {"num_envs": 2, "num_minibatches": 1, "update_epochs": 1, "target_kl": 0.5},
+    "dqn": SHORT_REPLAY,
     "r2d2": {
+        "num_envs": 2,
         **{"sequence_length": 8, "burn_in_length": 2, "n_step": 2, "batch_size": 2},
         **{"buffer_size": 64, "learning_starts": 16, "target_update_period": 2},
     },
-    "pqn": {"num_minibatches": 1, "update_epochs": 1},
-    "sac": {"sequence_length": 4, "batch_size": 2, "buffer_size": 64, "learning_starts": 8},
+    "pqn": {"num_envs": 2, "num_minibatches": 1, "update_epochs": 1},
+    "sac": SHORT_REPLAY,
+    "streaming_ac": {},
 }
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_number_that_is_an_argument_does_what_a_constant_does(name, as_a_user):
     environment = "gymnax::Pendulum-v1" if name == "sac" else "memory::MemoryChain"
-    algorithm = ALGORITHMS[name].config(num_envs=2, num_steps=4, **TINY[name])
+    algorithm = ALGORITHMS[name].config(num_steps=4, **TINY[name])
+    torso = "gru" if ALGORITHMS[name].has_optimizer else "rtu"
     config = TrainConfig(
-        environment=environment, algorithm=algorithm, features=8, memoryless_twin=False
+        *(environment, None, torso), algorithm=algorithm, features=8, memoryless_twin=False
     )
-    real = ["learning-rate", "max-gradient-norm"]
+    real = ["learning-rate", "max-gradient-norm"] if ALGORITHMS[name].has_optimizer else []
     real += [
         field.name.replace("_", "-")
         for field in dataclasses.fields(algorithm)
@@ -208,11 +215,12 @@ def test_a_number_that_is_an_argument_does_what_a_constant_does(name, as_a_user)
     key = jax.random.key(0)
     numbers = jax.tree.map(lambda values: values[0], numbers_of([config], flags))
     given = jax.jit(lambda numbers: train(partial(agent_with, config, numbers), key))(numbers)
-    known = jax.jit(lambda: train(partial(make_agent, config, "gru"), key))()
+    known = jax.jit(lambda: train(partial(make_agent, config, torso), key))()
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), given, known)
-    # And it does something: another learning rate learns something else.
+    # And it does something: with another one something else is learned.
+    changed = "learning-rate" if ALGORITHMS[name].has_optimizer else "critic-kappa"
     other = jax.jit(lambda numbers: train(partial(agent_with, config, numbers), key))(
-        numbers | {"learning-rate": jnp.float32(0.1)}
+        numbers | {changed: jnp.float32(0.1)}
     )
     losses = [key for key in given if "loss" in key]
     assert any(not np.allclose(given[key], other[key], equal_nan=True) for key in losses)
