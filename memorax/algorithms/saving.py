@@ -61,7 +61,10 @@ def load(path: str | os.PathLike[str], agent: "Algorithm") -> Any:
     """Return a training state that ``save`` wrote.
 
     Nothing in the file is executed: it holds arrays, whose names, shapes and dtypes must be those
-    of the agent's state. The agent is made by the code that made the one that was saved.
+    of the agent's state. The agent is made by the code that made the one that was saved, since its
+    networks, environment and optimizer are Python objects, which no file can hold without running
+    code from it. A run of ``memorax train`` is configured by names alone:
+    ``memorax.Policy.load("runs/RUN")`` needs no agent.
 
     Args:
         path: The file.

@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import gammaln
 
 from memorax import environments
 from memorax.catalog.memory_task_facts import FACTS, facts_of
@@ -12,7 +13,7 @@ from memorax.catalog.memory_tasks import MEMORY_TASKS
 from memorax.environments import Discrete, MultiDiscrete
 from memorax.experiments.cli.command_line import main
 from memorax.experiments.cli.environments import task_lines
-from tests.environments.memory.playing import play, returns
+from tests.environments.memory.playing import play, play_with_states, returns
 
 # Their length is the same whatever is done, or random play takes all the time that there is.
 FULL_LENGTH = {
@@ -106,6 +107,42 @@ def test_a_policy_of_the_latest_observation_reaches_what_is_said_and_no_other_mo
         best += max(means) * here.sum() / num_episodes
     # The greatest of noisy means is a little too great.
     assert best == pytest.approx(facts.without_memory, abs=0.08)
+
+
+def counting_cards(decks):
+    """Return the mean of |higher - lower| / left over the cards in sight and those left."""
+    suits, cards, total = 4 * decks, 52 * decks, 0.0
+
+    def log_choices(of, number):
+        return gammaln(of + 1) - gammaln(number + 1) - gammaln(of - number + 1)
+
+    for rank in range(13):
+        higher, lower, same = suits * (12 - rank), suits * rank, suits - 1
+        for left in range(1, cards):
+            up, down = np.arange(min(higher, left) + 1)[:, None], np.arange(min(lower, left) + 1)
+            equal = left - up - down
+            can_be = (equal >= 0) & (equal <= same)
+            choices = log_choices(higher, up) + log_choices(lower, down)
+            choices = choices + log_choices(same, np.where(can_be, equal, 0))
+            chance = np.where(can_be, np.exp(choices - log_choices(cards - 1, left)), 0.0)
+            total += (chance * abs(up - down)).sum() / left / 13
+    return total / cards
+
+
+def test_counting_cards_reaches_what_is_said_to_be_best():
+    for level, decks in (("Easy", 1), ("Medium", 2), ("Hard", 3)):
+        best = facts_of(f"HigherLower{level}").best
+        assert best == pytest.approx(counting_cards(decks), abs=1e-6)
+    # Actions change no card, so that any play shows what the best guesses would have earned.
+    steps = 400 * 51
+    _, states, _, last, _, _, terminated, _ = play_with_states("HigherLowerEasy", steps)
+    ranks = np.arange(13)
+    above = ranks > states.card[:, None]
+    below = ranks < states.card[:, None]
+    surplus = (states.remaining * above).sum(axis=1) - (states.remaining * below).sum(axis=1)
+    earned = np.where(surplus >= 0, 1, -1) * np.sign(last - states.card) / 52
+    reached = returns(earned, terminated)
+    assert reached.mean() == pytest.approx(facts_of("HigherLowerEasy").best, abs=reached.std() / 5)
 
 
 @pytest.mark.parametrize("width", [80, 120, None])
