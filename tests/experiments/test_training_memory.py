@@ -5,7 +5,7 @@ from memorax.algorithms import PPOConfig
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import one_device
-from memorax.experiments.run.program import Program
+from memorax.experiments.run.program import RUN_OFTEN, Program, compiler_options
 
 
 def memory(num_steps, num_updates):
@@ -42,3 +42,13 @@ def test_memory_grows_with_the_rollout(short_rollout):
 def test_training_takes_over_the_memory_of_the_state(short_rollout):
     analysis, state_bytes = short_rollout
     assert analysis.alias_size_in_bytes >= 0.9 * state_bytes
+
+
+def test_programs_are_optimised_as_far_as_they_run_often_unless_the_user_says(monkeypatch):
+    name = "xla_backend_optimization_level"
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    options = compiler_options(RUN_OFTEN)
+    assert options == {name: 1}
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
+    monkeypatch.setenv("XLA_FLAGS", f"--{name}=3")
+    assert compiler_options(RUN_OFTEN) == {}
