@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from memorax.algorithms.acting import apply_step, first_timestep, init_network
+from memorax.configurations.ppo import PPOConfig
 from memorax.environments import Discrete, Vectorize
 from memorax.environments.checks import check_action_space
 from memorax.networks import Network, heads
@@ -51,6 +52,16 @@ def check_policy(field: str, network: Network, env: Vectorize, params: Any) -> N
             _check_continuous(head, got, action, space)
 
     jax.eval_shape(check, jax.random.key(0))
+
+
+def check_value_clipping(config: PPOConfig, head: Any) -> None:
+    """Raise ``ValueError`` if values are to be clipped that a head gives as distributions."""
+    clipped = config.value_clip_coefficient is not None
+    if clipped and isinstance(head, heads.HLGaussVNetwork):
+        raise ValueError(
+            "PPOConfig.value_clip_coefficient must be None for HLGaussVNetwork, since a "
+            f"distribution has no distance to clip, got {config.value_clip_coefficient}"
+        )
 
 
 def shares_a_torso(name: str, actor: Network, critic: Network | None) -> bool:

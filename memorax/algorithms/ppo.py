@@ -9,21 +9,18 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
+from memorax.algorithms import returns
 from memorax.algorithms.acting import apply_step, episodes_of, read_sequences
 from memorax.algorithms.algorithm import Metrics
 from memorax.algorithms.checks import (
     check_entropy,
     check_policy,
     check_state_values,
+    check_value_clipping,
     shares_a_torso,
 )
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.demons import DemonSteps, demon_targets
-from memorax.algorithms.returns import (
-    bootstrap_truncations,
-    clipped_surrogate_loss,
-    generalized_advantages,
-)
 from memorax.algorithms.rollout import RolloutAlgorithm, RolloutState, cut_to_sequences
 from memorax.algorithms.transitions import mean_over, take_step, vectorize
 from memorax.configurations.ppo import PPOConfig
@@ -60,6 +57,7 @@ class PPOSequences:
         transitions: The transitions.
         log_prob: Log-probability of the action.
         value: The critic's value while acting.
+        next_value: Its value of what comes after.
         advantage: The generalised advantage.
         target: The critic's target.
         demon_targets: The targets of each horde's demons.
@@ -69,6 +67,7 @@ class PPOSequences:
     transitions: PyTree
     log_prob: PyTree
     value: PyTree
+    next_value: PyTree
     advantage: PyTree
     target: PyTree
     demon_targets: PyTree
@@ -79,7 +78,7 @@ class PPO(RolloutAlgorithm):
     """Proximal policy optimization, recurrent, for discrete and continuous actions.
 
     The loss of a minibatch, with importance ratio r, generalised advantage A, values V and their
-    targets A + V_old, is ``_loss``; it averages over steps::
+    targets A + V_old (or V-trace's of both), is ``_loss``; it averages over steps::
 
         -min(r A, clip(r, 1 - clip, 1 + clip) A) + value_coefficient value_loss(V, A + V_old)
         - entropy_coefficient entropy + auxiliary losses
@@ -149,12 +148,7 @@ class PPO(RolloutAlgorithm):
         field = "PPO.actor" if shared else "PPO.critic"
         check_state_values(field, valuing, self._envs, env_params)
         self._value_head = heads.value_head(valuing.head)
-        clipped = config.value_clip_coefficient is not None
-        if clipped and isinstance(self._value_head, heads.HLGaussVNetwork):
-            raise ValueError(
-                "PPOConfig.value_clip_coefficient must be None for HLGaussVNetwork, since a "
-                f"distribution has no distance to clip, got {config.value_clip_coefficient}"
-            )
+        check_value_clipping(config, self._value_head)
         self._hordes = {
             name: network.head
             for name, network in self.networks.items()
@@ -165,6 +159,10 @@ class PPO(RolloutAlgorithm):
     @property
     def _networks(self) -> dict[str, Network]:
         return self.networks
+
+    @property
+    def _learns_from_sequences(self) -> bool:
+        return super()._learns_from_sequences or self.config.advantage == "vtrace"
 
     @property
     def _stops_early(self) -> bool:
@@ -233,12 +231,15 @@ class PPO(RolloutAlgorithm):
         last_value, last_predictions = self._expectations(self._read(next_state)[1])
         values = jnp.concatenate([rollout.value, last_value[None]])
         transitions = rollout.transitions
-        reward, discount = bootstrap_truncations(transitions, rollout.value, self.config.gamma)
-        advantage = generalized_advantages(reward, discount, values, self.config.gae_lambda)
+        reward, discount = returns.bootstrap_truncations(
+            transitions, rollout.value, self.config.gamma
+        )
+        advantage = returns.generalized_advantages(reward, discount, values, self.config.gae_lambda)
         steps = (
             transitions,
             rollout.log_prob,
             rollout.value,
+            values[1:],
             advantage,
             advantage + rollout.value,
             {
@@ -252,8 +253,14 @@ class PPO(RolloutAlgorithm):
         """Return the objective to minimise, and metrics."""
         config = self.config
         outputs, sown = {}, jnp.float32(0)
-        for name in self.networks:
-            outputs[name], sown_by_network = self._replay(name, params, sequences)
+        for name, network in self.networks.items():
+            outputs[name], sown_by_network = read_sequences(
+                network,
+                params[name],
+                sequences.transitions.timestep,
+                sequences.carry[name],
+                config.burn_in_length,
+            )
             sown += sown_by_network
         distribution = heads.policy_output(outputs[self._acting])
         value = heads.value_output(outputs[self._valuing])
@@ -263,11 +270,13 @@ class PPO(RolloutAlgorithm):
         mean = mean_over(~learned.transitions.truncated)
         log_ratio = distribution.log_prob(learned.transitions.action) - learned.log_prob
         ratio = jnp.exp(log_ratio)
+        learned = self._corrected(learned, value, ratio)
         advantage = learned.advantage
         if config.normalize_advantage:
             advantage = advantage - mean(advantage)
             advantage = advantage / (jnp.sqrt(mean(advantage**2)) + 1e-8)
-        policy_loss = mean(clipped_surrogate_loss(ratio, advantage, config.clip_coefficient))
+        limit = config.clip_coefficient
+        policy_loss = mean(returns.clipped_surrogate_loss(ratio, advantage, limit))
         value_loss = mean(self._value_loss(value, learned, mean))
         entropy = mean(distribution.entropy())
         demon_losses = [
@@ -288,32 +297,28 @@ class PPO(RolloutAlgorithm):
             "value_loss": value_loss,
             "entropy": entropy,
             "approximate_kl": mean(ratio - 1 - log_ratio),
-            "clip_fraction": mean(jnp.abs(ratio - 1) > config.clip_coefficient),
+            "clip_fraction": mean(jnp.abs(ratio - 1) > limit),
             "ratio_error": jnp.abs(ratio - 1).max(),
         }
 
-    def _replay(self, name: str, params: dict[str, PyTree], sequences: PPOSequences):
-        """Return a network's output for whole sequences after the burn-in, and what it sows."""
-        return read_sequences(
-            self.networks[name],
-            params[name],
-            sequences.transitions.timestep,
-            sequences.carry[name],
-            self.config.burn_in_length,
+    def _corrected(self, learned: PPOSequences, value: PyTree, ratio: Array) -> PPOSequences:
+        """Return the sequences with V-trace's advantages and targets, if these are chosen."""
+        config = self.config
+        if config.advantage == "gae":
+            return learned
+        values, ratio = jax.lax.stop_gradient((heads.expected_value(value), ratio))
+        reward, discount = returns.bootstrap_truncations(learned.transitions, values, config.gamma)
+        # What comes after the last step is not read again.
+        values = jnp.concatenate([values, learned.next_value[:, -1:]], axis=1)
+        options = config.gae_lambda, config.clip_rho_threshold, config.clip_c_threshold
+        advantage, target = jax.vmap(returns.vtrace, in_axes=(0, 0, 0, 0, None, None, None))(
+            reward, discount, values, ratio, *options
         )
+        return replace(learned, advantage=advantage, target=target)
 
     def _value_loss(self, value, learned, mean):
         """Return each step's value loss, which does not grow with the size of returns."""
-        loss = self._value_head.loss
+        loss, limit = self._value_head.loss, self.config.value_clip_coefficient
         if isinstance(self._value_head, heads.HLGaussVNetwork):
             return loss(value, learned.target)
-        # Else the gradient of large returns would outweigh the policy's, and clipping lag behind.
-        deviation = jnp.sqrt(mean((learned.target - mean(learned.target)) ** 2))
-        unit = jnp.maximum(deviation, 1.0)
-        value, old_value, target = value / unit, learned.value / unit, learned.target / unit
-        unclipped = loss(value, target)
-        if self.config.value_clip_coefficient is None:
-            return unclipped
-        limit = self.config.value_clip_coefficient
-        clipped = old_value + jnp.clip(value - old_value, -limit, limit)
-        return jnp.maximum(unclipped, loss(clipped, target))
+        return returns.scaled_value_loss(loss, value, learned.value, learned.target, mean, limit)

@@ -77,7 +77,12 @@ class RolloutAlgorithm(Algorithm):
     def _prepare_rollouts(self) -> None:
         """Find out how long the sequences are that are learned from."""
         carry = jax.eval_shape(self._initial_carry)
-        self._sequence_length = sequence_length(self.config, carry)
+        self._sequence_length = sequence_length(self.config, carry, self._learns_from_sequences)
+
+    @property
+    def _learns_from_sequences(self) -> bool:
+        """Whether the loss of a step depends on others, so that steps are never shuffled."""
+        return self.config.burn_in_length > 0
 
     @property
     def batch_sequences(self) -> int:
@@ -201,20 +206,20 @@ class RolloutAlgorithm(Algorithm):
         return jax.tree.map(lambda leaf: jnp.sum(leaf * learned) / jnp.sum(learned), metrics)
 
 
-def sequence_length(config: Any, carry: PyTree) -> int:
+def sequence_length(config: Any, carry: PyTree, whole: bool) -> int:
     """Return how long the sequences are that a rollout is learned from: whole, or single steps.
 
     Without a carry every step stands for itself, so steps may be shuffled as well.
 
     Args:
-        config: With ``num_envs``, ``num_steps``, ``num_minibatches``, ``minibatch_groups`` and
-            ``burn_in_length``.
+        config: With ``num_envs``, ``num_steps``, ``num_minibatches`` and ``minibatch_groups``.
         carry: The networks' carries.
+        whole: Whether the loss needs whole sequences even without a carry.
 
     Raises:
         ValueError: If whole sequences cannot be shared out to the minibatches.
     """
-    if not jax.tree.leaves(carry) and not config.burn_in_length:
+    if not jax.tree.leaves(carry) and not whole:
         return 1
     if config.num_envs % config.num_minibatches:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Configuration of proximal policy optimization."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from memorax.configurations.rollout import RolloutConfig
 from memorax.validation import check_between
@@ -12,8 +13,8 @@ class PPOConfig(RolloutConfig):
 
     Raises:
         ValueError: If a value is out of its range, ``num_envs * num_steps`` is not divisible by
-            ``num_minibatches``, ``burn_in_length`` leaves nothing to learn from, or advantages are
-            normalised over a single step.
+            ``num_minibatches``, ``burn_in_length`` leaves nothing to learn from, advantages are
+            normalised over a single step, or a threshold of V-trace is set without V-trace.
 
     Examples:
         >>> PPOConfig(num_envs=2, num_steps=4, clip_coefficient=-0.1)
@@ -21,8 +22,15 @@ class PPOConfig(RolloutConfig):
         ValueError: PPOConfig.clip_coefficient must be a number of at least 0, got -0.1
     """
 
+    advantage: Literal["gae", "vtrace"] = "gae"
+    """Advantages and targets: ``gae``, computed once for a rollout by the networks that acted, or
+    ``vtrace``, computed anew for each minibatch by the current ones, corrected by importance."""
     gae_lambda: float = 0.95
-    """Mix of generalised advantage estimation: 0 trusts the critic, 1 the returns."""
+    """Mix of the advantage's estimates: 0 trusts the critic, 1 the returns."""
+    clip_rho_threshold: float = 1.0
+    """V-trace's largest weight of a step's error; it decides whose values are learned."""
+    clip_c_threshold: float = 1.0
+    """V-trace's largest weight of the errors after a step; smaller is less variance."""
     clip_coefficient: float = 0.2
     """How far the importance ratio may leave 1 before its gradient is cut."""
     value_clip_coefficient: float | None = 0.2
@@ -51,6 +59,17 @@ class PPOConfig(RolloutConfig):
             "entropy_coefficient",
         ):
             check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
+        if self.advantage not in ("gae", "vtrace"):
+            raise ValueError(
+                f"PPOConfig.advantage must be 'gae' or 'vtrace', got {self.advantage!r}"
+            )
+        for field in ("clip_rho_threshold", "clip_c_threshold"):
+            check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
+            if self.advantage != "vtrace" and getattr(self, field) != 1.0:
+                raise ValueError(
+                    f"PPOConfig.{field} must be 1.0 unless advantage is 'vtrace', "
+                    f"got {getattr(self, field)}"
+                )
         for field in ("value_clip_coefficient", "target_kl"):
             if getattr(self, field) is not None:
                 check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)

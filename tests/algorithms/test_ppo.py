@@ -309,12 +309,37 @@ def test_target_kl_stops_an_update_early():
 
 @drawn_parameters
 def test_sequences_are_never_cut_unless_no_network_holds_a_carry():
-    def shape(torso):
-        *_, sequences = jax.eval_shape(lambda: roll_out(make_agent(torso)))
+    def shape(torso, **config):
+        *_, sequences = jax.eval_shape(lambda: roll_out(make_agent(torso, **config)))
         return sequences.log_prob.shape
 
     assert shape(gru_torso()) == (4, 16)
     assert shape(mlp_torso()) == (64, 1)
+    assert shape(mlp_torso(), advantage="vtrace") == (4, 16)
+
+
+@drawn_parameters
+def test_vtrace_corrects_for_a_policy_that_has_changed_and_is_gae_before():
+    config = {"num_steps": 13, "burn_in_length": 3}
+    agent = make_agent(gru_torso(), Counting(), advantage="vtrace", **config)
+    state, *_, sequences = roll_out(agent)
+    learned = jax.tree.map(lambda leaf: leaf[:, 3:], replace(sequences, carry={}))
+    assert np.asarray(learned.transitions.truncated).any()
+    unchanged = agent._corrected(learned, learned.value, jnp.ones_like(learned.value))
+    for field in ("advantage", "target"):
+        got, expected = getattr(unchanged, field), getattr(learned, field)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def metrics(params):
+        return agent._loss(params, sequences)[1]
+
+    with_vtrace = metrics(perturbed(state.params))
+    agent = make_agent(gru_torso(), Counting(), **config)
+    with_gae = jax.jit(agent._loss)(perturbed(state.params), sequences)[1]
+    assert with_vtrace["entropy"] == with_gae["entropy"]
+    for name in ("policy_loss", "value_loss"):
+        assert abs(with_vtrace[name] - with_gae[name]) > 1e-3
 
 
 @drawn_parameters
@@ -464,6 +489,8 @@ def test_minibatches_of_one_step_move_the_actor_without_normalising():
         ({"gamma": 1.5}, "gamma must be a number from 0 to 1, got 1.5"),
         ({"clip_coefficient": -0.1}, "clip_coefficient must be a number of at least 0, got -0.1"),
         ({"burn_in_length": 128}, "burn_in_length must be an integer from 0 to 127, got 128"),
+        ({"advantage": "td"}, "advantage must be 'gae' or 'vtrace', got 'td'"),
+        ({"clip_c_threshold": 2.0}, "clip_c_threshold must be 1.0 unless advantage is 'vtrace'"),
         ({"gae_lambda": float("nan")}, "gae_lambda must be a number from 0 to 1, got nan"),
         (
             {"num_envs": 2, "num_steps": 4, "num_minibatches": 8},

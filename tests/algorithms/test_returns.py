@@ -1,5 +1,7 @@
 """Returns and losses against rlax, in values and gradients, and against their definitions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from memorax.algorithms.returns import (
     clipped_surrogate_loss,
     generalized_advantages,
     lambda_returns,
+    vtrace,
 )
 from memorax.networks import heads
 from memorax.networks.heads.value_distribution import project
@@ -80,6 +83,46 @@ def test_generalized_advantages_are_those_of_rlax_and_the_lambda_returns_less_th
         lambda_returns(REWARDS, DISCOUNTS, VALUES[1:], trace_decay) - VALUES[:-1],
         rtol=1e-4,
         atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("trace_decay", [0.0, 0.95, 1.0])
+def test_vtrace_is_that_of_rlax(trace_decay):
+    ratio = jnp.exp(WEIGHTS)
+
+    def theirs(rewards, discounts, values, ratio):
+        compute = partial(
+            rlax.vtrace_td_error_and_advantage, lambda_=trace_decay, clip_rho_threshold=1.3
+        )
+        inputs = values[:-1], values[1:], rewards, discounts, ratio
+        return jax.vmap(compute, in_axes=1, out_axes=1)(*inputs)
+
+    advantages, targets = jax.jit(vtrace)(REWARDS, DISCOUNTS, VALUES, ratio, trace_decay, 1.3, 1.0)
+    expected = jax.jit(theirs)(REWARDS, DISCOUNTS, VALUES, ratio)
+    np.testing.assert_allclose(targets - VALUES[:-1], expected.errors, rtol=1e-5, atol=1e-6)
+    # Theirs weights the advantage for a loss without the ratio.
+    weight = jnp.minimum(ratio, 1.0)
+    np.testing.assert_allclose(weight * advantages, expected.pg_advantage, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rho", "c"), [(1.3, 0.7), (100.0, 100.0)])
+def test_vtrace_is_the_published_sum(rho, c):
+    ratio = np.exp(np.asarray(WEIGHTS, np.float64))
+    rewards, discounts, values = (
+        np.asarray(each, np.float64) for each in (REWARDS, DISCOUNTS, VALUES)
+    )
+    errors = rewards + discounts * values[1:] - values[:-1]
+    expected = values.copy()
+    for start in range(TIME):
+        for time in range(start, TIME):
+            weights = discounts[start:time] * 0.9 * np.minimum(ratio[start:time], c)
+            expected[start] += weights.prod(0) * np.minimum(ratio[time], rho) * errors[time]
+    mixed = 0.9 * expected[1:] + 0.1 * values[1:]
+    inputs = REWARDS, DISCOUNTS, VALUES, ratio.astype(np.float32)
+    advantages, targets = jax.jit(vtrace)(*inputs, 0.9, rho, c)
+    np.testing.assert_allclose(targets, expected[:-1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        advantages, rewards + discounts * mixed - values[:-1], rtol=1e-5, atol=1e-5
     )
 
 
