@@ -138,14 +138,14 @@ class RTUCell(nn.RNNCellBase):
     def unit_parameters(self, params: PyTree) -> tuple[Array, ...]:
         """Return what each unit's recurrence depends on, units last.
 
-        They are r cos(theta), r sin(theta), sqrt(1 - r^2) W_1 and sqrt(1 - r^2) W_2.
+        They are r cos(theta), r sin(theta), sqrt(1 - r^2), and both W side by side.
 
         Args:
             params: The cell's parameters.
         """
-        real, imaginary, normaliser = _decay(params["nu_log"], params["theta_log"])
-        W1, W2 = jnp.split(params["input_projection"]["kernel"], 2, axis=-1)
-        return real, imaginary, normaliser * W1, normaliser * W2
+        W = params["input_projection"]["kernel"]
+        W = W.reshape(-1, 2, self.config.hidden_dim)
+        return *_decay(params["nu_log"], params["theta_log"]), W
 
     @nn.nowrap
     def unit_step(
@@ -155,8 +155,9 @@ class RTUCell(nn.RNNCellBase):
         inputs: Float[Array, " features"],
     ) -> tuple[Float[Array, " hidden_dim"], Float[Array, " hidden_dim"]]:
         """Return the state after an input, as ``__call__`` does, for one row."""
-        real, imaginary, W1, W2 = parameters
-        return self._turn(real, imaginary, state, inputs @ W1, inputs @ W2)
+        real, imaginary, normaliser, W = parameters
+        x1, x2 = normaliser * jnp.tensordot(inputs, W, axes=1)
+        return self._turn(real, imaginary, state, x1, x2)
 
     @nn.nowrap
     def initialize_carry(
