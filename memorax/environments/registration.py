@@ -11,6 +11,7 @@ from memorax.catalog.environments import unnamed_suite
 from memorax.catalog.suites import SUITES, find_suite, missing_package
 from memorax.environments.environment import Environment
 from memorax.environments.spaces import Discrete
+from memorax.validation import unknown_name
 
 __all__ = ["SUITES", "adapt", "make", "names"]
 
@@ -45,6 +46,8 @@ def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
         raise
     # What suites make of parameters that they do not check can be anything.
     except Exception as error:
+        if task not in module.names():
+            raise ValueError(unknown_name(f"{suite} environment", task, module.names())) from error
         raise ValueError(_cannot_be_made(name, params, error)) from error
     if params:
         try:

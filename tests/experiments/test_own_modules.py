@@ -33,7 +33,7 @@ def names():
 def make(name, /, **parameters):
     from memorax.environments.memory import MemoryChain
 
-    return MemoryChain(**parameters), None
+    return {"Chain": MemoryChain}[name](**parameters), None
 
 
 SUITES["own_suite"] = Suite("own_module", summary="own tasks")
@@ -67,6 +67,14 @@ def _own_module(tmp_path, monkeypatch):
 def test_a_module_of_the_current_folder_registers_a_torso(capsys):
     assert main(["list", "torsos", "--import", "own_module"]) == 0
     assert "\nown_cell " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_own_module")
+def test_a_task_that_an_own_suite_does_not_have_is_refused_by_name(capsys):
+    options = "--import", "own_module", "--environment", "own_suite::Chian"
+    assert main(["train", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("unknown own_suite environment 'Chian'; the closest are: Chain")
 
 
 @pytest.mark.usefixtures("_own_module")

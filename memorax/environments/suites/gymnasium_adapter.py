@@ -5,6 +5,7 @@ import importlib
 import inspect
 import pickle
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, ModuleType
@@ -89,8 +90,9 @@ def make_registered(
     try:
         spec = _spec(gymnasium_name)
     except gymnasium.error.Error as error:
-        reason = unknown_name(f"{suite} environment", name, choices)
-        if suite == "gymnasium":
+        own = _names_of_module(gymnasium_name.rpartition(":")[0])
+        reason = unknown_name(f"{suite} environment", name, own or choices)
+        if suite == "gymnasium" and not own:
             reason += f"; for one of your own, {REGISTERING}"
         raise ValueError(reason) from error
     return _make(f"{suite}::{name}", spec, params, options, declare)
@@ -134,6 +136,17 @@ def _spec(name: str) -> EnvSpec:
         # Another process has another __main__.
         return dataclasses.replace(spec, entry_point=load_env_creator(spec.entry_point))
     return spec
+
+
+def _names_of_module(name: str) -> list[str]:
+    """Return how an imported module's classes and registered environments are named."""
+    classes = [
+        own
+        for own, value in vars(sys.modules.get(name, object)).items()
+        if isinstance(value, type) and issubclass(value, gymnasium.Env)
+    ]
+    ids = registered(lambda _, entry_point: entry_point.partition(":")[0] == name)
+    return [f"{name}:{own}" for own in (*classes, *ids)]
 
 
 def _import(name: str) -> ModuleType:
