@@ -15,7 +15,7 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.preset import preset_settings
 from memorax.experiments.study.comparison import ComparisonFolder
-from memorax.experiments.study.comparison_results import Row
+from memorax.experiments.study.results import Row
 
 
 @dataclass(frozen=True)

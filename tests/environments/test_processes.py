@@ -17,7 +17,8 @@ from memorax.environments import (
 )
 from memorax.environments.holding import hold
 from memorax.experiments.cli.reported_errors import hide_reported_errors
-from memorax.experiments.run import training
+from memorax.experiments.run.failure_reports import policy_checked, report_last_checkpoint
+from memorax.experiments.run.failures import DivergedError
 from memorax.experiments.run.folder import RunFolder
 
 pytestmark = pytest.mark.extra("gymnasium")
@@ -259,9 +260,9 @@ def test_what_no_agent_can_learn_from_is_told_in_one_line_with_its_step(params, 
 def test_a_policy_that_is_not_finite_is_reported_as_diverged_with_the_step(begun, tmp_path, caplog):
     env, state = begun
     with (
-        pytest.raises(training.DivergedError) as told,
-        training.report_last_checkpoint("gru", RunFolder(tmp_path)),
-        training._policy_checked("gru", 64, 32),
+        pytest.raises(DivergedError) as told,
+        report_last_checkpoint("gru", RunFolder(tmp_path)),
+        policy_checked("gru", 64, 32),
     ):
         jax.jit(env.step)(KEY, state, jnp.int32(-1), None)
     (line,) = str(told.value).splitlines()

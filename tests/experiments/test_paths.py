@@ -19,7 +19,7 @@ from memorax.experiments.run.console import make_console, resume_command
 from memorax.experiments.run.evaluation import Evaluation, Returns, table
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study.comparison_config import CompareConfig
-from memorax.experiments.study.comparison_results import make_table
+from memorax.experiments.study.comparison_table import make_table
 from memorax.experiments.study.plots import plot_learning_curves
 
 NAMES = [

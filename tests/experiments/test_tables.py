@@ -16,7 +16,8 @@ from memorax.experiments.run.evaluation import Evaluation, Returns, table
 from memorax.experiments.run.folder import RunFolder, read_curves
 from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.comparison_config import CompareConfig
-from memorax.experiments.study.comparison_results import ALL_TASKS, Row, make_table
+from memorax.experiments.study.comparison_table import ALL_TASKS, make_table
+from memorax.experiments.study.results import Row
 
 TASK = "memory::MemoryChain memory_length=24"
 

@@ -22,7 +22,6 @@ from memorax.experiments.cli.parsing import (
 )
 from memorax.experiments.files.fields import differences
 from memorax.experiments.files.lock import lock
-from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.run.config import AlgorithmConfig, TrainConfig
 from memorax.experiments.run.console import make_console, resume_command, waiting_line
@@ -30,7 +29,7 @@ from memorax.experiments.run.options import Devices
 from memorax.experiments.run.preset import with_preset
 from memorax.experiments.study.comparison_config import CompareConfig
 from memorax.experiments.study.comparison_config import with_preset as compare_with_preset
-from memorax.experiments.study.sweep_config import SweepConfig, check_method_installed
+from memorax.experiments.study.sweep_config import SweepConfig
 
 
 @dataclass(frozen=True)
@@ -91,22 +90,16 @@ def run_compare(arguments: list[str]) -> int:
         if not options.resume:
             for environment in options.config.environments:
                 check_environment_name(environment.split()[0])
-    from memorax.experiments.study import comparison
+            _check_algorithms(options.config, default.config, preset)
     from memorax.experiments.study.comparison import ComparisonFolder
 
-    with input_checked():
-        if options.resume:
-            folder = _open(ComparisonFolder, options.comparison_folder)
-            default = Compare(compare_with_preset(folder.config(), preset))
-            given = parse(Compare, "memorax compare", arguments, default).config
-            _check_algorithms(given, default.config, preset)
-            config = _resume(folder, given)
-        else:
-            config = options.config
-            _check_algorithms(config, default.config, preset)
-            comparison.check_runs(config)
-            folder = ComparisonFolder.create(options.comparison_folder, config)
-    return _run(comparison.compare, config, options.devices, folder)
+    def again(folder: Any) -> CompareConfig:
+        default = Compare(compare_with_preset(folder.config(), preset))
+        given = parse(Compare, "memorax compare", arguments, default).config
+        _check_algorithms(given, default.config, preset)
+        return given
+
+    return _run(ComparisonFolder, options, options.comparison_folder, again)
 
 
 def run_sweep(arguments: list[str]) -> int:
@@ -118,27 +111,16 @@ def run_sweep(arguments: list[str]) -> int:
     with input_checked():
         if not options.resume:
             check_environment_name(options.config.train.environment)
-    from memorax.experiments.study import sweep
     from memorax.experiments.study.sweep import SweepFolder
 
-    with input_checked():
-        if options.resume:
-            folder = _open(SweepFolder, options.sweep_folder)
-            stored = folder.config()
-            check_method_installed(stored)
-            check_installed(stored.train.loggers)
-            name = stored.train.algorithm_name
-            check_same_algorithm(name, algorithm, folder.path / "config.json")
-            default = Sweep(dataclasses.replace(stored, train=_trial(stored.train, preset)))
-            given = parse(
-                Sweep[ALGORITHMS[name].config], "memorax sweep", arguments, default
-            ).config
-            config = _resume(folder, given)
-        else:
-            config = options.config
-            sweep.check_trials(config)
-            folder = SweepFolder.create(options.sweep_folder, config)
-    return _run(sweep.sweep, config, options.devices, folder)
+    def again(folder: Any) -> SweepConfig[Any]:
+        stored = folder.config()
+        name = stored.train.algorithm_name
+        check_same_algorithm(name, algorithm, folder.path / "config.json")
+        default = Sweep(dataclasses.replace(stored, train=_trial(stored.train, preset)))
+        return parse(Sweep[ALGORITHMS[name].config], "memorax sweep", arguments, default).config
+
+    return _run(SweepFolder, options, options.sweep_folder, again)
 
 
 def _trial(train: TrainConfig, preset: Preset | None) -> TrainConfig:
@@ -157,46 +139,50 @@ def _check_algorithms(config: CompareConfig, default: CompareConfig, preset: Pre
             raise BadInputError(f"{name} is not among algorithms, and {changed}")
 
 
-def _open(kind: Any, path: Path | None) -> Any:
-    if path is None:
-        raise BadInputError(f"--resume needs --{kind.study}-folder, the {kind.study} to resume")
-    return kind.open(path)
-
-
-def _resume(folder: Any, given: Any) -> Any:
-    """Return the configuration of a study that is resumed.
+def _run(kind: Any, options: Any, path: Path | None, again: Callable[[Any], Any]) -> int:
+    """Train the trials of a new study, or of one that is resumed, and return the exit code.
 
     Args:
-        folder: Its folder.
-        given: The configuration that the command line asks for.
-
-    Raises:
-        BadInputError: If that is another one.
+        kind: The kind of folder that it has.
+        options: The command's options.
+        path: The folder; None: a new one, named by the time.
+        again: Returns the configuration that the command line asks for, with what is in the folder
+            of a resumed study as its defaults.
     """
-    stored = folder.config()
-    changed = ", ".join(differences(stored, given))
-    if changed:
-        raise BadInputError(
-            f"a {folder.study} resumes with the configuration it has: in "
-            f"{folder.path / 'config.json'} {changed}"
-        )
-    return stored
-
-
-def _run(study: Callable[..., Any], config: Any, devices: Devices, folder: Any) -> int:
     from memorax.experiments.cli.compilation_cache import enable_compilation_cache
+    from memorax.experiments.study.runner import check_trials, run_study
 
+    with input_checked():
+        if options.resume:
+            if path is None:
+                raise BadInputError(
+                    f"--resume needs --{kind.study}-folder, the {kind.study} to resume"
+                )
+            folder = kind.open(path)
+            config = folder.config()
+            kind.check_installed(config)
+            changed = ", ".join(differences(config, again(folder)))
+            if changed:
+                raise BadInputError(
+                    f"a {kind.study} resumes with the configuration it has: in "
+                    f"{folder.path / 'config.json'} {changed}"
+                )
+        else:
+            config = options.config
+            check_trials(kind, config)
+            folder = kind.create(path, config)
     enable_compilation_cache()
     console = make_console()
     resume = resume_command(folder.resume, folder.path)
     with lock(folder.path, folder.kind):
-        return train_to_end(lambda: study(config, devices, folder, console), resume, console)
+        return train_to_end(
+            lambda: run_study(folder, config, options.devices, console), resume, console
+        )
 
 
 def run_report(arguments: list[str]) -> int:
     """Run ``memorax report`` and return its exit code."""
     options = parse(Report, "memorax report", arguments)
-    from memorax.experiments.study import comparison, sweep
     from memorax.experiments.study.comparison import ComparisonFolder
     from memorax.experiments.study.sweep import SweepFolder
 
@@ -204,12 +190,12 @@ def run_report(arguments: list[str]) -> int:
         if SweepFolder.is_at(options.folder):
             if options.influence:
                 raise ValueError(f"--influence is for comparisons, got the sweep {options.folder}")
-            print(sweep.write_report(SweepFolder.open(options.folder)))
-            return 0
-        folder = ComparisonFolder.open(options.folder)
-        if options.influence:
-            _draw_influences(folder)
-        print(comparison.write_report(folder))
+            folder = SweepFolder.open(options.folder)
+        else:
+            folder = ComparisonFolder.open(options.folder)
+            if options.influence:
+                _draw_influences(folder)
+        print(folder.write_report())
     return 0
 
 
@@ -217,11 +203,12 @@ def _draw_influences(folder: Any) -> None:
     """Draw what the memory of each run keeps, unless it was drawn before."""
     from memorax.experiments.cli.compilation_cache import enable_compilation_cache
     from memorax.experiments.play.influence import draw_influence
+    from memorax.experiments.study.comparison import influence_path
 
     enable_compilation_cache()
     console = make_console()
-    for run in folder.finished_runs():
-        path = folder.influence_path(run)
+    for trial in folder.finished_trials(folder.config()):
+        path = influence_path(trial)
         if not path.exists():
-            with waiting_line(console, f"measuring {run.model} on {run.task}"):
-                draw_influence(folder.path / run.path, path)
+            with waiting_line(console, f"measuring {trial.title}"):
+                draw_influence(trial.folder.path, path)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
@@ -58,6 +59,7 @@ OF_THE_OPTIMIZER = (
 """Options of the optimizer, which not every algorithm takes."""
 
 AlgorithmConfig = TypeVar("AlgorithmConfig")
+AnyConfig = TypeVar("AnyConfig")
 
 
 @dataclass(frozen=True)
@@ -329,11 +331,32 @@ def from_json(path: Path) -> TrainConfig:
     Raises:
         ValueError: If the file does not hold one; the message names what is wrong.
     """
-    with reading(path, "configuration of a run"):
+    return read_config(path, "configuration of a run", run_from_fields)
+
+
+def read_config(
+    path: Path,
+    what: str,
+    from_fields: Callable[[Any], AnyConfig],
+    of_runs: Callable[[Any], Any] = lambda fields: fields,
+) -> AnyConfig:
+    """Read a configuration, after the modules that its names may come from.
+
+    Args:
+        path: Its ``config.json``.
+        what: The kind of contents, for messages.
+        from_fields: Returns the configuration from the contents.
+        of_runs: Returns the part of the contents that lists the modules.
+
+    Raises:
+        ValueError: If the file does not hold one; the message names what is wrong.
+    """
+    with reading(path, what):
         fields = read_json(path)
-    check_stored_imports(path, fields)
-    with reading(path, "configuration of a run"):
-        return run_from_fields(fields)
+        listing = of_runs(fields)
+    check_stored_imports(path, listing)
+    with reading(path, what):
+        return from_fields(fields)
 
 
 def check_stored_imports(path: Path, fields: Any) -> None:

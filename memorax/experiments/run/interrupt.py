@@ -7,6 +7,8 @@ import threading
 
 from rich.console import Console
 
+from memorax.experiments.run.failures import TerminatedError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -43,6 +45,15 @@ class Interrupt:
     def wanted(self) -> bool:
         """Whether to stop."""
         return self.signal is not None
+
+    def raise_if_terminated(self) -> None:
+        """Raise what ends the command, unless it was Ctrl-C that stopped it.
+
+        Raises:
+            TerminatedError: If it was SIGTERM or SIGHUP.
+        """
+        if self.signal not in (None, signal.SIGINT):
+            raise TerminatedError(self.signal)
 
     def __enter__(self) -> "Interrupt":
         """Begin to listen."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from typing import Any
 
@@ -38,8 +38,8 @@ faster. What 0 compiles takes three to four times as long to run."""
 class Program:
     """Starts, trains and evaluates all seeds of one model, compiled for some devices.
 
-    Every array of a state leads with (seeds,). ``study.trials.TrialsProgram`` does the same for
-    several runs side by side, whose arrays lead with (trials, seeds).
+    Every array of a state leads with (seeds,). ``study.trial_training.TrialsProgram`` does the same
+    for several runs side by side, whose arrays lead with (trials, seeds).
 
     Args:
         mesh: The devices.
@@ -49,6 +49,7 @@ class Program:
 
     Attributes:
         like: The shapes of the state, and where each of its arrays lives.
+        one_run: The same of the state of one run.
         compile_seconds: How long compiling the training has taken so far.
         was_cached: Whether the latest program was found in the cache of compiled programs.
     """
@@ -59,7 +60,7 @@ class Program:
         longest = config.checkpoint_every // agent.steps_per_update
         self.chunk_steps = chunk_updates(num_updates(config), longest) * agent.steps_per_update
         self.compile_seconds, self.was_cached = 0.0, False
-        self.like = abstract_state(mesh, config, model, agent)
+        self.like = self.one_run = abstract_state(mesh, config, model, agent)
         self._trains: dict[Any, Callable[..., tuple[PyTree, Metrics]]] = {}
 
     def init(self) -> PyTree:
@@ -181,6 +182,11 @@ class Program:
             jax.jit, out_shardings=placed, compiler_options=compiler_options(RUN_OFTEN)
         )
         return compiled(begin), compiled(play)
+
+    def stack(self, states: Sequence[PyTree]) -> PyTree:
+        """Return the state of all runs, from that of each: there is one."""
+        (state,) = states
+        return state
 
     def part(self, tree: PyTree, index: int) -> PyTree:
         """Return the part of one of the runs: everything, since there is one."""

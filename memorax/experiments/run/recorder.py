@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,28 @@ from memorax.experiments.run.folder import RunFolder, Stopwatch
 from memorax.experiments.run.schedules import fit_schedules
 
 
+@dataclass(frozen=True)
+class ModelRun:
+    """One model that a run trains.
+
+    Attributes:
+        folder: The run's folder.
+        config: The run's configuration.
+        model: The model's name, which is its torso's.
+        title: Its name in messages.
+    """
+
+    folder: RunFolder
+    config: TrainConfig[Any]
+    model: str
+    title: str
+
+
 class Recorder:
     """Logs metrics and saves checkpoints of one model of a run.
 
     Args:
-        folder: The run's folder.
-        config: The run's configuration.
-        model: The model's name.
+        run: What is recorded.
         checkpoints: Its checkpoints.
         step: The step that training starts or resumes from.
         total_steps: Environment steps of each seed when it will have finished.
@@ -36,9 +52,7 @@ class Recorder:
 
     def __init__(
         self,
-        folder: RunFolder,
-        config: TrainConfig[Any],
-        model: str,
+        run: ModelRun,
         checkpoints: Checkpoints,
         step: int,
         total_steps: int,
@@ -46,14 +60,14 @@ class Recorder:
         writes: WriteErrors,
         without: Collection[str] = (),
     ):
-        self.config, self.model = config, model
+        self.run, self.config = run, run.config
         self.step, self.total_steps = step, total_steps
         self._checkpoints, self._writes = checkpoints, writes
-        self._stopwatch = Stopwatch(folder, model)
+        self._stopwatch = Stopwatch(run.folder, run.model)
         self._return = math.nan
         self._logger = CombinedLogger(
-            [name for name in config.loggers if name not in without],
-            LoggedModel(folder, model, step, total_steps, console),
+            [name for name in self.config.loggers if name not in without],
+            LoggedModel(run.folder, run.model, step, total_steps, console),
             writes,
         )
 
@@ -71,7 +85,7 @@ class Recorder:
         """
         self._stopwatch.add(self.config.num_seeds * (steps[-1] - self.step), seconds)
         self._logger.log(steps, metrics, seconds)
-        check_losses(self.config, self.model, steps, metrics)
+        check_losses(self.config, self.run.model, steps, metrics)
         self.step = steps[-1]
         self._return = float(means_over_updates(np.asarray(metrics["episode_return"])).mean())
         with self._writes.caught("checkpoint"):

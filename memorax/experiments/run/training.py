@@ -1,23 +1,21 @@
 """Training a run: every model and every seed."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from rich.console import Console
 
 from memorax.algorithms import Algorithm, ReplayAlgorithm
-from memorax.environments import process_failure, release, runs_in_processes
-from memorax.environments.processes.environment import invalid_action, invalid_actions_unlogged
-from memorax.experiments.files.write_errors import WriteErrors, WriteFailedError
-from memorax.experiments.loggers.logger import Logger, Metrics
+from memorax.environments import release, runs_in_processes
+from memorax.experiments.files.write_errors import WriteErrors
+from memorax.experiments.loggers.logger import LoggedModel, Logger, Metrics
+from memorax.experiments.loggers.registry import LOGGERS, TERMINAL
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.best_return import read_best_returns
 from memorax.experiments.run.checkpoints import Checkpoints
@@ -25,19 +23,15 @@ from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.console import waiting_line
 from memorax.experiments.run.devices import abstract_state, one_device
 from memorax.experiments.run.evaluation import Evaluation, summarize, table, to_json
-from memorax.experiments.run.failures import (
-    CheckpointError,
-    DivergedError,
-    EnvironmentFailedError,
-    TerminatedError,
-)
+from memorax.experiments.run.failure_reports import policy_checked, report_last_checkpoint
+from memorax.experiments.run.failures import CheckpointError
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.options import Choice
 from memorax.experiments.run.plotting import plot_learning_curve
 from memorax.experiments.run.processes import any_process, wait_for_all
 from memorax.experiments.run.program import Program
-from memorax.experiments.run.recorder import Recorder
+from memorax.experiments.run.recorder import ModelRun, Recorder
 from memorax.experiments.run.schedules import fit_schedules
 
 Record = Callable[[Recorder, range, Metrics, float, Callable[[], PyTree]], bool]
@@ -47,14 +41,16 @@ that returns its state. Returns whether the run continues."""
 
 @dataclass(frozen=True)
 class Trained:
-    """The state in which the training of one model ended.
+    """Where the training of some runs, side by side, has stopped.
 
     Attributes:
-        step: Environment steps of each seed.
-        state: The state of all seeds.
-        finished: False if it was interrupted before its last step.
+        runs: Those that have not ended before their last step.
+        step: Environment steps of each of their seeds.
+        state: The state of all of them.
+        finished: False if they were interrupted before their last step.
     """
 
+    runs: list[ModelRun]
     step: int
     state: PyTree
     finished: bool
@@ -92,31 +88,14 @@ def run(
     evaluations = []
     with Interrupt(console) as interrupt:
         for model, agent in agents.items():
-            with report_last_checkpoint(model, folder):
-                program = Program(mesh, config, model, agent)
-                trained = _train_model(program, model, folder, console, interrupt, writes)
-                if folder.writes:
-                    with writes.caught("picture of the learning curve"):
-                        plot_learning_curve(folder, config)
-            evaluation = None
-            if trained.finished:
-                release(trained.state)
-                with report_last_checkpoint(model, folder):
-                    evaluation = evaluate_model(
-                        program, model, trained.state, folder, console, lambda: interrupt.wanted
-                    )
-            if evaluation is None:
-                where = "in its evaluation, " if trained.finished else ""
-                console.print(
-                    f"interrupted: {model} {where}at {trained.step:,} of "
-                    f"{program.total_steps:,} steps is kept in {folder.path}",
-                    soft_wrap=True,
-                )
+            program = Program(mesh, config, model, agent)
+            runs = [ModelRun(folder, config, model, title=model)]
+            evaluated = train_and_evaluate(runs, program, console, interrupt, writes)
+            if evaluated is None:
                 writes.report()
-                if interrupt.signal not in (None, signal.SIGINT):
-                    raise TerminatedError(interrupt.signal)
+                interrupt.raise_if_terminated()
                 return None
-            evaluations.append(evaluation)
+            evaluations += [evaluation for _, evaluation in evaluated]
     console.print(table(config, evaluations))
     with report_last_checkpoint(model, folder), writes.caught("evaluation"):
         folder.write("evaluation.json", to_json(evaluations))
@@ -157,73 +136,149 @@ def restore(
     return restored[1]
 
 
-def evaluate_model(
+def train_and_evaluate(
+    runs: Sequence[ModelRun],
     program: Program,
-    model: str,
-    state: PyTree,
-    folder: RunFolder,
-    console: Console,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Evaluation | None:
-    """Evaluate all seeds of a model on fresh episodes; None if that was interrupted.
-
-    Args:
-        program: The model's program.
-        model: Its name.
-        state: The state of all seeds.
-        folder: The run's folder.
-        console: Where to show progress.
-        interrupted: Whether to stop, asked every fraction of a second.
-    """
-    best = read_best_returns(folder, model, program.config.num_seeds)
-    reports = program.evaluate(state, model, console, interrupted)
-    return None if reports is None else summarize(program.config, model, state, reports, best)
-
-
-def _train_model(
-    program: Program,
-    model: str,
-    folder: RunFolder,
     console: Console,
     interrupt: Interrupt,
     writes: WriteErrors,
+    record: Record | None = None,
+) -> list[tuple[ModelRun, Evaluation]] | None:
+    """Train runs side by side, or resume where they stopped, and evaluate those that finish.
+
+    Args:
+        runs: The runs, with checkpoints of the same step or without any.
+        program: The program that trains them.
+        console: Where to show progress.
+        interrupt: Whether Ctrl-C or a signal has asked to stop.
+        writes: Handles write errors.
+        record: Records a chunk of a run; None: logs it.
+
+    Returns:
+        The runs that finished with their evaluations, or None if they were interrupted; checkpoints
+        are kept in either case.
+
+    Raises:
+        DivergedError: If a loss or a policy became non-finite.
+        EnvironmentFailedError: If an environment failed in its process.
+        WriteFailedError: If a file cannot be written, and that is to stop the run.
+        CheckpointError: If the last checkpoint does not fit or is damaged.
+    """
+    title, folder = ", ".join(run.title for run in runs), runs[0].folder
+    with report_last_checkpoint(runs[0].model, folder):
+        trained = _train(runs, program, title, console, interrupt, writes, record or _record)
+        for run in trained.runs:
+            if run.folder.writes:
+                with writes.caught("picture of the learning curve"):
+                    plot_learning_curve(run.folder, run.config)
+    evaluations = None
+    if trained.finished:
+        release(trained.state)
+        with report_last_checkpoint(runs[0].model, folder):
+            evaluations = _evaluate(trained, program, console, lambda: interrupt.wanted)
+    if evaluations is None:
+        where = "in its evaluation, " if trained.finished else ""
+        kept = folder.path if len(runs) == 1 else folder.path.parent
+        console.print(
+            f"interrupted: {title} {where}at {trained.step:,} of {program.total_steps:,} steps is "
+            f"kept in {kept}",
+            soft_wrap=True,
+        )
+        return None
+    return list(zip(trained.runs, evaluations, strict=True))
+
+
+def _evaluate(
+    trained: Trained, program: Program, console: Console, interrupted: Callable[[], bool]
+) -> list[Evaluation] | None:
+    """Evaluate all seeds of each run on fresh episodes; None if that was interrupted."""
+    runs, state = trained.runs, trained.state
+    if not runs:
+        return []
+    best = [read_best_returns(run.folder, run.model, run.config.num_seeds) for run in runs]
+    title = ", ".join(run.title for run in runs)
+    reports = program.evaluate(state, title, console, interrupted)
+    if reports is None:
+        return None
+    return [
+        summarize(
+            *(run.config, run.model, program.part(state, index)),
+            *(program.part(reports, index), best[index]),
+        )
+        for index, run in enumerate(runs)
+    ]
+
+
+def _train(
+    runs: Sequence[ModelRun],
+    program: Program,
+    title: str,
+    console: Console,
+    interrupt: Interrupt,
+    writes: WriteErrors,
+    record: Record,
 ) -> Trained:
     started = time.perf_counter()
     config, agent = program.config, program.agent
+    num_seeds = len(runs) * config.num_seeds
     if isinstance(agent, ReplayAlgorithm):
-        total = config.num_seeds * agent.replay_bytes
-        console.print(f"{model}: the replay of {config.num_seeds} seed(s) takes {total:,} bytes")
+        total = num_seeds * agent.replay_bytes
+        console.print(f"{title}: the replay of {num_seeds} seed(s) takes {total:,} bytes")
     for line in fit_schedules(config)[1]:
-        console.print(f"{model}: {line}")
-    with closing_checkpoints(
-        Checkpoints(folder, model, config.keep_checkpoints), writes
-    ) as checkpoints:
-        restored = checkpoints.restore(program.like)
+        console.print(f"{title}: {line}")
+    with contextlib.ExitStack() as opened:
+        checkpoints = [
+            opened.enter_context(
+                _closing(Checkpoints(run.folder, run.model, config.keep_checkpoints), writes)
+            )
+            for run in runs
+        ]
+        restored = [kept for each in checkpoints if (kept := each.restore(program.one_run))]
         if restored:
-            step, state = restored
+            (step,) = {step for step, _ in restored}
+            state = program.stack([state for _, state in restored])
         else:
-            with waiting_line(console, f"{model}: compiling the first state"):
+            with waiting_line(console, f"{title}: compiling the first state"):
                 step, state = 0, program.init()
         if step >= program.total_steps:
-            console.print(f"{model} has finished its {step:,} steps before")
-            return Trained(step, state, finished=True)
+            console.print(f"{title} has finished its {step:,} steps before")
+            return Trained(list(runs), step, state, finished=True)
         if restored and runs_in_processes(state):
             console.print(
-                f"{model}: its environments' processes have ended with the run before; each begins "
+                f"{title}: its environments' processes have ended with the run before; each begins "
                 "a new episode"
             )
-        recorder = Recorder(
-            *(folder, config, model, checkpoints, step, program.total_steps, console, writes)
+        # Loggers in the terminal show runs that train side by side together.
+        together = TERMINAL if len(runs) > 1 else ()
+        recorders = [
+            opened.enter_context(
+                contextlib.closing(
+                    Recorder(run, kept, step, program.total_steps, console, writes, together)
+                )
+            )
+            for run, kept in zip(runs, checkpoints, strict=True)
+        ]
+        logged = LoggedModel(runs[0].folder, title, step, program.total_steps, console)
+        terminal = [
+            opened.enter_context(contextlib.closing(LOGGERS[name].load()(logged)))
+            for name in config.loggers
+            if name in together
+        ]
+        recorders, state = train_chunks(
+            program, recorders, state, lambda: interrupt.wanted, record, terminal
         )
-        with contextlib.closing(recorder):
-            _, state = train_chunks(program, [recorder], state, lambda: interrupt.wanted, _record)
-            recorder.save(state)
+        for index, recorder in enumerate(recorders):
+            recorder.save(program.part(state, index))
+    if not recorders:
+        return Trained([], program.total_steps, state, finished=True)
+    step = recorders[0].step
     console.print(
-        f"{model}: compiled in {program.compile_seconds:.1f} s"
-        f"{' (from the cache)' if program.was_cached else ''}, {recorder.step:,} steps of "
-        f"{config.num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
+        f"{title}: compiled in {program.compile_seconds:.1f} s"
+        f"{' (from the cache)' if program.was_cached else ''}, {step:,} steps of "
+        f"{num_seeds} seed(s) after {time.perf_counter() - started:.1f} s"
     )
-    return Trained(recorder.step, state, finished=recorder.step >= program.total_steps)
+    left = [recorder.run for recorder in recorders]
+    return Trained(left, step, state, finished=step >= program.total_steps)
 
 
 def train_chunks(
@@ -256,7 +311,7 @@ def train_chunks(
         num_steps = program.chunk_steps - step % program.chunk_steps
         program.compiled(num_steps)
         started = time.perf_counter()
-        with _policy_checked(recorders[0].model, step, num_steps):
+        with policy_checked(recorders[0].run.model, step, num_steps):
             state, metrics = program.train(step, num_steps, state)
         seconds = time.perf_counter() - started
         metrics = {name: np.asarray(values) for name, values in metrics.items()}
@@ -289,55 +344,10 @@ def _record(recorder: Recorder, steps: range, metrics: Metrics, seconds: float, 
 
 
 @contextlib.contextmanager
-def _policy_checked(model: str, step: int, num_steps: int) -> Iterator[None]:
-    """Raise DivergedError, with the steps, where a policy draws an invalid action."""
-    try:
-        with invalid_actions_unlogged():
-            yield
-    except jax.errors.JaxRuntimeError as error:
-        action = invalid_action(error)
-        if action is None:
-            raise
-        raise DivergedError(
-            f"{model}: the policy is not finite between step {step:,} and {step + num_steps:,}: "
-            f"{action}"
-        ) from error
-
-
-@contextlib.contextmanager
-def closing_checkpoints(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoints]:
+def _closing(checkpoints: Checkpoints, writes: WriteErrors) -> Iterator[Checkpoints]:
     """Close checkpoints at the end; a failed last save counts as any other write error."""
     try:
         yield checkpoints
     finally:
         with writes.caught("checkpoint"):
             checkpoints.close()
-
-
-@contextlib.contextmanager
-def report_last_checkpoint(model: str, folder: RunFolder) -> Iterator[None]:
-    """Add the last checkpoint to the message of an error that ends a run."""
-    try:
-        yield
-    except DivergedError as error:
-        raise DivergedError(f"{error}; {_last_good_state(model, folder)}") from error
-    except (WriteFailedError, OSError) as error:
-        raise WriteFailedError(f"{model}: {error}\n{_last_good_state(model, folder)}") from error
-    except jax.errors.JaxRuntimeError as error:
-        kept = _last_good_state(model, folder)
-        action = invalid_action(error)
-        if action is not None:
-            # Heads draw within the action space as long as their parameters are finite.
-            raise DivergedError(f"{model}: the policy is not finite: {action}; {kept}") from error
-        failure = process_failure(error)
-        if failure is None:
-            raise
-        raise EnvironmentFailedError(f"{model}: {failure}\n{kept}") from error
-
-
-def _last_good_state(model: str, folder: RunFolder) -> str:
-    # Opening the checkpoints would wait for the other processes of a run, which may be gone.
-    entries = (folder.path / "checkpoints" / model).glob("*")
-    step = max((int(path.name) for path in entries if path.name.isdecimal()), default=None)
-    kept = f"checkpoint of step {step:,}" if step else "no checkpoint yet"
-    return f"last good state: {kept} in {folder.path}"

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from memorax.catalog.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from memorax.experiments.files.fields import from_fields, read_json, reading
+from memorax.experiments.files.fields import from_fields
 from memorax.experiments.files.trust import check_import
 from memorax.experiments.presets.preset import Preset
 from memorax.experiments.presets.torsos import find_torso, registering_modules
@@ -19,7 +19,7 @@ from memorax.experiments.run.config import (
     DEMO_PARAMETERS,
     Settings,
     TrainConfig,
-    check_stored_imports,
+    read_config,
     without_empty_imports,
 )
 from memorax.experiments.run.preset import with_preset as run_with_preset
@@ -101,6 +101,14 @@ class CompareConfig(AlgorithmConfigs, Settings, Subjects):
         return tuple(
             self._model(algorithm, torso) for algorithm in self.algorithms for torso in self.torsos
         )
+
+    trials_at_once: ClassVar[int] = 1
+    """Trials that train at the same time: every run has a program of its own."""
+
+    @property
+    def trials(self) -> int:
+        """How many runs there are."""
+        return len(self.environments) * len(self.algorithms) * len(self.torsos)
 
     @property
     def runs(self) -> Iterator["ComparisonRun"]:
@@ -184,12 +192,12 @@ def from_json(path: Path) -> CompareConfig:
     Raises:
         ValueError: If the file does not hold one; the message names what is wrong.
     """
-    with reading(path, "configuration of a comparison"):
-        fields = read_json(path)
-    check_stored_imports(path, fields)
-    with reading(path, "configuration of a comparison"):
-        fields.setdefault("imports", [])
-        config = from_fields(CompareConfig, fields)
-        for environment in config.environments:
-            check_import(environment.split()[0])
-        return config
+    return read_config(path, "configuration of a comparison", _from_fields)
+
+
+def _from_fields(fields: Any) -> CompareConfig:
+    fields.setdefault("imports", [])
+    config = from_fields(CompareConfig, fields)
+    for environment in config.environments:
+        check_import(environment.split()[0])
+    return config

@@ -1,37 +1,17 @@
-"""A sweep: trials, several at a time, then a table and plots."""
+"""Searching options: every value of them that is tried is a trial."""
 
-import signal
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import jax
-from rich.console import Console
-from rich.text import Text
-
-from memorax.algorithms import ReplayAlgorithm
-from memorax.experiments.loggers.registry import check_installed
-from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.command import train_command
-from memorax.experiments.run.config import TrainConfig
-from memorax.experiments.run.devices import Devices, make_mesh
+from memorax.experiments.run.config import Settings
 from memorax.experiments.run.folder import RunFolder
-from memorax.experiments.run.interrupt import Interrupt
 from memorax.experiments.run.plotting import count_seeds
-from memorax.experiments.run.training import (
-    TerminatedError,
-    make_agents,
-    report_last_checkpoint,
-)
-from memorax.experiments.study.folder import StudyFolder
-from memorax.experiments.study.page import (
-    preformatted,
-    reading_results,
-    section,
-    write_page,
-)
+from memorax.experiments.study.folder import Page, Proposed, Results, StudyFolder
+from memorax.experiments.study.page import preformatted, section
 from memorax.experiments.study.plots import Reached, plot_learning_curves, plot_searched_values
-from memorax.experiments.study.proposals import Proposals, propose
+from memorax.experiments.study.proposals import propose
+from memorax.experiments.study.results import Row, make_rows
 from memorax.experiments.study.search_space import RealRange
 from memorax.experiments.study.sweep_config import (
     SweepConfig,
@@ -39,25 +19,15 @@ from memorax.experiments.study.sweep_config import (
     from_json,
     to_json,
 )
-from memorax.experiments.study.sweep_results import TrialRow, make_rows, make_table
-from memorax.experiments.study.traced_hyperparameters import program_key, traceable
-from memorax.experiments.study.trial import Ending, Trial, text
-from memorax.experiments.study.trial_training import TrialsProgram, last_step, train_trials
+from memorax.experiments.study.sweep_table import best_first, make_table
+from memorax.experiments.study.trial import Trial, text
 
 MOST_CURVES = 8
 """Trials whose learning curves are drawn: the best."""
 
 
-PLOTS = {
-    "searched_values.png": "Return of each finished trial against the values it was given, with "
-    "95 % bootstrap intervals over seeds.",
-    "learning_curves.png": "Return of the episodes that ended while training, of the best trials, "
-    f"{MOST_CURVES} at most: interquartile mean over seeds, with 95 % bootstrap intervals.",
-}
-
-
 class SweepFolder(StudyFolder):
-    """A sweep's folder: its configuration, ``trials/NNN/`` with ``trial.json``, and its results.
+    """A sweep's folder: its configuration, ``trials/NNN/`` and its results.
 
     Args:
         path: The folder.
@@ -67,209 +37,106 @@ class SweepFolder(StudyFolder):
     field = "search"
     study = "sweep"
     resume = "memorax sweep --sweep-folder"
+    plots: ClassVar = {
+        "searched_values.png": "Return of each finished trial against the values it was given, "
+        "with 95 % bootstrap intervals over seeds.",
+        "learning_curves.png": "Return of the episodes that ended while training, of the best "
+        f"trials, {MOST_CURVES} at most: interquartile mean over seeds, with 95 % bootstrap "
+        "intervals.",
+    }
     to_json = staticmethod(to_json)
     from_json = staticmethod(from_json)
 
-    def trial(self, number: int, values: dict[str, Any], config: SweepConfig[Any]) -> Trial:
-        """Return a trial, whose folder need not be there."""
-        path = self.path / "trials" / f"{number:03}"
-        return Trial(number, values, config.train, RunFolder(path))
+    @staticmethod
+    def settings(config: SweepConfig[Any]) -> Settings:
+        """Return the settings that all trials share."""
+        return config.train
 
+    @classmethod
+    def check_installed(cls, config: SweepConfig[Any]) -> None:
+        """Check that what the study needs is installed.
 
-def check_trials(config: SweepConfig[Any]) -> None:
-    """Check that the trials that are known before any has ended can be made.
+        Raises:
+            ModuleNotFoundError: If it is not; the extra to install is named.
+        """
+        check_method_installed(config)
+        super().check_installed(config)
 
-    Raises:
-        ValueError: If parts do not fit each other; nothing is compiled or written by then.
-        ModuleNotFoundError: If a logger, Optuna or a task is not installed.
-    """
-    if not config.search:
-        raise ValueError(
-            "search must name what to try, such as --search learning-rate=log:1e-4:1e-2"
-        )
-    check_method_installed(config)
-    check_installed(config.train.loggers)
-    made = set()
-    for number, values in enumerate(propose(config, []).values):
-        trial = Trial(number, values, config.train, RunFolder(Path()))
-        try:
-            key = program_key(trial.config, _traceable(trial))
-            if key in made:
-                continue
-            made.add(key)
-            agent = make_agent(trial.config, trial.config.torso)
-            if isinstance(agent, ReplayAlgorithm):
-                agent.check_replay_fits(config.train.num_seeds * config.trials_at_once)
-        except ValueError as error:
-            raise ValueError(f"a trial with {trial.described} cannot be made: {error}") from error
+    def propose(self, config: SweepConfig[Any], ended: Sequence[Trial]) -> Proposed:
+        """Return the next trials, whose folders need not be there, given all before them.
 
+        Raises:
+            ValueError: If there is nothing to search.
+        """
+        if not config.search:
+            raise ValueError(
+                "search must name what to try, such as --search learning-rate=log:1e-4:1e-2"
+            )
+        proposals = propose(config, ended)
+        trials = [
+            Trial(
+                *(number, values, config.train, RunFolder(self.path / "trials" / f"{number:03}")),
+                config.train.task,
+            )
+            for number, values in enumerate(proposals.values, len(ended))
+        ]
 
-def sweep(
-    config: SweepConfig[Any], devices: Devices, folder: SweepFolder, console: Console
-) -> list[TrialRow] | None:
-    """Make, train and evaluate trials, or resume where that stopped.
-
-    Args:
-        config: The sweep's configuration.
-        devices: The devices to train on.
-        folder: Its folder.
-        console: Where to show progress.
-
-    Returns:
-        The table's rows, best trial first, or None if Ctrl-C has interrupted the sweep; checkpoints
-        are kept in either case.
-
-    Raises:
-        TerminatedError: If SIGTERM or SIGHUP has interrupted the sweep; its checkpoints are kept.
-        EnvironmentFailedError: If an environment failed in its process.
-        WriteFailedError: If a file cannot be written, and that is to stop the sweep.
-    """
-    trials: list[Trial] = []
-    with Interrupt(console) as interrupt:
-        while len(trials) < config.trials:
-            proposals = propose(config, trials)
-            proposed = [
-                folder.trial(len(trials) + index, values, config)
-                for index, values in enumerate(proposals.values)
+        def should_stop(trial, reports):
+            endings = [other.ending for other in (*ended, *trials)]
+            finished = [
+                ending.reports for ending in endings if ending and ending.outcome == "finished"
             ]
-            if not _train(config, devices, folder, proposals, proposed, trials, console, interrupt):
-                if interrupt.signal not in (None, signal.SIGINT):
-                    raise TerminatedError(interrupt.signal)
-                return None
-            trials += proposed
-    return _finish(config, folder, trials, console)
+            return proposals.should_stop(trial.number - len(ended), reports, finished)
 
+        return Proposed(trials, should_stop)
 
-def _train(
-    config: SweepConfig[Any],
-    devices: Devices,
-    folder: SweepFolder,
-    proposals: Proposals,
-    proposed: list[Trial],
-    before: list[Trial],
-    console: Console,
-    interrupt: Interrupt,
-) -> bool:
-    """Train trials that were proposed together, several at a time."""
-    first = len(before)
+    def results(self, config: SweepConfig[Any], trials: Sequence[Trial]) -> Results:
+        """Draw the plots of trials, all of which have ended, and return their results."""
+        rows = best_first(make_rows(trials))
+        by_name = {trial.name: trial for trial in trials}
+        finished = [row for row in rows if row.outcome == "finished"]
+        best = train_command(by_name[finished[0].trial].config) if finished else None
+        if finished:
+            curves = {}
+            for row in finished[:MOST_CURVES]:
+                trial = by_name[row.trial]
+                curves[trial.name] = trial.result.steps, trial.result.curves
+            title = f"{config.train.algorithm_name} on {config.train.task}"
+            plot_learning_curves(self.path / "learning_curves.png", {title: curves})
+            plot_searched_values(
+                self.path / "searched_values.png",
+                f"{config.train.torso}, {title}: {len(finished)} trials, "
+                f"{count_seeds(config.train.num_seeds)} each",
+                {flag: [_reached(row, flag) for row in finished] for flag in config.space},
+                logarithmic=[
+                    flag
+                    for flag, domain in config.space.items()
+                    if isinstance(domain, RealRange) and domain.logarithmic
+                ],
+            )
+        others = {"search": config.search, "method": config.method, "best": best}
+        remark = f"the best again: {best}" if best else ""
+        return Results(rows, make_table(config, rows), others, remark)
 
-    def should_stop(trial, reports):
-        endings = [other.ending for other in (*before, *proposed)]
-        finished = [ending.reports for ending in endings if ending and ending.outcome == "finished"]
-        return proposals.should_stop(trial.number - first, reports, finished)
-
-    waiting = [trial for trial in proposed if _claimed(folder, trial)]
-    for trials, program in _programs(waiting, config.trials_at_once, devices):
-        values = "; ".join(f"{trial.name} {trial.described}" for trial in trials)
-        console.print(Text(f"of {config.trials} trials:", style="bold"), values)
-        with report_last_checkpoint(trials[0].config.torso, trials[0].folder):
-            if not train_trials(trials, program, should_stop, console, interrupt):
-                return False
-        for trial in trials:
-            if (ending := trial.ending) and ending.why:
-                console.print(f"{trial.name}: {ending.why}")
-    return True
-
-
-def _claimed(folder: SweepFolder, trial: Trial) -> bool:
-    """Make a trial's folder, and return whether the trial still has to be trained."""
-    if trial.ending is not None:
-        return False
-    try:
-        folder.claim_run(trial.folder.path.relative_to(folder.path), trial.config)
-        make_agent(trial.config, trial.config.torso)
-    except ValueError as error:
-        trial.end(Ending("refused", str(error)))
-        return False
-    return True
-
-
-def _programs(
-    waiting: Sequence[Trial], at_once: int, devices: Devices
-) -> Iterator[tuple[list[Trial], TrialsProgram]]:
-    """Yield trials that train side by side, and the program that trains them."""
-    for group in _grouped(waiting):
-        config = group[0].config
-        mesh = make_mesh(devices, config, make_agents(config))
-        program = TrialsProgram(mesh, config, _traceable(group[0]))
-        for start in range(0, len(group), at_once):
-            yield group[start : start + at_once], program
-        # Every group has a program, and Linux lets a process map only so many.
-        jax.clear_caches()
-
-
-def _grouped(trials: Sequence[Trial]) -> list[list[Trial]]:
-    """Group the trials that are at the same step and that one program can train."""
-    groups: dict[tuple[TrainConfig[Any], int], list[Trial]] = {}
-    for trial in trials:
-        key = program_key(trial.config, _traceable(trial)), last_step(trial)
-        groups.setdefault(key, []).append(trial)
-    return list(groups.values())
-
-
-def _traceable(trial: Trial) -> tuple[str, ...]:
-    return traceable(trial.config, trial.values)
-
-
-def _finish(
-    config: SweepConfig[Any], folder: SweepFolder, trials: Sequence[Trial], console: Console
-) -> list[TrialRow]:
-    rows = make_rows(trials)
-    by_name = {trial.name: trial for trial in trials}
-    finished = [row for row in rows if row.outcome == "finished"]
-    best = train_command(by_name[finished[0].trial].config) if finished else None
-    if finished:
-        curves = {}
-        for row in finished[:MOST_CURVES]:
-            trial = by_name[row.trial]
-            curves[trial.name] = trial.result.steps, trial.result.curves
-        title = f"{config.train.algorithm_name} on {config.train.task}"
-        plot_learning_curves(folder.path / "learning_curves.png", {title: curves})
-        plot_searched_values(
-            folder.path / "searched_values.png",
-            f"{config.train.torso}, {title}: {len(finished)} trials, "
-            f"{count_seeds(config.train.num_seeds)} each",
-            {flag: [_reached(row, flag) for row in finished] for flag in config.space},
-            logarithmic=[
-                flag
-                for flag, domain in config.space.items()
-                if isinstance(domain, RealRange) and domain.logarithmic
+    def page(self, config: SweepConfig[Any], found: Mapping[str, Any]) -> Page:
+        """Return the page of the contents of ``results.json``."""
+        train, best = config.train, found["best"]
+        # Results of earlier versions have neither.
+        same = {"task": train.task, "model": train.torso}
+        rows = [Row(**same | row) for row in found["rows"]]
+        finished = sum(row.outcome == "finished" for row in rows)
+        return Page(
+            f"{', '.join(config.space)} of {train.algorithm_name} on {train.task}",
+            f"{len(rows)} trials by {config.method} search, of which {finished} finished, "
+            f"with {train.num_seeds} seed(s) each, {train.total_steps:,} environment steps a seed.",
+            [
+                *([section("The best again", preformatted(best))] if best else []),
+                section("Results", make_table(config, rows).html()),
             ],
         )
-    results = {"search": config.search, "method": config.method, "best": best}
-    folder.finish(make_table(config, rows), rows, results, console)
-    if best:
-        console.print(f"the best again: {best}", soft_wrap=True)
-    return rows
 
 
-def _reached(row: TrialRow, flag: str) -> Reached:
+def _reached(row: Row, flag: str) -> Reached:
     value = row.values[flag]
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return Reached(value if numeric else text(value), row.interquartile_mean, row.low, row.high)
-
-
-def write_report(folder: SweepFolder) -> Path:
-    """Turn a finished sweep into ``report.html``, a single page with its plots inside.
-
-    Raises:
-        ValueError: If the sweep has not finished, or its results cannot be read.
-    """
-    config = folder.config()
-    train = config.train
-    with reading_results(folder, folder.resume) as found:
-        rows = [TrialRow(**row) for row in found["rows"]]
-        best = found["best"]
-        table = make_table(config, rows).html()
-    finished = sum(row.outcome == "finished" for row in rows)
-    return write_page(
-        folder,
-        title=f"{', '.join(config.space)} of {train.algorithm_name} on {train.task}",
-        summary=f"{len(rows)} trials by {config.method} search, of which {finished} finished, "
-        f"with {train.num_seeds} seed(s) each, {train.total_steps:,} environment steps a seed.",
-        sections=[
-            *([section("The best again", preformatted(best))] if best else []),
-            section("Results", table),
-        ],
-        plots=PLOTS,
-    )

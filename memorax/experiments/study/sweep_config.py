@@ -10,11 +10,11 @@ from typing import Annotated, Any, Generic, Literal
 
 import tyro
 
-from memorax.experiments.files.fields import from_fields, read_json, reading
+from memorax.experiments.files.fields import from_fields
 from memorax.experiments.run.config import (
     AlgorithmConfig,
     TrainConfig,
-    check_stored_imports,
+    read_config,
     run_from_fields,
     to_fields,
 )
@@ -145,10 +145,13 @@ def from_json(path: Path) -> SweepConfig[Any]:
     Raises:
         ValueError: If the file does not hold one; the message names what is wrong.
     """
-    with reading(path, "configuration of a sweep"):
-        fields = read_json(path)
-        of_runs = fields.pop("train")
-    check_stored_imports(path, of_runs)
-    with reading(path, "configuration of a sweep"):
-        train = run_from_fields(of_runs)
-        return SweepConfig(train=train, **vars(from_fields(Search, fields)))
+    return read_config(path, "configuration of a sweep", _from_fields, _of_runs)
+
+
+def _of_runs(fields: Any) -> Any:
+    return fields["train"]
+
+
+def _from_fields(fields: Any) -> SweepConfig[Any]:
+    train = run_from_fields(fields.pop("train"))
+    return SweepConfig(train=train, **vars(from_fields(Search, fields)))

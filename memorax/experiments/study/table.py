@@ -5,16 +5,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
-from jaxtyping import Float
 
 from memorax.experiments.run.config import Settings
 from memorax.experiments.run.evaluation import truncation_note
 from memorax.experiments.run.terminal_table import FittedTable
 from memorax.experiments.study import page
-from memorax.experiments.study.statistics import interquartile_mean, stratified_bootstrap_interval
+from memorax.experiments.study.results import Row
 
 
 @dataclass(frozen=True)
@@ -51,32 +47,21 @@ class StudyTable:
         return "\n".join([page.table(self.header, bodies), page.points(self.notes)])
 
 
-def csv_text(rows: Sequence[Any]) -> str:
-    """Return rows, dataclasses with ``seed_values``, as CSV; ``None`` is an empty field."""
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return rows as CSV: a column for each field that some row has; ``None`` is an empty field."""
     lines = []
     for row in rows:
         fields = asdict(row) | {"seed_values": " ".join(map(repr, row.seed_values))}
-        # A dictionary is a column for each of its keys.
-        line = {}
-        for name, value in fields.items():
-            line |= value if isinstance(value, dict) else {name: value}
-        lines.append(line)
+        del fields["values"]
+        # A column for each option of a sweep.
+        lines.append({"trial": row.trial} | row.values | fields)
+    first = lines[0] if lines else {}
+    names = [name for name in first if any(line[name] not in (None, "") for line in lines)]
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(lines[0]) if lines else [], lineterminator="\n")
+    writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return file.getvalue()
-
-
-def seed_statistics(values: Float[np.ndarray, "seeds tasks"]) -> dict[str, Any]:
-    """Return a row's statistics over seeds: interquartile mean, its interval, and each seed."""
-    low, high = stratified_bootstrap_interval(values, interquartile_mean)
-    return {
-        "interquartile_mean": known(interquartile_mean(values)),
-        "low": known(low),
-        "high": known(high),
-        "seed_values": values.mean(axis=1).tolist(),
-    }
 
 
 def evaluation_note(config: Settings, steps: str, interval: str) -> str:
@@ -94,18 +79,13 @@ def evaluation_note(config: Settings, steps: str, interval: str) -> str:
     )
 
 
-def truncation_notes(rows: Mapping[str, Any], config: Settings) -> list[str]:
+def truncation_notes(rows: Mapping[str, Row], config: Settings) -> list[str]:
     """Return a note for each row, by its name, with episodes that ``evaluation_steps`` ended."""
     return [
         f"{name}: {truncation_note(row.num_ended or 0, row.num_cut_off, config.evaluation_steps)}"
         for name, row in rows.items()
         if row.num_cut_off
     ]
-
-
-def known(value: np.ndarray) -> float | None:
-    """Return a number, ``None`` for NaN, which JSON does not have."""
-    return None if np.isnan(value) else float(value)
 
 
 def number_text(value: float | int | None, style: str) -> str:

@@ -1,113 +1,45 @@
-"""The results of a comparison."""
+"""The table of a comparison."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from memorax.experiments.run.best_return import EPISODES
 from memorax.experiments.run.program import steps_to_train
 from memorax.experiments.study.comparison_config import CompareConfig
+from memorax.experiments.study.results import Row, statistics
 from memorax.experiments.study.run_result import RunResult
-from memorax.experiments.study.statistics import (
-    interquartile_mean,
-    probability_of_improvement,
-)
 from memorax.experiments.study.table import (
     StudyTable,
     evaluation_note,
     interval_text,
-    known,
     number_text,
-    seed_statistics,
     truncation_notes,
 )
 
 ALL_TASKS = "all tasks"
 
-
 Results = Mapping[str, Mapping[str, RunResult]]
 """By task and model."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """The returns of one model on one task, or its scores over all tasks.
-
-    Attributes:
-        task: The task, or ``ALL_TASKS``.
-        model: The model.
-        interquartile_mean: Of the seeds' mean returns on fresh episodes after training.
-        low: Lower end of its 95 % stratified bootstrap interval.
-        high: Its upper end.
-        probability_of_improvement: Over the first model, from 0 to 1.
-        sample_efficiency: The interquartile mean over seeds of the mean over all of training,
-            which is the area under the learning curve as a share of its length.
-        num_parameters: Parameters of all its networks.
-        carry_bytes: Size of the networks' carries for one environment.
-        steps_per_second: Environment steps of all seeds in a second of training.
-        seed_values: Each seed's mean return; over all tasks, its mean score.
-        num_ended: Episodes of the evaluation that ended by themselves, over all seeds.
-        num_cut_off: Those that ``evaluation_steps`` truncated.
-        sampled_return: The interquartile mean with sampled actions, on the same episodes.
-        best_return: The mean over seeds of the best mean return while training.
-
-    Unknown values, such as the interval of a single seed, are ``None``.
-    """
-
-    task: str
-    model: str
-    interquartile_mean: float | None
-    low: float | None
-    high: float | None
-    probability_of_improvement: float | None
-    sample_efficiency: float | None
-    num_parameters: int | None
-    carry_bytes: int | None
-    steps_per_second: float | None
-    seed_values: list[float]
-    # Results of earlier versions do not have what follows.
-    num_ended: int | None = None
-    num_cut_off: int | None = None
-    sampled_return: float | None = None
-    best_return: float | None = None
-
-
-def make_rows(config: CompareConfig, results: Results) -> list[Row]:
-    """Return the table's rows: task by task in returns, then all tasks in scores."""
-    reference = config.models[0]
-    rows = []
-    for task, by_model in results.items():
-        returns = {model: result.returns[:, None] for model, result in by_model.items()}
-        trained = {
-            model: result.curves.mean(axis=1, keepdims=True) for model, result in by_model.items()
-        }
-        for model, result in by_model.items():
-            statistics = _statistics(returns, trained, model, reference)
-            rows.append(
-                Row(
-                    task=task,
-                    model=model,
-                    **statistics,
-                    num_parameters=result.num_parameters,
-                    carry_bytes=result.carry_bytes,
-                    steps_per_second=result.steps_per_second,
-                    num_ended=result.num_ended,
-                    num_cut_off=result.num_cut_off,
-                    sampled_return=known(interquartile_mean(result.sampled_returns[:, None])),
-                    best_return=known(np.asarray(result.best_returns.mean())),
-                )
-            )
+def rows_over_tasks(config: CompareConfig, results: Results) -> list[Row]:
+    """Return a row for each model with its scores over all tasks, if there are any."""
     scores, trained = scores_over_tasks(config, results)
-    for model in scores:
-        statistics = _statistics(scores, trained, model, reference)
-        unknown = dict.fromkeys(
-            ("num_parameters", "carry_bytes", "steps_per_second", "num_ended", "num_cut_off")
+    reference = config.models[0]
+    return [
+        Row(
+            task=ALL_TASKS,
+            model=model,
+            **statistics(
+                scores[model],
+                trained[model],
+                None if model == reference else scores.get(reference),
+            ),
         )
-        rows.append(Row(task=ALL_TASKS, model=model, **statistics, **unknown))
-    return rows
+        for model in scores
+    ]
 
 
 def scores_over_tasks(
@@ -135,16 +67,6 @@ def scores_over_tasks(
         {model: scores(model, lambda result: result.returns) for model in finished},
         {model: scores(model, lambda result: result.curves.mean(axis=1)) for model in finished},
     )
-
-
-def _statistics(values, trained, model, reference) -> dict[str, Any]:
-    better = None
-    if model != reference and reference in values:
-        better = probability_of_improvement(values[model], values[reference])
-    return seed_statistics(values[model]) | {
-        "probability_of_improvement": better,
-        "sample_efficiency": known(interquartile_mean(trained[model])),
-    }
 
 
 def make_table(
