@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 MOST_BYTES = 65_536
 MOST_CHARACTERS = 1_000
-MOST_LINES = 20
+MOST_PROBLEMS = 20
 LARGEST = 2**63 - 1
 
 UNREADABLE = (
@@ -79,49 +79,38 @@ def from_fields(kind: type[Kind], fields: Any, kinds: Mapping[str, type] | None 
     if not isinstance(fields, dict):
         raise ValueError(f"{kind.__name__} must be an object, got {_shown(fields)}")
     hints = get_type_hints(kind) | dict(kinds or {})
-    different, mistaken = sorted(_differences(kind, fields, hints)), _mistakes(kind, fields, hints)
-    if different:
-        raise ValueError(f"it does not fit this version of memorax: {'; '.join(_first(different))}")
-    if mistaken:
-        raise ValueError("; ".join(_first(mistaken)))
+    problems = list(_problems(kind, fields, hints))
+    if different := sorted(words for words, mistaken in problems if not mistaken):
+        raise ValueError(f"it does not fit this version of memorax: {_first(different)}")
+    if mistakes := [words for words, mistaken in problems if mistaken]:
+        raise ValueError(_first(mistakes))
     return kind(**{name: _read(hints[name], value, name) for name, value in fields.items()})
 
 
-def _first(lines: list[str]) -> list[str]:
-    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    return [*lines[:MOST_LINES], *more]
+def _first(sentences: list[str]) -> str:
+    more = [f"and {len(sentences) - MOST_PROBLEMS} more"] if len(sentences) > MOST_PROBLEMS else []
+    return "; ".join([*sentences[:MOST_PROBLEMS], *more])
 
 
-def _mistakes(
+def _problems(
     kind: Any, fields: dict[str, Any], hints: Mapping[str, Any], prefix: str = ""
-) -> list[str]:
-    """Describe each field that is of another type than its own."""
-    found = []
-    for name in (field.name for field in dataclasses.fields(kind) if field.name in fields):
-        hint, value = hints[name], fields[name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-            found += _mistakes(hint, value, get_type_hints(hint), f"{prefix}{name}/")
-            continue
-        try:
-            _read(hint, value, f"{prefix}{name}")
-        except ValueError as error:
-            found.append(str(error))
-    return found
-
-
-def _differences(
-    kind: Any, fields: dict[str, Any], hints: Mapping[str, Any], prefix: str = ""
-) -> Iterator[str]:
+) -> Iterator[tuple[str, bool]]:
+    """Describe each field that is missing, unknown or, which is a mistake, of another type."""
     declared = {field.name: field for field in dataclasses.fields(kind)}
     for name, field in declared.items():
-        hint = hints[name]
+        hint, path = hints[name], f"{prefix}{name}"
         if name not in fields:
-            yield f"{prefix}{name}: missing{_describe_default(field)}"
+            yield f"{path}: missing{_describe_default(field)}", False
         elif dataclasses.is_dataclass(hint) and isinstance(fields[name], dict):
-            yield from _differences(hint, fields[name], get_type_hints(hint), f"{prefix}{name}/")
+            yield from _problems(hint, fields[name], get_type_hints(hint), f"{path}/")
+        else:
+            try:
+                _read(hint, fields[name], path)
+            except ValueError as error:
+                yield str(error), True
     for name in fields.keys() - declared:
         shown = name if name.isidentifier() else _shown(name)
-        yield f"{prefix}{shown[:80]}: unexpected, the file has {_shown(fields[name])}"
+        yield f"{prefix}{shown[:80]}: unexpected, the file has {_shown(fields[name])}", False
 
 
 def _describe_default(field: dataclasses.Field[Any]) -> str:
@@ -147,7 +136,8 @@ def _read(declared: Any, value: Any, name: str) -> Any:
     if origin is Literal:
         allowed, described = value in arguments, f"one of {', '.join(map(str, arguments))}"
     else:
-        allowed, described = _SCALARS[declared](value), _DESCRIPTIONS[declared]
+        check, described = _SCALARS[declared]
+        allowed = check(value)
     if not allowed:
         raise ValueError(f"{name} must be {described}, got {_shown(value)}")
     return float(value) if declared is float else value
@@ -167,20 +157,21 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MOST_CHARACTERS and value.isprintable()
+
+
 _SCALARS = {
-    bool: lambda value: isinstance(value, bool),
-    int: _is_whole,
-    float: lambda value: _is_whole(value) or (isinstance(value, float) and math.isfinite(value)),
-    str: lambda value: (
-        isinstance(value, str) and len(value) <= MOST_CHARACTERS and value.isprintable()
-    ),
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (_is_whole, "an integer of 64 bits"),
+    float: (_is_number, "a number"),
+    str: (_is_text, f"a text of at most {MOST_CHARACTERS:,} characters that can be printed"),
 }
-_DESCRIPTIONS = {
-    bool: "true or false",
-    int: "an integer of 64 bits",
-    float: "a number",
-    str: f"a text of at most {MOST_CHARACTERS:,} characters that can be printed",
-}
+"""What each type takes, and its description."""
 
 
 def _shown(value: Any) -> str:

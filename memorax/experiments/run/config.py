@@ -349,25 +349,17 @@ def read_config(
         of_runs: Returns the part of the contents that lists the modules.
 
     Raises:
-        ValueError: If the file does not hold one; the message names what is wrong.
+        ValueError: If the file does not hold one, or a module is not to be imported; the message
+            names what is wrong.
     """
     with reading(path, what):
         fields = read_json(path)
         listing = of_runs(fields)
-    check_stored_imports(path, listing)
-    with reading(path, what):
-        return from_fields(fields)
-
-
-def check_stored_imports(path: Path, fields: Any) -> None:
-    """Check the modules of a configuration, before its names are looked up; import the allowed.
-
-    Raises:
-        ValueError: If one is not imported, as ``check_imports``.
-    """
-    imports = fields.get("imports") if isinstance(fields, dict) else None
+    imports = listing.get("imports") if isinstance(listing, dict) else None
     if isinstance(imports, list):
         check_imports(path, [module for module in imports if isinstance(module, str)])
+    with reading(path, what):
+        return from_fields(fields)
 
 
 def run_from_fields(fields: Any) -> TrainConfig:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-from memorax.experiments.run.config import Settings
+from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study.comparison_config import CompareConfig, from_json, to_json
 from memorax.experiments.study.comparison_table import (
@@ -50,9 +50,9 @@ class ComparisonFolder(StudyFolder):
     from_json = staticmethod(from_json)
 
     @staticmethod
-    def settings(config: CompareConfig) -> Settings:
-        """Return the settings that all trials share."""
-        return config
+    def check_installed(config: CompareConfig) -> None:
+        """Check that the loggers are installed."""
+        check_installed(config.loggers)
 
     def propose(self, config: CompareConfig, ended: Sequence[Trial]) -> Proposed:
         """Return all trials: none depends on how another ends."""

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from memorax.experiments.files.fields import differences, reading
 from memorax.experiments.files.folder import Folder
-from memorax.experiments.loggers.registry import check_installed
-from memorax.experiments.run.config import Settings, TrainConfig, to_json
+from memorax.experiments.run.config import TrainConfig, to_json
 from memorax.experiments.run.console import shell_path
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.study.page import reading_results, write_page
@@ -106,17 +105,12 @@ class StudyFolder(Folder, ABC):
 
     @staticmethod
     @abstractmethod
-    def settings(config: Any) -> Settings:
-        """Return the settings that all trials share."""
-
-    @classmethod
-    def check_installed(cls, config: Any) -> None:
+    def check_installed(config: Any) -> None:
         """Check that what the study needs is installed.
 
         Raises:
             ModuleNotFoundError: If it is not; the extra to install is named.
         """
-        check_installed(cls.settings(config).loggers)
 
     @classmethod
     def create(cls: type[AnyStudyFolder], path: Path | None, config: Any) -> AnyStudyFolder:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from memorax.experiments.loggers.registry import check_installed
 from memorax.experiments.run.command import train_command
-from memorax.experiments.run.config import Settings
 from memorax.experiments.run.folder import RunFolder
 from memorax.experiments.run.plotting import count_seeds
 from memorax.experiments.study.folder import Page, Proposed, Results, StudyFolder
@@ -48,19 +48,10 @@ class SweepFolder(StudyFolder):
     from_json = staticmethod(from_json)
 
     @staticmethod
-    def settings(config: SweepConfig[Any]) -> Settings:
-        """Return the settings that all trials share."""
-        return config.train
-
-    @classmethod
-    def check_installed(cls, config: SweepConfig[Any]) -> None:
-        """Check that what the study needs is installed.
-
-        Raises:
-            ModuleNotFoundError: If it is not; the extra to install is named.
-        """
+    def check_installed(config: SweepConfig[Any]) -> None:
+        """Check that the loggers, and what proposes trials, are installed."""
         check_method_installed(config)
-        super().check_installed(config)
+        check_installed(config.train.loggers)
 
     def propose(self, config: SweepConfig[Any], ended: Sequence[Trial]) -> Proposed:
         """Return the next trials, whose folders need not be there, given all before them.
