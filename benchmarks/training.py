@@ -240,7 +240,7 @@ def measure_shares(options: "Options") -> list[str]:
 
 def measure_algorithm(name: str, plain: Contender, repeats: int) -> str:
     """Return the row of an algorithm, once it has begun to learn."""
-    environment = "gymnax::Pendulum-v1" if name == "sac" else CART_POLE
+    environment = CART_POLE if "discrete" in ALGORITHMS[name].actions else "gymnax::Pendulum-v1"
     algorithm = ALGORITHMS[name].config()
     if hasattr(algorithm, "learning_starts"):
         algorithm = replace(algorithm, learning_starts=1)

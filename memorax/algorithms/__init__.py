@@ -34,12 +34,14 @@ from memorax.algorithms.streaming import (
     StreamingActorCriticConfig,
     StreamingState,
 )
+from memorax.algorithms.td3 import TD3, TD3Config
 
 __all__ = [
     "DQN",
     "PPO",
     "PQN",
     "SAC",
+    "TD3",
     "Algorithm",
     "DQNConfig",
     "EvaluationReport",
@@ -58,6 +60,7 @@ __all__ = [
     "StreamingActorCritic",
     "StreamingActorCriticConfig",
     "StreamingState",
+    "TD3Config",
     "TrainingProgress",
     "hyperparameters",
     "load",

@@ -97,10 +97,11 @@ def check_entropy(field: str, network: Network) -> None:
         field: The network's name in the message, such as ``"PPO.actor"``.
         network: A network whose head returns a distribution over actions.
     """
-    if isinstance(heads.policy_head(network.head), heads.SquashedGaussian):
+    head = heads.policy_head(network.head)
+    if isinstance(head, heads.SquashedGaussian | heads.Deterministic):
         raise ValueError(
             f"{field}.head must be a distribution whose entropy is known, such as Gaussian in "
-            "memorax.environments.ClipAction, got SquashedGaussian"
+            f"memorax.environments.ClipAction, got {type(head).__name__}"
         )
 
 

@@ -10,27 +10,14 @@ import optax
 from flax import struct
 from jaxtyping import Array, PyTree
 
-from memorax.algorithms.acting import (
-    Timestep,
-    apply_step,
-    init_network,
-    read_sequences,
-)
-from memorax.algorithms.checks import check_policy
+from memorax.algorithms.acting import Timestep, init_network
 from memorax.algorithms.configurations import hyperparameters
-from memorax.algorithms.replay import (
-    ReplayAlgorithm,
-    ReplayState,
-    learned_from,
-)
+from memorax.algorithms.continuous_replay import ContinuousReplayAlgorithm, least_value
+from memorax.algorithms.replay import learned_from
 from memorax.algorithms.transitions import Sequences, masked_mean
 from memorax.buffers import ReplaySample
 from memorax.configurations.sac import SACConfig
-from memorax.dtypes import as_before
-from memorax.environments import Box, Environment
-from memorax.environments.checks import check_action_space
-from memorax.networks import Network, heads
-from memorax.networks.heads.base import takes
+from memorax.networks import heads
 
 hyperparameters(SACConfig)
 
@@ -50,7 +37,7 @@ class SACLearner:
     optimizer_state: PyTree
 
 
-class SAC(ReplayAlgorithm):
+class SAC(ContinuousReplayAlgorithm):
     """Soft actor-critic, recurrent, for continuous actions.
 
     Actor and critic each have a memory of their own, whose carries acting keeps up to date. All
@@ -94,36 +81,7 @@ class SAC(ReplayAlgorithm):
 
     config: SACConfig
 
-    def __init__(
-        self,
-        config: SACConfig,
-        env: Environment | Any,
-        env_params: Any,
-        actor: Network,
-        critic: Network,
-        optimizer: optax.GradientTransformation,
-    ):
-        super().__init__(config, env, env_params)
-        self.networks = {"actor": actor, "critic": critic}
-        self.optimizer = optimizer
-        space = self.env.action_space(env_params)
-        if not isinstance(space, Box):
-            raise ValueError(f"SAC acts continuously, got the action space {space}")
-        check_action_space("SAC.actor", space, bounded=True)
-        check_policy("SAC.actor", actor, self._envs, env_params)
-        self._check_bounds(actor.head, space)
-        low, high = (
-            np.broadcast_to(np.asarray(bound, np.float32), space.shape)
-            for bound in (space.low, space.high)
-        )
-        self._centre, self._reach = (low + high) / 2, (high - low) / 2
-        values_actions = takes(critic.head, "candidate_action") and hasattr(critic.head, "loss")
-        if not values_actions or isinstance(critic.head, heads.Horde):
-            raise ValueError(
-                "SAC.critic.head must value given actions, such as TwinContinuousQNetwork(), got "
-                f"{type(critic.head).__name__}"
-            )
-        self._prepare_replay()
+    policy_head_type = heads.SquashedGaussian
 
     @property
     def _temperature(self) -> heads.Temperature:
@@ -132,30 +90,6 @@ class SAC(ReplayAlgorithm):
             target_entropy=-float(self._reach.size) if entropy is None else entropy,
             initial_temperature=self.config.initial_temperature,
         )
-
-    def _check_bounds(self, head: Any, space: Box) -> None:
-        if not isinstance(head, heads.SquashedGaussian):
-            raise ValueError(
-                "SAC.actor.head must keep within the bounds of the actions, such as "
-                f"SquashedGaussian, got {type(head).__name__}"
-            )
-        for name in ("low", "high"):
-            bound = np.asarray(getattr(space, name), np.float32)
-            if not np.all(np.isclose(bound, np.asarray(getattr(head, name), np.float32))):
-                raise ValueError(
-                    f"SAC.actor.head.{name} must be that of the action space, {bound}, got "
-                    f"{getattr(head, name)}"
-                )
-
-    def _in_unit_box(self, action: Array) -> Array:
-        """Return actions with their bounds brought to -1 and 1."""
-        return (action - self._centre) / self._reach
-
-    def _initial_carry(self) -> PyTree:
-        return {
-            name: network.initialize_carry(self.config.num_envs)
-            for name, network in self.networks.items()
-        }
 
     def _init_learner(self, key: Array, timestep: Timestep) -> SACLearner:
         actor_key, critic_key, temperature_key = jax.random.split(key, 3)
@@ -166,27 +100,6 @@ class SAC(ReplayAlgorithm):
         }
         return SACLearner(params, params["critic"], self.optimizer.init(params))
 
-    def _policy(self, state: ReplayState, deterministic: bool):
-        """Return what acts: the network, its parameters and how it chooses."""
-
-        def choose(key, distribution):
-            return distribution.mode() if deterministic else distribution.sample(seed=key)
-
-        return self.networks["actor"], state.params["actor"], choose
-
-    def _choose(self, state: ReplayState, key: Array) -> tuple[PyTree, Array]:
-        apply = {
-            name: partial(
-                apply_step, network, state.params[name], state.timestep, state.carry[name]
-            )
-            for name, network in self.networks.items()
-        }
-        actor_carry, distribution = apply["actor"]()
-        # Of the critic only its memory is asked, which no candidate action enters.
-        critic_carry, _ = apply["critic"]()
-        action = distribution.sample(seed=key)[:, 0].astype(state.timestep.action.dtype)
-        return {"actor": actor_carry, "critic": critic_carry}, action
-
     def _learn(self, learner: SACLearner, sample: ReplaySample, key: Array):
         (_, metrics), gradients = jax.value_and_grad(self._loss, has_aux=True)(
             learner.params, learner.target_params, sample.sequences, key
@@ -195,11 +108,7 @@ class SAC(ReplayAlgorithm):
             gradients, learner.optimizer_state, learner.params
         )
         params: Any = optax.apply_updates(learner.params, updates)
-        moved = optax.incremental_update(
-            params["critic"], learner.target_params, self.config.target_update_rate
-        )
-        # The rate is of 32 bits, and would widen parameters of 16.
-        target_params = as_before(learner.target_params, moved)
+        target_params = self._move_target(params["critic"], learner.target_params)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         return SACLearner(params, target_params, optimizer_state), None, metrics
 
@@ -209,16 +118,7 @@ class SAC(ReplayAlgorithm):
         learned = learned_from(sequences, config.burn_in_length)
         mask = ~learned.truncated
 
-        def read(name, params, candidate_action=None):
-            return read_sequences(
-                self.networks[name],
-                params,
-                sequences.timestep,
-                sequences.carry[name],
-                config.burn_in_length,
-                candidate_action,
-            )
-
+        read = partial(self._read, sequences=sequences)
         temperature = jnp.asarray(self._temperature.apply(params["temperature"]))
         alpha = jax.lax.stop_gradient(temperature)
         distribution, actor_sown = read("actor", params["actor"])
@@ -226,19 +126,17 @@ class SAC(ReplayAlgorithm):
         action = self._in_unit_box(action)
         log_prob += np.log(self._reach).sum()
 
-        target_values, _ = read("critic", target_params, action)
-        next_value = (_least(target_values) - alpha * log_prob)[:, 1:]
+        target_values, _ = read("critic", target_params, candidate_action=action)
+        next_value = (least_value(target_values) - alpha * log_prob)[:, 1:]
         discount = config.gamma * (1.0 - learned.terminated)
         target = jax.lax.stop_gradient(learned.reward + discount * next_value)
-        # The last timestep is only bootstrapped from: any action will do there.
-        taken = jnp.concatenate([learned.action, learned.action[:, -1:]], axis=1)
-        taken = self._in_unit_box(taken)
-        values, critic_sown = read("critic", params["critic"], taken)
+        taken = self._taken(learned)
+        values, critic_sown = read("critic", params["critic"], candidate_action=taken)
         critic_loss = masked_mean(critic.head.loss(values[:, :-1], target), mask).mean()
 
         frozen = jax.lax.stop_gradient(params["critic"])
-        values_of_policy, _ = read("critic", frozen, action)
-        actor_loss = alpha * log_prob - _least(values_of_policy)
+        values_of_policy, _ = read("critic", frozen, candidate_action=action)
+        actor_loss = alpha * log_prob - least_value(values_of_policy)
         actor_loss = masked_mean(actor_loss[:, :-1], mask).mean()
         temperature_loss = self._temperature.loss(temperature, log_prob[:, :-1])
         temperature_loss = masked_mean(temperature_loss, mask).mean()
@@ -247,12 +145,7 @@ class SAC(ReplayAlgorithm):
         return critic_loss + actor_loss + temperature_loss + sown, {
             "critic_loss": critic_loss,
             "actor_loss": actor_loss,
-            "action_value": masked_mean(_least(values)[:, :-1], mask).mean(),
+            "action_value": masked_mean(least_value(values)[:, :-1], mask).mean(),
             "entropy": -masked_mean(log_prob[:, :-1], mask).mean(),
             "temperature": temperature,
         }
-
-
-def _least(values: Array) -> Array:
-    """Return the least of the critics' values, or the only one's."""
-    return values.min(axis=-1) if values.ndim == 3 else values

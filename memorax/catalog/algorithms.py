@@ -8,6 +8,7 @@ from memorax.configurations.ppo import PPOConfig
 from memorax.configurations.pqn import PQNConfig
 from memorax.configurations.sac import SACConfig
 from memorax.configurations.streaming import StreamingActorCriticConfig
+from memorax.configurations.td3 import TD3Config
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ ALGORITHMS = {
         actions=("continuous",),
         paper="arXiv 1812.05905",
         policy_heads=("squashed_gaussian",),
+        value_heads=("twin_continuous_q_network", "continuous_q_network"),
+        critic_hidden_dims=(256, 256),
+    ),
+    "td3": AlgorithmEntry(
+        config=TD3Config,
+        implementation="memorax.algorithms.td3:TD3",
+        kind="replay",
+        actions=("continuous",),
+        paper="arXiv 1802.09477",
+        policy_heads=("deterministic",),
         value_heads=("twin_continuous_q_network", "continuous_q_network"),
         critic_hidden_dims=(256, 256),
     ),

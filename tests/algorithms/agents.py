@@ -14,12 +14,14 @@ from memorax.algorithms import (
     PPO,
     PQN,
     SAC,
+    TD3,
     DQNConfig,
     PPOConfig,
     PQNConfig,
     SACConfig,
     StreamingActorCritic,
     StreamingActorCriticConfig,
+    TD3Config,
 )
 from memorax.algorithms.acting import Timestep
 from memorax.algorithms.transitions import Sequences, window_to_sequences
@@ -130,6 +132,17 @@ def make_sac(torso=None, actor_head=None, critic_head=None, env=None, optimizer=
     config = SACConfig(**REPLAY | fields)
     optimizer = optimizer or optax.adam(1e-3)
     return SAC(config, env or Counting(CONTINUOUS), None, actor, critic, optimizer)
+
+
+def make_td3(torso=None, actor_head=None, critic_head=None, env=None, **fields):
+    """Return TD3, by default on ``Counting`` with a continuous action and GRUs."""
+    torso = torso or gru_torso(8)
+    kernel_init = nn.initializers.orthogonal(1.0)
+    policy = heads.Deterministic(1, low=-1.0, high=2.0, kernel_init=kernel_init)
+    actor = small_network(torso, actor_head or policy)
+    critic = small_network(torso, critic_head or heads.TwinContinuousQNetwork(hidden_dims=(8,)))
+    config, env = TD3Config(**REPLAY | fields), env or Counting(CONTINUOUS)
+    return TD3(config, env, None, actor, critic, optax.adam(1e-3))
 
 
 def make_streaming_ac(torso=None, env=None, **fields):

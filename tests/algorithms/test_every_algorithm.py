@@ -16,6 +16,7 @@ from tests.algorithms.agents import (
     make_pqn,
     make_sac,
     make_streaming_ac,
+    make_td3,
     perturbed,
     random_sequences,
 )
@@ -31,6 +32,7 @@ MAKERS = {
     "dqn": make_dqn,
     "pqn": make_pqn,
     "sac": make_sac,
+    "td3": make_td3,
     "streaming_ac": make_streaming_ac,
 }
 
@@ -48,7 +50,7 @@ def of_replay(name, agent, state, sequences):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["ppo", "dqn", "pqn", "sac"])
+@pytest.mark.parametrize("name", ["ppo", "dqn", "pqn", "sac", "td3"])
 def test_what_a_network_sows_enters_the_objective_by_its_coefficient(name):
     """With one expert heard at a time its gate is 1: a router learns from what it sows alone."""
     router = TopKRouter(num_experts=2, k=1, load_balancing_coefficient=1.0)
@@ -100,7 +102,7 @@ def test_what_a_network_sows_enters_the_objective_by_its_coefficient(name):
     ],
 )
 def test_seeds_side_by_side_train_as_alone_and_evaluation_only_reads(name):
-    agent = MAKERS[name](learning_starts=16) if name in ("dqn", "sac") else MAKERS[name]()
+    agent = MAKERS[name](learning_starts=16) if name in ("dqn", "sac", "td3") else MAKERS[name]()
     keys = jax.random.split(jax.random.key(3), 2)
     num_steps = 3 * agent.steps_per_update
     together, metrics = jax.vmap(agent.train, in_axes=(0, 0, None))(
@@ -126,7 +128,7 @@ def test_seeds_side_by_side_train_as_alone_and_evaluation_only_reads(name):
 
 
 @pytest.mark.usefixtures("drawn_parameters")
-@pytest.mark.parametrize("name", ["dqn", "sac"])
+@pytest.mark.parametrize("name", ["dqn", "sac", "td3"])
 def test_replay_never_mixes_episodes(name):
     agent = MAKERS[name](burn_in_length=4)
     first, sequences = 7, random_sequences(agent)

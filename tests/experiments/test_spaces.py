@@ -24,6 +24,7 @@ ALGORITHMS = {
     "dqn": REPLAY,
     "r2d2": (*REPLAY, "--burn-in-length", "0", "--n-step", "2"),
     "sac": REPLAY,
+    "td3": REPLAY,
 }
 DISCRETE = {"choice", "choice_from_five", "only_choice", "choices", "bits"}
 BOUNDED = {"bounded", "unequally_bounded", "scalar", "matrix", "double"}
@@ -33,7 +34,7 @@ NOT_OBSERVED = {"empty", "text", "sequence"}
 
 def trains(algorithm, observation, action):
     """Return whether an algorithm is meant to train on spaces, and not to refuse them."""
-    actions = {"ppo": DISCRETE | BOUNDED | UNBOUNDED, "sac": BOUNDED}
+    actions = {"ppo": DISCRETE | BOUNDED | UNBOUNDED, "sac": BOUNDED, "td3": BOUNDED}
     return observation not in NOT_OBSERVED and action in actions.get(algorithm, DISCRETE)
 
 

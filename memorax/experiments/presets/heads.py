@@ -22,13 +22,13 @@ def _action_dim(head: str, space: Space) -> int:
     return _vectors(head, space).shape[0]
 
 
-def _squashed_gaussian(space: Space, hidden_dims: HiddenDims) -> nn.Module:
-    space = _vectors("squashed_gaussian", space)
+def _bounds(head: str, space: Space) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    space = _vectors(head, space)
     low, high = (
         tuple(np.broadcast_to(np.asarray(bound, float), space.shape).tolist())
         for bound in (space.low, space.high)
     )
-    return heads.SquashedGaussian(space.shape[0], low=low, high=high, hidden_dims=hidden_dims)
+    return low, high
 
 
 def _vectors(head: str, space: Space) -> Box:
@@ -44,7 +44,16 @@ POLICY_HEADS: dict[str, Callable[[Space, HiddenDims], nn.Module]] = {
     "gaussian": lambda space, hidden_dims: heads.Gaussian(
         _action_dim("gaussian", space), hidden_dims=hidden_dims
     ),
-    "squashed_gaussian": _squashed_gaussian,
+    "squashed_gaussian": lambda space, hidden_dims: heads.SquashedGaussian(
+        _action_dim("squashed_gaussian", space),
+        *_bounds("squashed_gaussian", space),
+        hidden_dims=hidden_dims,
+    ),
+    "deterministic": lambda space, hidden_dims: heads.Deterministic(
+        _action_dim("deterministic", space),
+        *_bounds("deterministic", space),
+        hidden_dims=hidden_dims,
+    ),
 }
 """Builders of policy heads by name, given the action space and the hidden layers."""
 

@@ -4,6 +4,7 @@ POLICY_HEADS = {
     "categorical": "probabilities of discrete actions",
     "gaussian": "a normal distribution of actions",
     "squashed_gaussian": "the same, within bounds",
+    "deterministic": "one action, within bounds",
 }
 """Heads that act."""
 

@@ -28,8 +28,8 @@ PREVIOUS_FEATURES = 16
 
 DISCRETE_HEAD = "categorical"
 """The policy head for discrete actions; all others are for continuous ones."""
-BOUNDED_HEAD = "squashed_gaussian"
-"""The policy head whose actions have finite bounds."""
+BOUNDED_HEADS = "squashed_gaussian", "deterministic"
+"""The policy heads whose actions have finite bounds."""
 
 
 def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
@@ -48,7 +48,8 @@ def make_agent(config: TrainConfig[Any], torso: str) -> Algorithm:
     space = env.action_space(env_params)
     encoder = make_encoder(config.encoder, env.observation_space(env_params), config.features)
     who = f"{config.algorithm_name} on {config.environment}"
-    check_action_space(who, space, bounded=entry.policy_heads == (BOUNDED_HEAD,))
+    bounded = entry.policy_heads != () and set(entry.policy_heads) <= set(BOUNDED_HEADS)
+    check_action_space(who, space, bounded=bounded)
     _check_actions(config, entry, space)
     network = partial(_network, config, entry, torso, encoder, space)
     parts = _heads(config, entry, space)

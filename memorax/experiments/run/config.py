@@ -104,8 +104,8 @@ class Settings:
     show_episode_start: bool = True
     """Show the networks a flag at the first step of an episode."""
     policy_head: str | None = None
-    """How to act: categorical, gaussian or squashed_gaussian; None: what the algorithm and the
-    actions call for."""
+    """How to act: categorical, gaussian, squashed_gaussian or deterministic; None: what the
+    algorithm and the actions call for."""
     value_head: str | None = None
     """How to value, one of those that 'memorax list heads' lists for the algorithm; None: the
     algorithm's own."""

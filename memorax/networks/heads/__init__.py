@@ -15,7 +15,13 @@ from memorax.networks.heads.actor_critic import (
     value_head,
     value_output,
 )
-from memorax.networks.heads.policy import Categorical, Gaussian, SquashedGaussian, Temperature
+from memorax.networks.heads.policy import (
+    Categorical,
+    Deterministic,
+    Gaussian,
+    SquashedGaussian,
+    Temperature,
+)
 from memorax.networks.heads.prediction import (
     GVF,
     DemonTransition,
@@ -43,6 +49,7 @@ __all__ = [
     "Categorical",
     "ContinuousQNetwork",
     "DemonTransition",
+    "Deterministic",
     "DiscreteQNetwork",
     "Gaussian",
     "HLGaussVNetwork",

@@ -190,19 +190,7 @@ class SquashedGaussian(nn.Module):
         check_positive("SquashedGaussian.action_dim", self.action_dim)
         check_hidden_dims("SquashedGaussian.hidden_dims", self.hidden_dims)
         _check_bounds("SquashedGaussian.log_scale_bounds", self.log_scale_bounds)
-        for field in ("low", "high"):
-            bound = getattr(self, field)
-            if isinstance(bound, tuple) and len(bound) != self.action_dim:
-                raise ValueError(
-                    f"SquashedGaussian.{field} must be one number or one for each of the "
-                    f"{self.action_dim} dimensions of an action, got {bound}"
-                )
-        low, high = (
-            bound if isinstance(bound, tuple) else (bound,) * self.action_dim
-            for bound in (self.low, self.high)
-        )
-        for bounds in zip(low, high, strict=True):
-            _check_bounds("SquashedGaussian's low and high", bounds)
+        _check_action_bounds(self)
         super().__post_init__()
 
     @nn.compact
@@ -213,11 +201,64 @@ class SquashedGaussian(nn.Module):
         features = hidden_layers(self, features, "policy")
         mean = linear_output(self, features, self.action_dim, "mean")
         scale = _state_dependent_scale(self, features)
-        low, high = (
-            jnp.broadcast_to(jnp.asarray(bound, mean.dtype), self.action_dim)
-            for bound in (self.low, self.high)
-        )
-        return distributions.SquashedNormal(mean, scale, low, high)
+        return distributions.SquashedNormal(mean, scale, *_action_bounds(self, mean.dtype))
+
+
+class Deterministic(nn.Module):
+    """One continuous action, squashed by tanh into bounds.
+
+    Attributes:
+        action_dim: Number of dimensions of an action.
+        low: The least action, one for all dimensions or a tuple with one for each.
+        high: The largest action, likewise.
+        kernel_init: Orthogonal with scale 0.01 by default, so that the first actions are around the
+            middle of the bounds, where tanh has a gradient.
+        bias_init: Initializer of the bias.
+        hidden_dims: Units of the hidden layers that the head has itself, each with a ReLU.
+        hidden_kernel_init: Of the hidden layers; orthogonal with the gain of a ReLU by default.
+        dtype: Of the products; ``None``: of inputs and parameters.
+        param_dtype: Of parameters, and at least of actions.
+
+    Raises:
+        ValueError: At construction, if ``action_dim`` is not positive or bounds are none.
+
+    Source: Lillicrap et al. 2015, arXiv 1509.02971, section 7; Fujimoto et al. 2018, arXiv
+    1802.09477.
+
+    Examples:
+        >>> head = heads.Deterministic(action_dim=3, low=-2.0, high=2.0)
+        >>> policy, params = head.init_with_output(key, inputs)
+        >>> policy.mode().shape
+        (2, 5, 3)
+    """
+
+    action_dim: int
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
+    kernel_init: Initializer = nn.initializers.orthogonal(0.01)
+    bias_init: Initializer = nn.initializers.zeros_init()
+    hidden_dims: tuple[int, ...] = ()
+    hidden_kernel_init: Initializer = nn.initializers.orthogonal(np.sqrt(2))
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        """Check the fields."""
+        check_positive("Deterministic.action_dim", self.action_dim)
+        check_hidden_dims("Deterministic.hidden_dims", self.hidden_dims)
+        _check_action_bounds(self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "batch time features"]
+    ) -> distributions.Deterministic:
+        """Return the action at every step, as a distribution of batch shape ``(batch, time)``."""
+        features = hidden_layers(self, features, "policy")
+        latent = linear_output(self, features, self.action_dim, "action")
+        low, high = _action_bounds(self, latent.dtype)
+        action = (low + high) / 2 + (high - low) / 2 * jnp.tanh(latent)
+        return distributions.Deterministic(action)
 
 
 class Temperature(nn.Module):
@@ -299,3 +340,28 @@ def _check_bounds(field, bounds):
         check_between(field, bound, -largest, largest)
     if bounds[0] >= bounds[1]:
         raise ValueError(f"{field} must be a lower and a higher number, got {bounds}")
+
+
+def _action_bounds(head, dtype):
+    """Return the least and the largest action of a head, each of shape (actions,)."""
+    return (
+        jnp.broadcast_to(jnp.asarray(bound, dtype), head.action_dim)
+        for bound in (head.low, head.high)
+    )
+
+
+def _check_action_bounds(head):
+    name = type(head).__name__
+    for field in ("low", "high"):
+        bound = getattr(head, field)
+        if isinstance(bound, tuple) and len(bound) != head.action_dim:
+            raise ValueError(
+                f"{name}.{field} must be one number or one for each of the "
+                f"{head.action_dim} dimensions of an action, got {bound}"
+            )
+    low, high = (
+        bound if isinstance(bound, tuple) else (bound,) * head.action_dim
+        for bound in (head.low, head.high)
+    )
+    for bounds in zip(low, high, strict=True):
+        _check_bounds(f"{name}'s low and high", bounds)

@@ -187,13 +187,14 @@ TINY = {
     },
     "pqn": {"num_envs": 2, "num_minibatches": 1, "update_epochs": 1},
     "sac": SHORT_REPLAY,
+    "td3": SHORT_REPLAY,
     "streaming_ac": {},
 }
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_number_that_is_an_argument_does_what_a_constant_does(name, as_a_user):
-    environment = "gymnax::Pendulum-v1" if name == "sac" else "memory::MemoryChain"
+    environment = "gymnax::Pendulum-v1" if name in ("sac", "td3") else "memory::MemoryChain"
     algorithm = ALGORITHMS[name].config(num_steps=4, **TINY[name])
     torso = "gru" if ALGORITHMS[name].has_optimizer else "rtu"
     config = TrainConfig(

@@ -31,6 +31,7 @@ HEADS = {
     "gaussian": heads.Gaussian(3),
     "gaussian_state_dependent": heads.Gaussian(3, state_dependent_scale=True),
     "squashed_gaussian": heads.SquashedGaussian(3),
+    "deterministic": heads.Deterministic(3),
     "discrete_q": heads.DiscreteQNetwork(3, hidden_dims=(6,)),
     "dueling_q": heads.DiscreteQNetwork(3, dueling=True),
     "c51": heads.C51QNetwork(3, num_atoms=7),
@@ -65,6 +66,7 @@ def test_the_guides_heads_are_made_as_written():
 def test_kernels_are_orthogonal_by_default_with_the_gain_of_their_layer(head):
     variables = jax.device_get(jax.jit(head.init)(jax.random.key(0), *inputs(head)))
     nearly_uniform = heads.Categorical | heads.Gaussian | heads.SquashedGaussian
+    nearly_uniform |= heads.Deterministic
     nearly_uniform |= heads.C51QNetwork | heads.HLGaussVNetwork
     for name, kernel in kernels(variables).items():
         last = 0.01 if isinstance(head, nearly_uniform) else 1.0
