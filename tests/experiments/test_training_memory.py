@@ -5,7 +5,7 @@ from memorax.algorithms import PPOConfig
 from memorax.experiments.run.agents import make_agent
 from memorax.experiments.run.config import TrainConfig
 from memorax.experiments.run.devices import one_device
-from memorax.experiments.run.program import RUN_OFTEN, Program, compiler_options
+from memorax.experiments.run.program import Program, run_once_options
 
 
 def memory(num_steps, num_updates):
@@ -44,11 +44,11 @@ def test_training_takes_over_the_memory_of_the_state(short_rollout):
     assert analysis.alias_size_in_bytes >= 0.9 * state_bytes
 
 
-def test_programs_are_optimised_as_far_as_they_run_often_unless_the_user_says(monkeypatch):
+def test_a_program_that_runs_once_is_not_optimised_unless_the_user_says(monkeypatch):
     name = "xla_backend_optimization_level"
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-    options = compiler_options(RUN_OFTEN)
-    assert options == {name: 1}
+    options = run_once_options()
+    assert options == {name: 0}
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
     monkeypatch.setenv("XLA_FLAGS", f"--{name}=3")
-    assert compiler_options(RUN_OFTEN) == {}
+    assert run_once_options() == {}

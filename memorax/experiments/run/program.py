@@ -29,11 +29,6 @@ from memorax.experiments.run.evaluation import (
     play_episodes,
 )
 
-RUN_ONCE, RUN_OFTEN = 0, 1
-"""How far LLVM optimises a program that runs once, and one that runs many times. On CPU the default
-of 3 takes 1.1 (mLSTM) to 1.5 times (GTrXL) as long as 1 to compile the training, which then runs no
-faster. What 0 compiles takes three to four times as long to run."""
-
 
 class Program:
     """Starts, trains and evaluates all seeds of one model, compiled for some devices.
@@ -72,7 +67,7 @@ class Program:
             )(arguments)
 
         with jax.set_mesh(self.mesh):
-            placed, options = shardings(self.like), compiler_options(RUN_ONCE)
+            placed, options = shardings(self.like), run_once_options()
             return jax.jit(init, out_shardings=placed, compiler_options=options)(self._arguments())
 
     def train(self, step: int, num_steps: int, state: PyTree) -> tuple[PyTree, Metrics]:
@@ -107,8 +102,7 @@ class Program:
                 placed = shardings(self.like), replicated(self.mesh)
                 jitted = jax.jit(train, donate_argnums=2, out_shardings=placed)
                 step = jax.ShapeDtypeStruct((), jnp.uint32)
-                lowered = jitted.lower(self._arguments(), step, self.like)
-                self._trains[key] = lowered.compile(compiler_options(RUN_OFTEN))
+                self._trains[key] = jitted.lower(self._arguments(), step, self.like).compile()
             self.compile_seconds += time.perf_counter() - started
             self.was_cached = cache_hits() > hits
         return self._trains[key]
@@ -178,10 +172,7 @@ class Program:
         # Every process has to see which episodes have ended; the rest is sharded by seed.
         by_seed = NamedSharding(self.mesh, self._spec(SEEDS))
         placed = EvaluationState(by_seed, replicated(self.mesh), by_seed, by_seed, by_seed)
-        compiled = partial(
-            jax.jit, out_shardings=placed, compiler_options=compiler_options(RUN_OFTEN)
-        )
-        return compiled(begin), compiled(play)
+        return jax.jit(begin, out_shardings=placed), jax.jit(play, out_shardings=placed)
 
     def stack(self, states: Sequence[PyTree]) -> PyTree:
         """Return the state of all runs, from that of each: there is one."""
@@ -231,11 +222,15 @@ def cache_hits() -> int:
     return _counted_hits()[0]
 
 
-def compiler_options(level: int) -> dict[str, Any]:
-    """Return XLA's options that optimise up to a level on CPU, unless ``XLA_FLAGS`` has its own."""
+def run_once_options() -> dict[str, Any]:
+    """Return XLA's options for a program that runs once: on CPU LLVM does not optimise it.
+
+    That halves the time to compile a GRU's first state. ``XLA_FLAGS`` with a level of its own wins.
+    A training compiles faster at level 1 as well, but attention's then runs 1.1 times as long.
+    """
     name = "xla_backend_optimization_level"
     own = name in os.environ.get("XLA_FLAGS", "")
-    return {name: level} if jax.default_backend() == "cpu" and not own else {}
+    return {name: 0} if jax.default_backend() == "cpu" and not own else {}
 
 
 def shardings(like: PyTree) -> PyTree:
