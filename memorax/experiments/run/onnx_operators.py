@@ -135,7 +135,8 @@ def _part(value, index):
     return value[index] if isinstance(value, Pair) else value
 
 
-def _scan(inputs, *, jaxpr, length, reverse, unroll, num_consts, num_carry, **_):
+def _scan(inputs, *, jaxpr, length, reverse, unroll, **parts):
+    num_consts, num_carry = _sizes(**parts)
     constants, carry = inputs[:num_consts], inputs[num_consts : num_consts + num_carry]
 
     def step(carry, at_step):
@@ -149,6 +150,14 @@ def _scan(inputs, *, jaxpr, length, reverse, unroll, num_consts, num_carry, **_)
     else:
         carry, results = jax.lax.scan(step, carry, over, length, reverse, unroll)
     return [*carry, *results]
+
+
+def _sizes(ft_in=None, num_consts=0, num_carry=0, **_):
+    # From JAX 0.11 on a scan has trees of its inputs in place of their numbers.
+    if ft_in is None:
+        return num_consts, num_carry
+    constants, carry, _ = ft_in.unpack()
+    return len(list(constants)), len(list(carry))
 
 
 def _multiply(one, other):
