@@ -187,7 +187,7 @@ TINY = (
 
 def test_the_algorithm_and_the_suite_are_trained_by_name(extended):
     listed = run(extended, "-m", "memorax", "list", "algorithms")
-    assert "monte_carlo  fresh rollouts" in listed.stdout
+    assert re.search("monte_carlo +fresh rollouts", listed.stdout)
     helped = run(extended, "-m", "memorax", "compare", "--help-all")
     assert "--monte-carlo.q-lambda X\n      Share of the whole return" in helped.stdout
     command = "-m", "memorax", "train", "--algorithm", "monte_carlo", *TINY

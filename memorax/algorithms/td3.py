@@ -13,6 +13,7 @@ from memorax.algorithms.acting import Timestep, init_network
 from memorax.algorithms.configurations import hyperparameters
 from memorax.algorithms.continuous_replay import ContinuousReplayAlgorithm, least_value
 from memorax.algorithms.replay import ReplayState, learned_from
+from memorax.algorithms.schedules import count_skipped_step
 from memorax.algorithms.transitions import Sequences, masked_mean
 from memorax.buffers import ReplaySample
 from memorax.configurations.td3 import TD3Config
@@ -60,8 +61,8 @@ class TD3(ContinuousReplayAlgorithm):
         env_params: Its parameters.
         actor: A network whose head is ``heads.Deterministic``, with the bounds of the actions.
         critic: A network whose head values given actions: ``heads.TwinContinuousQNetwork``.
-        optimizer: Applied to each network by itself. That of the actor counts only the steps that
-            the actor takes, so a schedule reaches it ``policy_delay`` times as late.
+        optimizer: Applied to each network by itself. A schedule counts the steps of the critic, for
+            the actor too.
 
     Raises:
         ValueError: If the networks do not fit the environment, or the replay would not fit into
@@ -116,7 +117,7 @@ class TD3(ContinuousReplayAlgorithm):
         waiting = TD3Learner(
             params | {"actor": learner.params["actor"]},
             learner.target_params,
-            optimizer_state | {"actor": learner.optimizer_state["actor"]},
+            optimizer_state | {"actor": count_skipped_step(learner.optimizer_state["actor"])},
             num_gradient_steps,
         )
         due = num_gradient_steps == 0

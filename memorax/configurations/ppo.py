@@ -64,11 +64,13 @@ class PPOConfig(RolloutConfig):
                 f"PPOConfig.advantage must be 'gae' or 'vtrace', got {self.advantage!r}"
             )
         for field in ("clip_rho_threshold", "clip_c_threshold"):
-            check_between(f"PPOConfig.{field}", getattr(self, field), 0.0)
-            if self.advantage != "vtrace" and getattr(self, field) != 1.0:
+            threshold = getattr(self, field)
+            check_between(f"PPOConfig.{field}", threshold, 0.0)
+            # What is not known yet is a tracer.
+            known = isinstance(threshold, int | float)
+            if self.advantage != "vtrace" and known and threshold != 1.0:
                 raise ValueError(
-                    f"PPOConfig.{field} must be 1.0 unless advantage is 'vtrace', "
-                    f"got {getattr(self, field)}"
+                    f"PPOConfig.{field} must be 1.0 unless advantage is 'vtrace', got {threshold}"
                 )
         for field in ("value_clip_coefficient", "target_kl"):
             if getattr(self, field) is not None:

@@ -46,7 +46,7 @@ def make(name: Any, /, **params: Any) -> tuple[Environment, Any]:
         raise
     # What suites make of parameters that they do not check can be anything.
     except Exception as error:
-        if task not in module.names():
+        if isinstance(error, KeyError) and task not in module.names():
             raise ValueError(unknown_name(f"{suite} environment", task, module.names())) from error
         raise ValueError(_cannot_be_made(name, params, error)) from error
     if params:

@@ -134,7 +134,7 @@ def make_sac(torso=None, actor_head=None, critic_head=None, env=None, optimizer=
     return SAC(config, env or Counting(CONTINUOUS), None, actor, critic, optimizer)
 
 
-def make_td3(torso=None, actor_head=None, critic_head=None, env=None, **fields):
+def make_td3(torso=None, actor_head=None, critic_head=None, env=None, optimizer=None, **fields):
     """Return TD3, by default on ``Counting`` with a continuous action and GRUs."""
     torso = torso or gru_torso(8)
     kernel_init = nn.initializers.orthogonal(1.0)
@@ -142,7 +142,7 @@ def make_td3(torso=None, actor_head=None, critic_head=None, env=None, **fields):
     actor = small_network(torso, actor_head or policy)
     critic = small_network(torso, critic_head or heads.TwinContinuousQNetwork(hidden_dims=(8,)))
     config, env = TD3Config(**REPLAY | fields), env or Counting(CONTINUOUS)
-    return TD3(config, env, None, actor, critic, optax.adam(1e-3))
+    return TD3(config, env, None, actor, critic, optimizer or optax.adam(1e-3))
 
 
 def make_streaming_ac(torso=None, env=None, **fields):

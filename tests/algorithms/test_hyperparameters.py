@@ -16,7 +16,7 @@ from memorax.algorithms import PPO, DQNConfig, PPOConfig, PQNConfig, R2D2Config,
 from tests.algorithms.agents import make_agent, make_dqn, make_pqn, make_sac, mlp_torso
 
 OPTIONAL = {
-    "ppo": {"target_kl": 0.5},
+    "ppo": {"target_kl": 0.5, "advantage": "vtrace"},
     "dqn": {"priority_exponent": 0.6},
     "sac": {"target_entropy": -1.0},
 }
@@ -49,7 +49,7 @@ def test_every_real_hyperparameter_maps_over_values_as_training_with_each_does(n
 
     def train(factor):
         given = {name: value * factor for name, value in numbers.items()}
-        return losses_of(MAKERS[name](**given))
+        return losses_of(MAKERS[name](**OPTIONAL.get(name, {}) | given))
 
     together = jax.vmap(train)(factors)
     for row, factor in enumerate(factors.tolist()):

@@ -155,7 +155,10 @@ def test_presets_lists_them_and_shows_what_one_sets_and_reached(maze, capsys):
             "train --preset maze --gae-lambda 0.9",
             "--gae-lambda is an option of ppo, and not of pqn",
         ),
-        ("sweep --batch-size 4", "--batch-size is an option of dqn, r2d2, sac, and not of ppo"),
+        (
+            "sweep --batch-size 4",
+            "--batch-size is an option of dqn, r2d2, sac, td3, and not of ppo",
+        ),
         (
             "compare --preset maze --ppo.gamma 0.9",
             "ppo is not among algorithms, and ppo.gamma is 0.99, got 0.9",

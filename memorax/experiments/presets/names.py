@@ -10,9 +10,9 @@ POLICY_HEADS = {
 
 VALUE_HEADS = {
     "v_network": "a state's value",
-    "hl_gauss_v_network": "a distribution over a state's value",
+    "hl_gauss_v_network": "a distribution of state values",
     "discrete_q_network": "a value for each action",
-    "dueling_q_network": "a value, and each action's advantage",
+    "dueling_q_network": "a value, and actions' advantages",
     "c51_q_network": "a distribution for each action",
     "continuous_q_network": "a given action's value",
     "twin_continuous_q_network": "two values of a given action",
