@@ -66,7 +66,7 @@ def program(name: str, batch: int, steps: int, width: int) -> Callable[[], Any]:
     params = jax.jit(model.init)(jax.random.key(1), inputs[:, :1])
 
     def loss(params, inputs):
-        output = model.apply(params, inputs)
+        output: Any = model.apply(params, inputs)
         return ((output[1] if isinstance(output, tuple) else output) ** 2).sum()
 
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, inputs).compile()

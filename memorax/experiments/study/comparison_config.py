@@ -181,8 +181,13 @@ def _settings(config: Settings) -> dict[str, Any]:
 
 
 def to_json(config: CompareConfig) -> str:
-    """Return a configuration as JSON."""
+    """Return a configuration as JSON, without the algorithms that are not compared."""
     fields = without_empty_imports(dataclasses.asdict(config))
+    fields = {
+        name: value
+        for name, value in fields.items()
+        if name not in ALGORITHMS or name in config.algorithms
+    }
     return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
 
@@ -197,7 +202,14 @@ def from_json(path: Path) -> CompareConfig:
 
 def _from_fields(fields: Any) -> CompareConfig:
     fields.setdefault("imports", [])
-    config = from_fields(CompareConfig, fields)
+    compared = fields.get("algorithms")
+    # Files of earlier versions hold those that are not compared, too, and not those added since.
+    not_compared = {
+        name: dataclasses.asdict(entry.config())
+        for name, entry in ALGORITHMS.items()
+        if isinstance(compared, list) and name not in compared
+    }
+    config = from_fields(CompareConfig, fields | not_compared)
     for environment in config.environments:
         check_import(environment.split()[0])
     return config
