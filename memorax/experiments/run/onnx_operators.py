@@ -121,7 +121,9 @@ def _bind(equation, inputs):
 def _largest_of_windows(array, shape, *, window_dimensions, window_strides, padding, **dilations):
     if any(size != 1 for sizes in dilations.values() for size in sizes):
         raise ValueError("a maximum over dilated windows cannot be written")
-    padded = jnp.pad(array, padding, constant_values=-jnp.inf)
+    # jnp.pad would be a call, which jax2onnx does not write for JAX from 0.11 on.
+    lowest = jnp.asarray(-jnp.inf, array.dtype)
+    padded = jax.lax.pad(array, lowest, [(low, high, 0) for low, high in padding])
     spans = [(size - 1) * stride + 1 for size, stride in zip(shape, window_strides, strict=True)]
     # One strided slice for each place in a window.
     slices = []
