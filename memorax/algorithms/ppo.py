@@ -57,7 +57,7 @@ class PPOSequences:
         transitions: The transitions.
         log_prob: Log-probability of the action.
         value: The critic's value while acting.
-        next_value: Its value of what comes after.
+        next_value: Its value of what comes after; only for V-trace, else None.
         advantage: The generalised advantage.
         target: The critic's target.
         demon_targets: The targets of each horde's demons.
@@ -239,7 +239,7 @@ class PPO(RolloutAlgorithm):
             transitions,
             rollout.log_prob,
             rollout.value,
-            values[1:],
+            values[1:] if self.config.advantage == "vtrace" else None,
             advantage,
             advantage + rollout.value,
             {
