@@ -83,6 +83,7 @@ def write_fields(path, kind="run", **changes):
         ({"environment_parameters": [1]}, "environment_parameters must be a text"),
         ({"algorithm": 1}, "has no attribute"),
         ({"algorithm": {"name": "os"}}, "unknown algorithm 'os'"),
+        ({"algorithm": {"name": 0}}, "algorithm/name must be a text, got 0"),
         ({"algorithm": {"name": "ppo"}}, "algorithm/num_envs: missing, its default is 16"),
         ({"__class__": "x"}, "__class__: unexpected, the file has 'x'"),
         ({"environment": "gymnasium::antigravity:x"}, "would import the module 'antigravity'"),

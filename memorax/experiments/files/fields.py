@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 MOST_BYTES = 65_536
 MOST_CHARACTERS = 1_000
-MOST_PROBLEMS = 16
+MOST_PROBLEMS = 20
 LARGEST = 2**63 - 1
 
 UNREADABLE = (

@@ -370,6 +370,8 @@ def run_from_fields(fields: Any) -> TrainConfig:
     """
     algorithm = fields["algorithm"].pop("name")
     fields.setdefault("imports", [])
+    if not isinstance(algorithm, str):
+        raise ValueError(f"algorithm/name must be a text, got {algorithm!r}")
     if algorithm not in ALGORITHMS:
         raise ValueError(unknown_name("algorithm", algorithm, ALGORITHMS))
     config = from_fields(TrainConfig, fields, {"algorithm": ALGORITHMS[algorithm].config})
